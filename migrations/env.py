@@ -1,0 +1,25 @@
+"""Run migrations on the connection that `sync.db.engine` or an alembic.ini gives."""
+
+import sqlalchemy as sa
+from alembic import context
+from sync.db.schema import metadata
+
+
+def migrate(connection: sa.Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        include_object=lambda _object, name, kind, _reflected, _other: (
+            (kind, name) != ("table", "products_current")
+        ),
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    migrate(given)
+else:
+    with sa.create_engine(context.config.get_main_option("sqlalchemy.url", "")).begin() as opened:
+        migrate(opened)

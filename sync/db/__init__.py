@@ -1,0 +1,1 @@
+"""The only SQL: schema, engine, and one module per group of tables."""

@@ -1,0 +1,283 @@
+"""Where SQLite, PostgreSQL and MariaDB differ, and nowhere else.
+
+Three parts: column types that store the same value everywhere, bulk statements in the form
+each server takes fastest, and which of a driver's errors pass by themselves.
+
+    table                    sqlite              postgresql             mariadb
+    bulk insert              executemany         COPY                   multi-row INSERT
+    bulk upsert              ON CONFLICT         COPY + merge           ON DUPLICATE KEY
+    money numeric(20,6)      NUMERIC affinity    numeric(20,6)          decimal(20,6)
+    time                     ISO text, UTC       timestamptz            datetime(6), UTC
+
+SQLite keeps a number as an 8-byte float: exact to 15 digits, which is a price of 999 million
+to the sixth decimal. The `document` column keeps every digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from sync.model import Interval
+
+Row = tuple[Any, ...]
+MAX_ID = 2**63 - 1
+MICRO = Decimal("0.000001")
+SQLITE_TIME = "%Y-%m-%d %H:%M:%S.%f"
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime; see the table above for how each server keeps it."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(sa.DateTime(timezone=True))
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(sa.DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Money(sa.types.TypeDecorator[Decimal]):
+    """An exact decimal with 6 places."""
+
+    impl = sa.Numeric(20, 6)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sa.Numeric(20, 6, asdecimal=False))
+        return dialect.type_descriptor(sa.Numeric(20, 6))
+
+    def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> Any:
+        return str(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Decimal | None:
+        return None if value is None else Decimal(str(value)).quantize(MICRO)
+
+
+LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER PRIMARY KEY is SQLite's rowid
+# Byte-wise and without padding, so that `abc`, `ABC` and `abc ` are three SKUs in MariaDB too.
+TABLE_OPTIONS: dict[str, Any] = {
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_nopad_bin",
+    "mysql_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_collate": "utf8mb4_nopad_bin",
+    "mariadb_engine": "InnoDB",
+}
+
+
+# --- values as the drivers want them ---------------------------------------------------------
+
+
+def _sqlite_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime(SQLITE_TIME)
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _mariadb_value(value: Any) -> Any:
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "sqlite": _sqlite_value,
+    "mysql": _mariadb_value,
+    "mariadb": _mariadb_value,
+}
+# Columns whose Python value is not what the driver takes; all other columns pass as they are.
+_CONVERTED_TYPES = (UtcDateTime, Money)
+
+
+def driver_rows(
+    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Row]
+) -> list[Row]:
+    """`rows` with times and money in the driver's own form, ready for a raw statement."""
+    convert = _CONVERT.get(connection.dialect.name)
+    places = [i for i, name in enumerate(columns) if isinstance(table.c[name].type, _CONVERTED_TYPES)]
+    if convert is None or not places:
+        return list(rows)
+    converted = []
+    for row in rows:
+        values = list(row)
+        for i in places:
+            if values[i] is not None:
+                values[i] = convert(values[i])
+        converted.append(tuple(values))
+    return converted
+
+
+# --- rows as they can be compared, whatever the driver made of them ---
+
+
+def comparable_rows(
+    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Row]
+) -> list[Row]:
+    """`rows` as `stored_rows` would give them back, so that sets of both can be compared."""
+    if connection.dialect.name != "sqlite":
+        return driver_rows(connection, table, columns, rows)
+    money = [i for i, name in enumerate(columns) if isinstance(table.c[name].type, Money)]
+    ready = driver_rows(connection, table, columns, rows)
+    if not money:
+        return ready
+    return [
+        tuple(float(v) if i in money and v is not None else v for i, v in enumerate(row)) for row in ready
+    ]
+
+
+def stored_rows(
+    connection: sa.Connection, table: sa.Table, columns: Sequence[str], store_view: str, interval: Interval
+) -> list[Row]:
+    """A table's rows in an id interval, straight from the driver: no types are applied."""
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    quote = connection.dialect.identifier_preparer.quote
+    names = ", ".join(
+        f"{name}::text"
+        if connection.dialect.name == "postgresql" and isinstance(table.c[name].type, sa.JSON)
+        else quote(name)
+        for name in columns
+    )
+    where = f"store_view = {mark} AND product_id > {mark} AND product_id <= {mark}"
+    last = MAX_ID if interval.last is None else interval.last
+    sql = f"SELECT {names} FROM {table.name} WHERE {where}"
+    driver = connection.connection.cursor()
+    try:
+        driver.execute(sql, (store_view, interval.after, last))
+        return list(driver.fetchall())
+    finally:
+        driver.close()
+
+
+# --- bulk statements -------------------------------------------------------------------------
+
+
+def bulk_insert(
+    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Row]
+) -> None:
+    """Insert rows that are known to be new.
+
+    columns    names, in the order of each row's values
+    """
+    if not rows:
+        return
+    ready = driver_rows(connection, table, columns, rows)
+    if connection.dialect.name == "postgresql":
+        _copy(connection, table.name, columns, ready)
+    else:
+        connection.exec_driver_sql(_insert_sql(connection, table.name, columns), ready)
+
+
+def bulk_upsert(
+    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Row]
+) -> None:
+    """Insert rows; where the primary key exists already, write the other columns given."""
+    if not rows:
+        return
+    ready = driver_rows(connection, table, columns, rows)
+    key = [column.name for column in table.primary_key]
+    rest = [name for name in columns if name not in key]
+    if connection.dialect.name == "postgresql":
+        staging = f"{table.name}_staging"
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+        )
+        _copy(connection, staging, columns, ready)
+        names = ", ".join(columns)
+        connection.exec_driver_sql(
+            f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {staging} {_on_conflict(key, rest)}"
+        )
+        connection.exec_driver_sql(f"TRUNCATE {staging}")
+        return
+    clause = _on_conflict(key, rest) if connection.dialect.name == "sqlite" else _on_duplicate(rest)
+    connection.exec_driver_sql(f"{_insert_sql(connection, table.name, columns)} {clause}", ready)
+
+
+def _insert_sql(connection: sa.Connection, table: str, columns: Sequence[str]) -> str:
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    quote = connection.dialect.identifier_preparer.quote
+    marks = ", ".join([mark] * len(columns))
+    return f"INSERT INTO {table} ({', '.join(map(quote, columns))}) VALUES ({marks})"
+
+
+def _on_conflict(key: Sequence[str], rest: Sequence[str]) -> str:
+    return f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in rest)
+
+
+def _on_duplicate(rest: Sequence[str]) -> str:
+    return "ON DUPLICATE KEY UPDATE " + ", ".join(f"{c} = VALUES({c})" for c in rest)
+
+
+def _copy(connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """COPY rows in one stream; psycopg formats them in C."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the dialect was asked before
+    with (
+        driver.cursor() as cursor,
+        cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()) as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
+
+
+# --- clocks and errors -----------------------------------------------------------------------
+
+
+def utc_now(connection: sa.Connection) -> datetime:
+    """The database server's clock: one clock for every machine that shares the database."""
+    sql = {"postgresql": "SELECT clock_timestamp()", "sqlite": None}.get(
+        connection.dialect.name, "SELECT utc_timestamp(6)"
+    )
+    if sql is None:
+        return datetime.now(UTC)
+    value: datetime = connection.exec_driver_sql(sql).scalar_one()
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def lock_schema(connection: sa.Connection) -> None:
+    """Let one process at a time migrate; SQLite's write lock does that already."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('product-sync migrations'))")
+    elif connection.dialect.name in ("mysql", "mariadb"):
+        connection.exec_driver_sql("SELECT GET_LOCK(CONCAT(DATABASE(), '.product-sync'), 60)")
+
+
+_POSTGRES_TRANSIENT = ("08", "40", "53300", "55P03", "57P")  # connection, rollback, too many, lock, shutdown
+_MARIADB_TRANSIENT = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013}
+
+
+def is_transient(error: sa.exc.DBAPIError) -> bool:
+    """Whether the same transaction may succeed a moment later: locked, restarting, deadlocked."""
+    if error.connection_invalidated:
+        return True
+    original = error.orig
+    if isinstance(original, psycopg.Error):
+        state = original.sqlstate
+        return (
+            isinstance(original, psycopg.OperationalError)
+            if state is None
+            else state.startswith(_POSTGRES_TRANSIENT)
+        )
+    text = str(original)
+    if "locked" in text or "busy" in text:
+        return True
+    return bool(original and original.args and original.args[0] in _MARIADB_TRANSIENT)

@@ -1,0 +1,165 @@
+"""Connections: one engine per database, transactions that are tried again, migrations on demand.
+
+SQLite runs in WAL with foreign keys on, waits for a busy writer, and takes the write lock when
+a transaction begins: a read that turns into a write half-way cannot be made to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import tenacity
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from sync.db.dialects import is_transient, lock_schema
+from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew
+
+T = TypeVar("T")
+BUSY_TIMEOUT_S = 30
+RETRY_TIME_S = 90  # a PostgreSQL restart takes seconds, a failover about a minute
+_WRITE: dict[str, Any] = {"sync_write": True}
+
+
+def connect(url: str) -> sa.Engine:
+    """An engine for `url`; nothing is opened yet.
+
+    Statement parameters are hidden from errors and logs: they hold product texts.
+    """
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = sa.create_engine(parsed, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    options: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
+    if parsed.get_backend_name() in ("mysql", "mariadb"):
+        options["connect_args"] = {"charset": "utf8mb4", "init_command": "SET time_zone = '+00:00'"}
+        options["isolation_level"] = "READ COMMITTED"
+    return sa.create_engine(parsed, **options)
+
+
+def in_memory() -> sa.Engine:
+    """An empty database that is gone with the process: what a dry run compares with before the first load."""
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    upgrade(engine)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the "begin" listener below begins, not the driver
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-20000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("sync_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def in_transaction(
+    engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Event | None = None, keep: bool = True
+) -> T:
+    """Run `work` in one write transaction, again while the database is locked or restarting.
+
+    work    may run more than once, each time on a clean transaction, so it must not keep state
+    stop    ends the waiting between two attempts
+    keep    False rolls back at the end: what a dry run does
+
+    Raises DatabaseUnavailable once RETRY_TIME_S is spent or the error will not pass by itself
+    (disk full, no permission); Interrupted when `stop` is set while waiting.
+    """
+    stop = stop or Event()
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda e: isinstance(e, sa.exc.DBAPIError) and is_transient(e)),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+        stop=tenacity.stop_after_delay(RETRY_TIME_S) | tenacity.stop_when_event_set(stop),
+        sleep=tenacity.sleep_using_event(stop),
+        reraise=True,
+    )
+    try:
+        for attempt in attempts:
+            with attempt:
+                return _transact(engine, work, keep)
+    except sa.exc.SQLAlchemyError as error:
+        if stop.is_set():
+            raise Interrupted("stopped while waiting for the database") from error
+        raise unavailable(error) from error
+    raise AssertionError("tenacity returns or raises")
+
+
+def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T], keep: bool) -> T:
+    with engine.execution_options(**_WRITE).connect() as connection:
+        result = work(connection)
+        if keep:
+            connection.commit()
+        return result  # closing the connection rolls back what was not committed
+
+
+def reading(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+    """Run `work` in one read transaction. Raises DatabaseUnavailable."""
+    try:
+        with engine.connect() as connection:
+            return work(connection)
+    except sa.exc.SQLAlchemyError as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: sa.exc.SQLAlchemyError) -> DatabaseUnavailable:
+    """The driver's own words, without the statement and its values."""
+    cause = getattr(error, "orig", None) or error
+    return DatabaseUnavailable("the database cannot do this: " + " ".join(str(cause).split())[:300])
+
+
+# --- migrations ------------------------------------------------------------------------------
+
+
+def migrations_path() -> Path:
+    """`migrations/` of the checkout, or the copy that an installed wheel carries."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "_migrations"
+    return shipped if shipped.is_dir() else package.parent / "migrations"
+
+
+def alembic_config(connection: sa.Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_path()))
+    config.attributes["connection"] = connection
+    return config
+
+
+def current_revision(engine: sa.Engine) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    return reading(engine, lambda c: MigrationContext.configure(c).get_current_revision())
+
+
+def newest_revision() -> str:
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert head is not None  # noqa: S101 - migrations/ ships with the package
+    return head
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Bring an empty or older database to the newest schema. Raises SchemaTooNew, DatabaseUnavailable."""
+    if current_revision(engine) == newest_revision():
+        return
+    try:
+        in_transaction(engine, _upgrade)
+    except CommandError as error:
+        raise SchemaTooNew(
+            f"the database is at revision {current_revision(engine)}, which this product-sync does not know"
+        ) from error
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    lock_schema(connection)
+    command.upgrade(alembic_config(connection), "head")

@@ -1,0 +1,67 @@
+"""Where the copy stands, for people: how much it holds, up to when, and who did it. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from sync.db.dialects import utc_now
+from sync.db.schema import products, sync_runs, sync_watermarks
+from sync.model import PassKind
+
+
+@dataclass(frozen=True, slots=True)
+class StoreViewState:
+    """One store view of the copy.
+
+    live, deleted    products; the deleted ones are kept as tombstones
+    watermark        everything stamped before is here; None until a load was completed
+    lag              how long ago that was, by the database's clock
+    """
+
+    store_view: str
+    live: int
+    deleted: int
+    watermark: datetime | None
+    lag: timedelta | None
+
+
+def store_views(connection: sa.Connection) -> list[StoreViewState]:
+    """Every store view that the copy holds something of, or once did, by code."""
+    now = utc_now(connection)
+    counts = _counts(connection)
+    marks = _watermarks(connection)
+    return [
+        StoreViewState(view, *counts.get(view, (0, 0)), mark, None if mark is None else now - mark)
+        for view in sorted(counts.keys() | marks.keys())
+        for mark in [marks.get(view)]
+    ]
+
+
+def _counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
+    """Live and deleted products by store view."""
+    view, live = products.c.store_view, sa.func.count() - sa.func.count(products.c.deleted_at)
+    rows = connection.execute(sa.select(view, live, sa.func.count(products.c.deleted_at)).group_by(view))
+    return {code: (alive, gone) for code, alive, gone in rows}
+
+
+def _watermarks(connection: sa.Connection) -> dict[str, datetime]:
+    rows = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
+    return {code: mark for code, mark in rows}
+
+
+def has_come_through(connection: sa.Connection, kinds: Collection[PassKind], since: datetime) -> bool:
+    """Whether a run of one of these kinds ended well after `since`, whoever did it."""
+    found = connection.execute(
+        sa.select(sync_runs.c.run_id)
+        .where(
+            sync_runs.c.kind.in_(kinds),
+            sync_runs.c.status.in_(("succeeded", "partial")),
+            sync_runs.c.finished_at >= since,
+        )
+        .limit(1)
+    )
+    return found.first() is not None

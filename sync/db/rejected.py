@@ -1,0 +1,164 @@
+"""Products that could not be copied, and why: kept, counted, tried again, resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import sqlalchemy as sa
+
+from sync.db.schema import products, rejected_items
+from sync.model import Interval
+
+RejectKind = Literal["unreadable", "unmappable", "altered"]
+RETRIED: tuple[RejectKind, ...] = ("unreadable", "unmappable")  # `altered` is in the copy already
+MAX_PAYLOAD = 1_000_000  # characters; a document beyond this is cut, and says so
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A product, or an id range, that a pass could not copy.
+
+    interval    the range asked for
+    payload     what the tenant sent, when it sent something
+    """
+
+    store_view: str
+    product_id: int | None
+    interval: Interval
+    kind: RejectKind
+    reason: str
+    payload: str | None = None
+
+
+def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -> None:
+    """Note a rejection; one that is known already is counted again, not added."""
+    table = rejected_items
+    same = (
+        (table.c.product_id == reject.product_id)
+        if reject.product_id is not None
+        else sa.and_(table.c.product_id.is_(None), table.c.first_id == reject.interval.after + 1)
+    )
+    seen = {
+        "last_id": reject.interval.last,
+        "kind": reject.kind,
+        "reason": reject.reason,
+        "payload": _cut(reject.payload),
+        "last_seen_at": at,
+        "run_id": run_id,
+    }
+    known = connection.execute(
+        table.update()
+        .where(table.c.store_view == reject.store_view, same, table.c.resolved_at.is_(None))
+        .values(attempts=table.c.attempts + 1, **seen)
+    )
+    if known.rowcount == 0:
+        connection.execute(
+            table.insert().values(
+                store_view=reject.store_view,
+                product_id=reject.product_id,
+                first_id=reject.interval.after + 1,
+                first_seen_at=at,
+                attempts=1,
+                **seen,
+            )
+        )
+
+
+def _cut(payload: str | None) -> str | None:
+    if payload is None or len(payload) <= MAX_PAYLOAD:
+        return payload
+    return f"{payload[:MAX_PAYLOAD]} … cut here, {len(payload)} characters in all"
+
+
+def open_ids(connection: sa.Connection, store_view: str) -> set[int]:
+    """Ids of every rejection of `store_view` that is not resolved, whatever its kind."""
+    table = rejected_items
+    return set(
+        connection.execute(
+            sa.select(table.c.product_id).where(
+                table.c.store_view == store_view,
+                table.c.resolved_at.is_(None),
+                table.c.product_id.is_not(None),
+            )
+        ).scalars()
+    )
+
+
+def to_retry(connection: sa.Connection, store_view: str) -> list[Interval]:
+    """The id ranges that are owed another try: `(id - 1, id]` where the product is known."""
+    table = rejected_items
+    rows = connection.execute(
+        sa.select(table.c.product_id, table.c.first_id, table.c.last_id)
+        .where(table.c.store_view == store_view, table.c.resolved_at.is_(None), table.c.kind.in_(RETRIED))
+        .order_by(table.c.first_id)
+    )
+    return [Interval(i - 1, i) if i is not None else Interval(first - 1, last) for i, first, last in rows]
+
+
+def not_in_copy(connection: sa.Connection, store_view: str, up_to: int) -> list[int]:
+    """Ids up to `up_to` that the tenant lists and the copy lacks because they were rejected, ascending."""
+    table = rejected_items
+    here = sa.and_(
+        products.c.store_view == table.c.store_view,
+        products.c.product_id == table.c.product_id,
+        products.c.deleted_at.is_(None),
+    )
+    rows = connection.execute(
+        sa.select(table.c.product_id)
+        .distinct()
+        .select_from(table.outerjoin(products, here))
+        .where(
+            table.c.store_view == store_view,
+            table.c.resolved_at.is_(None),
+            table.c.kind.in_(RETRIED),
+            table.c.product_id <= up_to,
+            products.c.product_id.is_(None),
+        )
+        .order_by(table.c.product_id)
+    )
+    return list(rows.scalars())
+
+
+def resolve(connection: sa.Connection, store_view: str, ids: Collection[int], at: datetime) -> None:
+    """These products were copied, or are gone: nothing is owed any more."""
+    if ids:
+        connection.execute(
+            rejected_items.update()
+            .where(
+                rejected_items.c.store_view == store_view,
+                rejected_items.c.product_id.in_(ids),
+                rejected_items.c.resolved_at.is_(None),
+            )
+            .values(resolved_at=at)
+        )
+
+
+def resolve_others(connection: sa.Connection, store_view: str, run_id: int, at: datetime) -> None:
+    """A sweep has read everything: what it did not reject again was copied, or is gone."""
+    table = rejected_items
+    connection.execute(
+        table.update()
+        .where(table.c.store_view == store_view, table.c.resolved_at.is_(None), table.c.kind.in_(RETRIED))
+        .where(table.c.run_id != run_id)
+        .values(resolved_at=at)
+    )
+
+
+def adopt(connection: sa.Connection, old_run: int, new_run: int) -> None:
+    """Continue another run's rejections under a new run."""
+    connection.execute(
+        rejected_items.update().where(rejected_items.c.run_id == old_run).values(run_id=new_run)
+    )
+
+
+def count_open(connection: sa.Connection) -> int:
+    return int(
+        connection.execute(
+            sa.select(sa.func.count())
+            .select_from(rejected_items)
+            .where(rejected_items.c.resolved_at.is_(None))
+        ).scalar_one()
+    )

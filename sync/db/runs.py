@@ -1,0 +1,121 @@
+"""Runs and watermarks: what was attempted, how it ended, and up to when the copy is proven.
+
+A run's counters grow in the transaction of each page, so they tell the truth after a crash too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from sync.db.dialects import utc_now
+from sync.db.schema import sync_partitions, sync_runs, sync_watermarks
+from sync.model import PassKind, RunStatus, Tally, Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt at one pass.
+
+    scope          what it reads, as text: equal scopes mean the same work
+    server_time    the tenant's clock at the pass's first answer
+    """
+
+    run_id: int
+    scope: str
+    started_at: datetime
+    server_time: datetime | None
+
+
+def begin(connection: sa.Connection, kind: PassKind, store_views: Sequence[str], scope: str) -> int:
+    """Open a run. Whatever still says `running` belongs to a process that died: the lease is ours now."""
+    now = utc_now(connection)
+    connection.execute(
+        sync_runs.update()
+        .where(sync_runs.c.status == "running")
+        .values(status="interrupted", finished_at=now, error="the process ended without finishing")
+    )
+    values = {
+        "kind": kind,
+        "status": "running",
+        "store_views": ",".join(store_views),
+        "scope": scope,
+        "started_at": now,
+    }
+    key = connection.execute(sync_runs.insert().values(values)).inserted_primary_key
+    assert key is not None  # noqa: S101 - every supported database returns it
+    return int(key[0])
+
+
+def unfinished(connection: sa.Connection, kind: PassKind) -> list[Run]:
+    """Runs of this kind that left ranges behind, newest first: they ended before they were through."""
+    rows = connection.execute(
+        sa.select(sync_runs)
+        .where(sync_runs.c.kind == kind, sync_runs.c.run_id.in_(sa.select(sync_partitions.c.run_id)))
+        .order_by(sync_runs.c.run_id.desc())
+    )
+    return [Run(row.run_id, row.scope, row.started_at, row.server_time) for row in rows]
+
+
+def note_server_time(connection: sa.Connection, run_id: int, server_time: datetime | None) -> None:
+    """Keep the tenant's clock of the pass's first answer: the watermark, should the pass complete."""
+    connection.execute(sync_runs.update().where(sync_runs.c.run_id == run_id).values(server_time=server_time))
+
+
+def add(connection: sa.Connection, run_id: int, tally: Tally) -> None:
+    """Add a page's tally to the run."""
+    grown = {name: sync_runs.c[name] + value for name, value in asdict(tally).items() if value}
+    if grown:
+        connection.execute(sync_runs.update().where(sync_runs.c.run_id == run_id).values(grown))
+
+
+def finish(
+    connection: sa.Connection,
+    run_id: int,
+    status: RunStatus,
+    traffic: Traffic,
+    seconds: float,
+    error: str | None,
+) -> None:
+    """Close a run; `seconds` by the clock on the wall."""
+    connection.execute(
+        sync_runs.update()
+        .where(sync_runs.c.run_id == run_id)
+        .values(
+            status=status, finished_at=utc_now(connection), error=error, seconds=seconds, **asdict(traffic)
+        )
+    )
+
+
+def watermark(connection: sa.Connection, store_view: str) -> datetime | None:
+    """The end of the last window of `store_view` that was fully written."""
+    return connection.execute(
+        sa.select(sync_watermarks.c.watermark).where(sync_watermarks.c.store_view == store_view)
+    ).scalar_one_or_none()
+
+
+def set_watermark(connection: sa.Connection, store_view: str, to: datetime, run_id: int) -> None:
+    """Everything stamped before `to` is here. It may go back: then the tenant's clock did."""
+    values = {"watermark": to, "updated_by_run": run_id}
+    moved = connection.execute(
+        sync_watermarks.update().where(sync_watermarks.c.store_view == store_view).values(values)
+    )
+    if moved.rowcount == 0:
+        connection.execute(sync_watermarks.insert().values(store_view=store_view, **values))
+
+
+def watermark_set_at(connection: sa.Connection, store_view: str) -> datetime | None:
+    """When, by the database's clock, the run that set the watermark began."""
+    return connection.execute(
+        sa.select(sync_runs.c.started_at)
+        .join(sync_watermarks, sync_watermarks.c.updated_by_run == sync_runs.c.run_id)
+        .where(sync_watermarks.c.store_view == store_view)
+    ).scalar_one_or_none()
+
+
+def recent(connection: sa.Connection, limit: int) -> list[sa.Row[tuple[object, ...]]]:
+    """The last runs, newest first."""
+    return list(connection.execute(sa.select(sync_runs).order_by(sync_runs.c.run_id.desc()).limit(limit)))

@@ -1,0 +1,261 @@
+"""Every table, once. `migrations/` creates them; a test holds the two together.
+
+Product tables are the contract with users; tables named `sync_` are this program's memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Column, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table
+
+from sync.db.dialects import TABLE_OPTIONS, BigKey, LongText, Money, UtcDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _store_view() -> Column[str]:
+    return Column("store_view", sa.String(64), nullable=False)
+
+
+def _id(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, sa.BigInteger, nullable=nullable, autoincrement=False)
+
+
+def _time(name: str, *, nullable: bool = True) -> Column[Any]:
+    return Column(name, UtcDateTime, nullable=nullable)
+
+
+# `document` comes last: SQLite reads a row up to the last column asked for, and it is most of the row.
+products = Table(
+    "products",
+    metadata,
+    _store_view(),
+    _id("product_id"),
+    Column("sku", sa.String(255), nullable=False),
+    Column("name", LongText),
+    Column("type_id", sa.String(255)),
+    _id("attribute_set_id", nullable=True),
+    _id("status", nullable=True),
+    _id("visibility", nullable=True),
+    Column("price", Money),
+    Column("weight", Money),
+    _time("created_at"),
+    _time("updated_at"),
+    Column("content_hash", sa.String(32), nullable=False),
+    _time("first_seen_at", nullable=False),
+    _time("changed_at", nullable=False),
+    _time("deleted_at"),
+    _id("run_id"),
+    Column("document", LongText, nullable=False),
+    PrimaryKeyConstraint("store_view", "product_id"),
+    Index(None, "sku"),
+    **TABLE_OPTIONS,
+)
+
+
+def _child(name: str, *columns: Column[Any], key: tuple[str, ...]) -> Table:
+    """A table whose rows belong to one product and go with it."""
+    return Table(
+        name,
+        metadata,
+        _store_view(),
+        _id("product_id"),
+        *columns,
+        PrimaryKeyConstraint("store_view", "product_id", *key),
+        ForeignKeyConstraint(
+            ["store_view", "product_id"], ["products.store_view", "products.product_id"], ondelete="CASCADE"
+        ),
+        sqlite_with_rowid=False,
+        **TABLE_OPTIONS,
+    )
+
+
+product_attributes = _child(
+    "product_attributes",
+    Column("attribute_code", sa.String(255), nullable=False),
+    Column("value", LongText),
+    key=("attribute_code",),
+)
+product_categories = _child(
+    "product_categories", _id("category_id"), _id("position", nullable=True), key=("category_id",)
+)
+product_websites = _child("product_websites", _id("website_id"), key=("website_id",))
+product_media = _child(
+    "product_media",
+    _id("entry_id"),
+    Column("media_type", sa.String(255)),
+    Column("label", LongText),
+    _id("position", nullable=True),
+    Column("disabled", sa.Boolean),
+    Column("types", sa.JSON),
+    Column("file", LongText),
+    key=("entry_id",),
+)
+product_tier_prices = _child(
+    "product_tier_prices",
+    _id("ordinal"),
+    _id("customer_group_id", nullable=True),
+    Column("qty", Money),
+    Column("value", Money),
+    Column("percentage_value", Money),
+    _id("website_id", nullable=True),
+    key=("ordinal",),
+)
+product_links = _child(
+    "product_links",
+    Column("link_type", sa.String(64), nullable=False),
+    Column("linked_product_sku", sa.String(255), nullable=False),
+    Column("linked_product_type", sa.String(255)),
+    _id("position", nullable=True),
+    Column("qty", Money),
+    key=("link_type", "linked_product_sku"),
+)
+product_variants = _child("product_variants", _id("child_product_id"), key=("child_product_id",))
+
+CHILDREN = (
+    product_attributes,
+    product_categories,
+    product_websites,
+    product_media,
+    product_tier_prices,
+    product_links,
+    product_variants,
+)
+
+product_changes = Table(
+    "product_changes",
+    metadata,
+    Column("change_id", BigKey, primary_key=True, autoincrement=False),
+    _store_view(),
+    _id("product_id"),
+    Column("sku", sa.String(255), nullable=False),
+    Column("kind", sa.String(16), nullable=False),
+    _time("changed_at", nullable=False),
+    Column("fields", sa.JSON),
+    _id("run_id"),
+    Index(None, "store_view", "product_id"),
+    **TABLE_OPTIONS,
+)
+
+# `kind`: unreadable (the tenant cannot send it), unmappable (we cannot store it), altered (stored, but a
+# value had to be replaced). Only the first two are tried again by every pass.
+rejected_items = Table(
+    "rejected_items",
+    metadata,
+    Column("rejected_id", BigKey, primary_key=True, autoincrement=True),
+    _store_view(),
+    _id("product_id", nullable=True),
+    _id("first_id"),
+    _id("last_id", nullable=True),
+    Column("kind", sa.String(16), nullable=False),
+    Column("reason", LongText, nullable=False),
+    Column("payload", LongText),
+    _time("first_seen_at", nullable=False),
+    _time("last_seen_at", nullable=False),
+    Column("attempts", sa.Integer, nullable=False),
+    _time("resolved_at"),
+    _id("run_id"),
+    Index(None, "store_view", "product_id"),
+    **TABLE_OPTIONS,
+)
+
+# --- this program's memory -------------------------------------------------------------------
+
+sync_runs = Table(
+    "sync_runs",
+    metadata,
+    Column("run_id", BigKey, primary_key=True, autoincrement=True),
+    Column("kind", sa.String(16), nullable=False),
+    Column("status", sa.String(16), nullable=False),
+    Column("store_views", LongText, nullable=False),
+    Column("scope", LongText, nullable=False),
+    _time("started_at", nullable=False),
+    _time("finished_at"),
+    _time("server_time"),
+    *(
+        Column(name, sa.BigInteger, nullable=False, server_default="0")
+        for name in ("fetched", "inserted", "updated", "unchanged", "deleted", "rejected")
+    ),
+    *(
+        Column(name, sa.BigInteger, nullable=False, server_default="0")
+        for name in ("requests", "throttled", "retries")
+    ),
+    Column("seconds", sa.Float, nullable=False, server_default="0"),
+    Column("error", LongText),
+    **TABLE_OPTIONS,
+)
+
+sync_watermarks = Table(
+    "sync_watermarks",
+    metadata,
+    Column("store_view", sa.String(64), primary_key=True),
+    _time("watermark", nullable=False),
+    _id("updated_by_run"),
+    **TABLE_OPTIONS,
+)
+
+sync_partitions = Table(
+    "sync_partitions",
+    metadata,
+    _id("run_id"),
+    _store_view(),
+    _id("first_id"),
+    _id("last_id", nullable=True),
+    _id("cursor_id"),
+    Column("status", sa.String(16), nullable=False),
+    Column("lease_owner", sa.String(255)),
+    _time("lease_expires_at"),
+    PrimaryKeyConstraint("run_id", "store_view", "first_id"),
+    **TABLE_OPTIONS,
+)
+
+# One row: whose turn it is to write. `fencing` grows with every new holder.
+sync_leases = Table(
+    "sync_leases",
+    metadata,
+    Column("name", sa.String(64), primary_key=True),
+    Column("owner", sa.String(255)),
+    _id("fencing"),
+    _time("acquired_at"),
+    _time("expires_at"),
+    **TABLE_OPTIONS,
+)
+
+# One row: the last change_id given out. Its row lock makes commits follow the order of the ids.
+sync_feed = Table(
+    "sync_feed",
+    metadata,
+    Column("name", sa.String(64), primary_key=True),
+    _id("last_change_id"),
+    **TABLE_OPTIONS,
+)
+
+# What a sweep found and has not acted on yet: `missing` there, or for a verify also `extra` and `different`.
+sync_findings = Table(
+    "sync_findings",
+    metadata,
+    _id("run_id"),
+    _store_view(),
+    _id("product_id"),
+    Column("kind", sa.String(16), nullable=False),
+    Column("detail", LongText),
+    PrimaryKeyConstraint("run_id", "store_view", "product_id"),
+    **TABLE_OPTIONS,
+)
+
+# What the client learned about the tenant: rate, requests in flight, page size. Small JSON values by name.
+sync_state = Table(
+    "sync_state",
+    metadata,
+    Column("name", sa.String(64), primary_key=True),
+    Column("value", sa.JSON, nullable=False),
+    **TABLE_OPTIONS,
+)

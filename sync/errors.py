@@ -1,0 +1,131 @@
+"""Every way a sync can stop, and what the reader of the message should do next.
+
+    SyncError
+    ├── UsageError               the command was called with something it cannot use    exit 64
+    ├── SettingsError            the environment or .env is incomplete or wrong          exit 78
+    ├── CommerceError            the tenant's side of the wire
+    │   ├── CommerceUnavailable    time-outs, 429, 5xx, once retries are spent           exit 69
+    │   ├── AnswerUnreadable       an answer in a shape we do not know                   exit 69
+    │   │   └── PageFailed           a page the tenant cannot build, a smaller one may work
+    │   ├── AccessDenied           401 or 403 with a token fresh from IMS                exit 77
+    │   └── RequestRefused         any other 4xx: our request is wrong                   exit 70
+    ├── DatabaseError            our side of the wire
+    │   ├── DatabaseUnavailable    out of reach, locked or full, once retries are spent  exit 69
+    │   ├── SchemaTooNew           written by a newer product-sync                       exit 78
+    │   └── LeaseHeld              another run is at work, or took over                  exit 75
+    └── Interrupted              a signal asked us to stop                               exit 130
+
+`str(error)` says what happened; `error.fix` is the one thing to do next. Only the top of
+the command line and of the daemon catches, logs once and turns it into an exit code.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+class SyncError(Exception):
+    """A sync stopped for a reason its user can act on."""
+
+    exit_code = 70
+    fix = "report it, with the log of this run."
+
+    def __init__(self, message: str, fix: str | None = None) -> None:
+        super().__init__(message)
+        if fix is not None:
+            self.fix = fix
+
+
+class UsageError(SyncError):
+    """The command was called with something it cannot use."""
+
+    exit_code = 64
+    fix = "see `product-sync --help`."
+
+
+class SettingsError(SyncError):
+    """The environment or .env is incomplete or wrong; every fault is in the message."""
+
+    exit_code = 78
+    fix = "correct the variables named above; .env.example shows each of them."
+
+
+class CommerceError(SyncError):
+    """The tenant's side of the wire."""
+
+    exit_code = 69
+
+
+class CommerceUnavailable(CommerceError):
+    """Time-outs, 429 and 5xx, once retries are spent."""
+
+    fix = "try again later: the next run continues at the last committed page."
+
+
+class AnswerUnreadable(CommerceError):
+    """An answer in a shape we do not know."""
+
+    fix = "check that API_ENDPOINT is the REST base URL and that no proxy or login page answers in its place."
+
+
+class PageFailed(AnswerUnreadable):
+    """A page the tenant cannot build or send: a smaller one may work.
+
+    too_large    True when size is the likely cause (413, 504, time-out, memory): then shrink at once
+    """
+
+    def __init__(self, message: str, *, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.too_large = too_large
+
+
+class AccessDenied(CommerceError):
+    """401 or 403 with a token fresh from IMS, or IMS itself refuses the credential."""
+
+    exit_code = 77
+    fix = "check the credential and the permissions it was given."
+
+
+class RequestRefused(CommerceError):
+    """Any other 4xx: our request is wrong."""
+
+    exit_code = 70
+
+
+class DatabaseError(SyncError):
+    """Our side of the wire."""
+
+    exit_code = 69
+
+
+class DatabaseUnavailable(DatabaseError):
+    """Out of reach, locked or full, once retries are spent; nothing is half written."""
+
+    fix = "check DATABASE_URL, the server and its free space; the next run continues where this one ended."
+
+
+class SchemaTooNew(DatabaseError):
+    """The database was written by a newer product-sync."""
+
+    exit_code = 78
+    fix = "install the newer product-sync again, or point DATABASE_URL at another database."
+
+
+class LeaseHeld(DatabaseError):
+    """Another run is at work on this database, or took over from this one."""
+
+    exit_code = 75
+    fix = "wait for it, or stop it; a dead run's lease expires by itself."
+
+    def __init__(self, owner: str, since: datetime, until: datetime) -> None:
+        super().__init__(
+            f"{owner} has been writing to this database since {since:%Y-%m-%d %H:%M:%S} UTC "
+            f"and holds the lease until {until:%H:%M:%S} UTC."
+        )
+
+
+class Interrupted(SyncError):
+    """A signal asked us to stop; what is committed stays, the next run continues there."""
+
+    exit_code = 130
+    fix = "start it again: it continues at the last committed page."

@@ -1,0 +1,157 @@
+"""The words that everything else shares: intervals, pages, tallies. Values only, no I/O.
+
+Durations are seconds, datetimes are aware UTC, ids are Commerce's `entity_id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Literal, NamedTuple, Self
+
+PassKind = Literal["backfill", "incremental", "reconcile", "verify"]
+RunStatus = Literal["running", "succeeded", "partial", "failed", "interrupted"]
+ChangeKind = Literal["insert", "update", "delete", "restore"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The ids in `(after, last]`; `last` None means there is no upper end."""
+
+    after: int = 0
+    last: int | None = None
+
+    def __str__(self) -> str:
+        return f"({self.after}, {'∞' if self.last is None else self.last}]"
+
+    @property
+    def is_empty(self) -> bool:
+        return self.last is not None and self.last <= self.after
+
+
+class RawProduct(NamedTuple):
+    """One item of a page: its id and the bytes Commerce sent for it."""
+
+    product_id: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of GET /V1/products, checked: in `interval` these products match, and no others.
+
+    products       ascending by id, all inside `interval`
+    total_count    rows that matched the request, these included
+    server_time    the answer's `Date`, None when the server sent none
+    """
+
+    store_view: str
+    interval: Interval
+    products: tuple[RawProduct, ...]
+    total_count: int
+    server_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A product the tenant cannot send: every request that includes it fails.
+
+    interval      the smallest id range whose request fails
+    product_id    its id, None when the range could not be narrowed to one
+    """
+
+    store_view: str
+    interval: Interval
+    product_id: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many products the tenant has in an interval, and the server's clock when it said so."""
+
+    total: int
+    server_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a page, or a whole run, did."""
+
+    fetched: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: Self) -> Tally:
+        return Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def __iter__(self) -> Iterator[int]:
+        return (getattr(self, field.name) for field in fields(self))
+
+
+# What a product becomes in SQL: table -> the columns that `mapping` fills, in the order of its tuples.
+# `db/schema.py` declares their types; a test holds the two together.
+PRODUCT_COLUMNS = (
+    "store_view",
+    "product_id",
+    "sku",
+    "name",
+    "type_id",
+    "attribute_set_id",
+    "status",
+    "visibility",
+    "price",
+    "weight",
+    "created_at",
+    "updated_at",
+    "document",
+)
+CHILD_COLUMNS = {
+    "product_attributes": ("store_view", "product_id", "attribute_code", "value"),
+    "product_categories": ("store_view", "product_id", "category_id", "position"),
+    "product_websites": ("store_view", "product_id", "website_id"),
+    "product_media": (
+        "store_view",
+        "product_id",
+        "entry_id",
+        "media_type",
+        "label",
+        "position",
+        "disabled",
+        "types",
+        "file",
+    ),
+    "product_tier_prices": (
+        "store_view",
+        "product_id",
+        "ordinal",
+        "customer_group_id",
+        "qty",
+        "value",
+        "percentage_value",
+        "website_id",
+    ),
+    "product_links": (
+        "store_view",
+        "product_id",
+        "link_type",
+        "linked_product_sku",
+        "linked_product_type",
+        "position",
+        "qty",
+    ),
+    "product_variants": ("store_view", "product_id", "child_product_id"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a run asked of the tenant: requests sent, of these answered 429 or 503, of these sent again."""
+
+    requests: int = 0
+    throttled: int = 0
+    retries: int = 0

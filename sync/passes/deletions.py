@@ -1,0 +1,237 @@
+"""Finding what is gone: Commerce leaves no trace of a deleted product, so count.
+
+    expected here up to the highest id  −  total_count there  =  how many are gone (idea 5 of the design)
+
+A count costs a tenth of a page or less (observed on Magento 2.4.7: 0.2 s against 1.8 s for 300 products).
+So the range is halved until the gone ones are alone; where so many are gone that counting
+would cost more than reading, the range is read. No id is tombstoned before the tenant, asked
+for it by name together with a product that it must know, names only the latter.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import log2
+
+import sqlalchemy as sa
+
+from sync.commerce.products import Products
+from sync.db import findings, products, rejected
+from sync.db.partitions import Partition
+from sync.errors import AnswerUnreadable
+from sync.model import Interval, Tally
+from sync.passes.run import Run
+from sync.passes.sweep import sweep
+from sync.pipeline import bury
+
+PAGE_COST = 10  # counts that a page of a few hundred products is worth
+CLEAR_GAIN = 200  # counts: below this difference, small requests are the kinder way
+SMALL_PAGE = 30  # products, read in about the time of three counts
+CHUNK = 200  # ids in one question: keeps the URL below 4 kB
+ROUNDS = 3  # how often to count again while the catalogue moves
+
+
+@dataclass(slots=True)
+class Located:
+    """Where products are gone: ids that nothing is left of, and ranges better read than counted."""
+
+    gone: list[int] = field(default_factory=list)
+    unclear: list[Interval] = field(default_factory=list)
+
+
+def locate(
+    ids: Sequence[int], interval: Interval, missing: int, count: Callable[[Interval], int], page_size: int
+) -> Located:
+    """Find which of `ids` are gone, asking for as few counts as it takes.
+
+    ids        what the copy has in `interval`, ascending
+    missing    how many fewer the tenant counts there; negative when it counts more
+    count      the tenant's count of an interval, one small request
+
+    The answer is a suspicion: the catalogue may change between two counts.
+    """
+    found = Located()
+    stack = [(interval, missing)]
+    while stack:
+        span, lacking = stack.pop()
+        here = _between(ids, span)
+        if lacking == 0:
+            continue
+        if lacking >= len(here) > 0:
+            found.gone += ids[here.start : here.stop]
+        elif len(here) <= 1 or _better_read(len(here), lacking, page_size):
+            found.unclear.append(span)
+        else:
+            middle = ids[(here.start + here.stop) // 2 - 1]
+            left, right = Interval(span.after, middle), Interval(middle, span.last)
+            lacking_left = len(_between(ids, left)) - count(left)
+            lacking_right = lacking - lacking_left
+            if lacking_right < 0 < lacking:  # something changed between the counts
+                lacking_right = len(_between(ids, right)) - count(right)
+            stack += [(right, lacking_right), (left, lacking_left)]
+    return found
+
+
+def _between(ids: Sequence[int], interval: Interval) -> range:
+    """The positions in `ids` that lie in an interval."""
+    end = len(ids) if interval.last is None else bisect_right(ids, interval.last)
+    return range(bisect_right(ids, interval.after), end)
+
+
+def _better_read(here: int, lacking: int, page_size: int) -> bool:
+    """Whether reading a range costs the tenant clearly less than halving it further."""
+    if lacking < 0:  # more there than here: they must be read anyway, once the range is small
+        return here <= SMALL_PAGE
+    counting = lacking * (log2(here / lacking) + 1)
+    reading = PAGE_COST * (here / page_size + 1)
+    return counting - reading > CLEAR_GAIN
+
+
+# --- in an incremental pass ------------------------------------------------------------------
+
+
+def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) -> set[int]:
+    """Count, and where the copy and the tenant disagree, find out why and make the copy agree.
+
+    suspects    ids that were just found gone in another store view: asked for first
+
+    Returns the ids tombstoned.
+    """
+    buried: set[int] = set()
+    for _ in range(ROUNDS):
+        ids, missing = _shortfall(run, store_view)
+        if missing == 0 or _too_many(run, store_view, missing):
+            break
+        before = run.tally
+        likely = sorted(set(suspects) & set(ids)) if suspects else []
+        if missing == len(likely):
+            found = Located(gone=likely)
+        else:
+            whole = Interval(0, ids[-1])
+            count = _counter(run.sync.source, store_view)
+            found = locate(ids, whole, missing, count, run.sync.page_size)
+        sweep(run, [Partition.of(store_view, span) for span in found.unclear], complete=True)
+        buried |= bury_missing(run, store_view, found.gone)
+        if run.tally == before or run.sync.dry:
+            break
+    return buried
+
+
+def _counter(source: Products, store_view: str) -> Callable[[Interval], int]:
+    return lambda interval: source.count(store_view, interval).total
+
+
+def _shortfall(run: Run, store_view: str) -> tuple[Sequence[int], int]:
+    """The ids the tenant should list up to the copy's highest, and how many fewer it counts.
+
+    No further than that: a product added since the window was read would hide a deletion.
+    """
+    highest = run.read(lambda c: products.highest_live(c, store_view))
+    if highest == 0:
+        return [], 0
+    rejects = run.read(lambda c: rejected.not_in_copy(c, store_view, highest))
+    live = run.read(lambda c: products.count_live(c, store_view, highest))
+    missing = live + len(rejects) - run.sync.source.count(store_view, Interval(0, highest)).total
+    if missing == 0:
+        return [], 0
+    ids = run.read(lambda c: products.live_ids(c, store_view, Interval(0, highest)))
+    return sorted([*ids, *rejects]) if rejects else ids, missing
+
+
+# --- tombstones ------------------------------------------------------------------------------
+
+
+def bury_missing(
+    run: Run, store_view: str, suspected: Sequence[int] = (), *, allow_mass_delete: bool = False
+) -> set[int]:
+    """Tombstone what is proven gone: the suspected ids, and what the run's sweeps did not find listed.
+
+    Holds back, and says so, when it would be too much of the store view at once.
+    """
+    suspected = sorted({*suspected, *_swept(run, store_view)})
+    if not suspected or (not allow_mass_delete and _too_many(run, store_view, len(suspected))):
+        return set()
+    proof = _Proof(run.sync.source, store_view, _witness(run, store_view, suspected))
+    buried: set[int] = set()
+    for chunk in _chunks(suspected, CHUNK):
+        gone = set(proof.absent(chunk))
+        _bury(run, store_view, chunk, gone)
+        buried |= gone
+    return buried
+
+
+def _swept(run: Run, store_view: str) -> list[int]:
+    """Ids that the run's sweeps found here and not there."""
+    if run.sync.dry:
+        return run.extra.pop(store_view, [])
+    return run.read(lambda c: findings.ids(c, run.run_id, store_view, "extra"))
+
+
+def _bury(run: Run, store_view: str, settled: Sequence[int], gone: set[int]) -> None:
+    def work(tx: sa.Connection) -> Tally:
+        findings.settle(tx, run.run_id, store_view, settled)
+        return bury(tx, store_view, gone, run.run_id)
+
+    run.commit(work)
+
+
+def _too_many(run: Run, store_view: str, missing: int) -> bool:
+    """Whether so many are missing that the answer is not believed; holds back if so."""
+    live = run.read(lambda c: products.count_live(c, store_view))
+    if missing <= live * run.sync.max_delete_fraction:
+        return False
+    run.hold_back(
+        f"{missing} of {live} products of store view {store_view} are missing on the tenant, more than "
+        f"SYNC_MAX_DELETE_FRACTION={run.sync.max_delete_fraction:g} allows: nothing was deleted. If they are "
+        "really gone, run `product-sync reconcile --allow-mass-delete`."
+    )
+    return True
+
+
+def _witness(run: Run, store_view: str, suspected: Collection[int]) -> int | None:
+    """A product that the tenant must know: the newest that is not suspected and that it still lists."""
+    ids = run.read(lambda c: products.live_ids(c, store_view, Interval()))
+    doubted = set(suspected)
+    candidates = islice((i for i in reversed(ids) if i not in doubted), 3)
+    for candidate in candidates:
+        if run.sync.source.count_of(store_view, [candidate]) == 1:
+            return candidate
+    if len(ids) > len(doubted):
+        raise AnswerUnreadable(
+            f"the tenant lists none of the products of store view {store_view} it was asked for: "
+            "this looks like an outage, so nothing was deleted"
+        )
+    return None  # the copy holds nothing but suspects
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """Asks the tenant for products by id, together with a witness that shows it can see at all."""
+
+    source: Products
+    store_view: str
+    witness: int | None
+
+    def absent(self, ids: Sequence[int]) -> Iterator[int]:
+        """Those of `ids` that the tenant does not list."""
+        witnesses = [] if self.witness is None else [self.witness]
+        listed = self.source.count_of(self.store_view, [*ids, *witnesses]) - len(witnesses)
+        if listed < 0:
+            raise AnswerUnreadable(
+                f"product {self.witness} of store view {self.store_view} was listed a moment ago and is not "
+                "now: this looks like an outage, so nothing was deleted"
+            )
+        if listed == 0:
+            yield from ids
+        elif listed < len(ids):
+            middle = len(ids) // 2
+            yield from self.absent(ids[:middle])
+            yield from self.absent(ids[middle:])
+
+
+def _chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

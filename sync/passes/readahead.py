@@ -1,0 +1,95 @@
+"""Several readers fetch while one writer writes, with a bounded number of pages between them.
+
+Each reader takes one partition after the other and may be two items ahead of the writer: one
+being fetched, one waiting. So a crash costs at most two pages per reader, and memory
+does not grow with the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Event, Semaphore, Thread
+from typing import NamedTuple
+
+from sync.db.partitions import Partition
+from sync.model import Page, Unreadable
+
+Item = Page | Unreadable
+AHEAD = 2
+
+
+class _Read(NamedTuple):
+    """What a reader hands over: an item, or why it had to stop."""
+
+    partition: Partition
+    item: Item | BaseException
+    credit: Semaphore
+
+
+def read_ahead(
+    partitions: Sequence[Partition], read: Callable[[Partition], Iterator[Item]], readers: int
+) -> Iterator[tuple[Partition, Item]]:
+    """Yield (partition, item) as they arrive; items of one partition keep their order.
+
+    An item counts as written when the caller asks for the next one. The first reader's error is
+    raised here, after what was read before it.
+    """
+    todo: SimpleQueue[Partition] = SimpleQueue()
+    for partition in partitions:
+        todo.put(partition)
+    done: SimpleQueue[_Read | None] = SimpleQueue()
+    closed = Event()
+    turns = [Semaphore(AHEAD) for _ in range(min(readers, len(partitions)))]
+    for n, credit in enumerate(turns):
+        arguments = (todo, read, done, credit, closed)
+        Thread(target=_reader, args=arguments, name=f"reader-{n}", daemon=True).start()
+    try:
+        yield from _arrivals(done, running=len(turns))
+    finally:
+        closed.set()
+        for credit in turns:
+            credit.release()  # a reader that waits for its turn sees `closed` instead
+
+
+def _arrivals(done: SimpleQueue[_Read | None], running: int) -> Iterator[tuple[Partition, Item]]:
+    while running:
+        arrived = done.get()
+        if arrived is None:
+            running -= 1
+        elif isinstance(arrived.item, BaseException):
+            raise arrived.item
+        else:
+            yield arrived.partition, arrived.item
+            arrived.credit.release()
+
+
+def _reader(
+    todo: SimpleQueue[Partition],
+    read: Callable[[Partition], Iterator[Item]],
+    done: SimpleQueue[_Read | None],
+    credit: Semaphore,
+    closed: Event,
+) -> None:
+    with suppress(Empty):
+        while not closed.is_set():
+            partition = todo.get_nowait()
+            try:
+                for item in _in_turn(read(partition), credit, closed):
+                    done.put(_Read(partition, item, credit))
+            except BaseException as error:  # noqa: BLE001 - raised again in the writer's thread
+                done.put(_Read(partition, error, credit))
+                return
+    done.put(None)
+
+
+def _in_turn(items: Iterator[Item], credit: Semaphore, closed: Event) -> Iterator[Item]:
+    """The items, each fetched only once the reader is not too far ahead of the writer."""
+    while True:
+        credit.acquire()
+        item = None if closed.is_set() else next(items, None)
+        if item is None:
+            credit.release()
+            return
+        yield item

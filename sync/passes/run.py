@@ -1,0 +1,309 @@
+"""One run of one pass: its lease, its row in `sync_runs`, its transactions, its ending.
+
+Every pass has this shape:
+
+    with start(sync, "backfill", scope) as run:      # takes the lease, opens or continues
+        run.commit(lambda tx: ...)                   # renews the lease, writes, adds to the counters
+    return run.summary()                             # closed as succeeded, partial, failed or interrupted
+
+A dry run does all of it and keeps nothing: no lease, no row, every transaction rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from threading import Event, Thread
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from sync.commerce.products import Products
+from sync.db import findings, leases, partitions, rejected, runs
+from sync.db.dialects import utc_now
+from sync.db.engine import in_transaction, reading
+from sync.db.leases import LIFE, Lease
+from sync.db.partitions import Partition
+from sync.errors import Interrupted, SyncError
+from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
+from sync.passes.readahead import Item
+from sync.pipeline import Comparison, Reading
+
+T = TypeVar("T")
+RESUME_WITHIN = timedelta(hours=12)  # an older sweep says too little about today's catalogue
+
+
+class Watch(Protocol):
+    """Whoever wants to see a run at work: a log, a progress bar. Called from the writer's thread."""
+
+    def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None: ...
+    def products_expected(self, total: int) -> None: ...
+    def page_written(self, store_view: str, item: Item, tally: Tally) -> None: ...
+    def product_rejected(self, item: Unreadable) -> None: ...
+    def deletion_held_back(self, message: str) -> None: ...
+    def run_finished(self, summary: Summary) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """What every pass works with: the tenant, the copy, and how to read one into the other.
+
+    owner                  who we are, in words, for whoever finds the lease taken
+    is_dead                tells of an owner on this machine that it no longer runs
+    traffic                what the client has sent since the start of the process
+    overlap                how far a window reaches back behind the watermark
+    max_delete_fraction    of a store view's products; more missing at once is not believed
+    dry                    read and report, keep nothing
+    """
+
+    source: Products
+    db: sa.Engine
+    store_views: tuple[str, ...]
+    owner: str
+    is_dead: Callable[[str], bool]
+    traffic: Callable[[], Traffic]
+    watch: Watch
+    stop: Event
+    page_size: int
+    concurrency: int
+    overlap: timedelta
+    max_delete_fraction: float
+    dry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended. `held_back` says why products missing there were not tombstoned here."""
+
+    run_id: int
+    kind: PassKind
+    status: RunStatus
+    store_views: tuple[str, ...]
+    tally: Tally
+    traffic: Traffic
+    seconds: float
+    held_back: str | None = None
+    dry: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.status == "partial" else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints; the contract names its keys."""
+        return {
+            "run_id": self.run_id,
+            "kind": self.kind,
+            "status": self.status,
+            "store_views": list(self.store_views),
+            **asdict(self.tally),
+            **asdict(self.traffic),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(slots=True)
+class Run:
+    """A run under way. Only `start` makes one.
+
+    resumed    ranges that an earlier run of the same scope left unread; None when this run starts afresh
+    extra      in a dry run, ids stored here that no page listed, by store view; otherwise they are findings
+    """
+
+    sync: Sync
+    kind: PassKind
+    run_id: int
+    lease: Lease | None
+    resumed: list[Partition] | None
+    server_time: datetime | None
+    retried: dict[str, set[int]]
+    before: Traffic
+    began: float
+    tally: Tally = field(default_factory=Tally)
+    held_back: list[str] = field(default_factory=list)
+    extra: dict[str, list[int]] = field(default_factory=dict)
+
+    # --- transactions ------------------------------------------------------------------------
+
+    def commit(self, work: Callable[[sa.Connection], Tally]) -> Tally:
+        """Run `work` and keep it together with the lease's renewal and the run's counters.
+
+        Raises LeaseHeld, and keeps nothing, when another run has taken over.
+        """
+
+        def counted(tx: sa.Connection) -> Tally:
+            tally = work(tx)
+            runs.add(tx, self.run_id, tally)
+            return tally
+
+        tally = self.transact(counted)
+        self.tally += tally
+        return tally
+
+    def transact(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` under the lease; a dry run rolls back at its end."""
+
+        def fenced(tx: sa.Connection) -> T:
+            if self.lease is not None:
+                leases.renew(tx, self.lease)
+            return work(tx)
+
+        return in_transaction(self.sync.db, fenced, stop=self.sync.stop, keep=not self.sync.dry)
+
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        return reading(self.sync.db, work)
+
+    # --- what the passes tell the run --------------------------------------------------------
+
+    def reading(self, store_view: str, *, complete: bool, audit: bool = False) -> Reading:
+        return Reading(self.run_id, complete, audit, self.retried.get(store_view, set()))
+
+    def plan(self, planned: Sequence[Partition]) -> list[Partition]:
+        """Store the ranges this run will read, so that another one could continue."""
+        self.transact(lambda tx: partitions.plan(tx, self.run_id, planned))
+        return list(planned)
+
+    def note_server_time(self, server_time: datetime | None) -> None:
+        """The tenant's clock at the pass's first answer; later ones do not count."""
+        if self.server_time is None and server_time is not None:
+            self.server_time = server_time
+            self.transact(lambda tx: runs.note_server_time(tx, self.run_id, server_time))
+
+    def note_extra(self, store_view: str, found: Comparison) -> None:
+        """A dry run's findings are rolled back with everything else: remember them here."""
+        if self.sync.dry and found.missing:
+            self.extra.setdefault(store_view, []).extend(found.missing)
+
+    def hold_back(self, message: str) -> None:
+        """Products missing there are not believed to be gone: say so, and end as partial."""
+        self.held_back.append(message)
+        self.sync.watch.deletion_held_back(message)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def summary(self, status: RunStatus | None = None) -> Summary:
+        now = self.sync.traffic()
+        spent = {name: value - getattr(self.before, name) for name, value in asdict(now).items()}
+        return Summary(
+            run_id=self.run_id,
+            kind=self.kind,
+            status=status or ("partial" if self.tally.rejected or self.held_back else "succeeded"),
+            store_views=self.sync.store_views,
+            tally=self.tally,
+            traffic=Traffic(**spent),
+            seconds=monotonic() - self.began,
+            held_back=" ".join(self.held_back) or None,
+            dry=self.sync.dry,
+        )
+
+    def close(self, status: RunStatus | None = None, error: str | None = None) -> None:
+        """Write how the run ended; one that came through leaves no ranges and no findings behind."""
+        summary = self.summary(status)
+
+        def finish(tx: sa.Connection) -> None:
+            runs.finish(tx, self.run_id, summary.status, summary.traffic, summary.seconds, error)
+            if status is None:
+                forget(tx, self.run_id)
+
+        self.transact(finish)
+        self.sync.watch.run_finished(summary)
+
+
+def forget(tx: sa.Connection, run_id: int) -> None:
+    """Drop what only a continuation of this run would need."""
+    partitions.drop(tx, run_id)
+    findings.drop(tx, run_id)
+
+
+@contextmanager
+def start(sync: Sync, kind: PassKind, scope: str, *, restart: bool = False) -> Iterator[Run]:
+    """Begin a run, or continue one of the same kind and scope that did not end; close it on the way out.
+
+    scope      what will be read, as text: equal scopes are the same work
+    restart    do not continue
+
+    Raises LeaseHeld at once when another run is writing.
+    """
+    if sync.dry:
+        run = _dry_run(sync, kind)
+        yield run
+        sync.watch.run_finished(run.summary())
+        return
+    lease = leases.acquire(sync.db, sync.owner, sync.is_dead)
+    try:
+        with _heartbeat(sync.db, lease):
+            run = in_transaction(sync.db, lambda tx: _open(tx, sync, kind, scope, lease, restart))
+            sync.watch.run_started(run.run_id, kind, sync.store_views, run.resumed is not None)
+            try:
+                yield run
+                run.close()
+            except BaseException as error:
+                with suppress(SyncError):
+                    run.close("interrupted" if _is_interruption(error) else "failed", str(error))
+                raise
+    finally:
+        with suppress(SyncError):
+            leases.release(sync.db, lease)
+
+
+def _is_interruption(error: BaseException) -> bool:
+    return isinstance(error, Interrupted | KeyboardInterrupt | GeneratorExit)
+
+
+def _dry_run(sync: Sync, kind: PassKind) -> Run:
+    return Run(sync, kind, 0, None, None, None, {}, sync.traffic(), monotonic())
+
+
+def _open(tx: sa.Connection, sync: Sync, kind: PassKind, scope: str, lease: Lease, restart: bool) -> Run:
+    run_id = runs.begin(tx, kind, sync.store_views, scope)
+    earlier = _continue(tx, kind, scope, run_id) if not restart else None
+    for other in runs.unfinished(tx, kind):
+        if other.run_id != run_id:
+            forget(tx, other.run_id)
+    if earlier is not None:
+        runs.note_server_time(tx, run_id, earlier.server_time)
+    return Run(
+        sync=sync,
+        kind=kind,
+        run_id=run_id,
+        lease=lease,
+        resumed=partitions.pending(tx, run_id) if earlier is not None else None,
+        server_time=earlier.server_time if earlier is not None else None,
+        retried={view: rejected.open_ids(tx, view) for view in sync.store_views},
+        before=sync.traffic(),
+        began=monotonic(),
+    )
+
+
+def _continue(tx: sa.Connection, kind: PassKind, scope: str, run_id: int) -> runs.Run | None:
+    """Take over the ranges and findings of the newest unfinished run of this scope."""
+    for earlier in runs.unfinished(tx, kind):
+        fresh = kind in ("backfill", "incremental") or utc_now(tx) - earlier.started_at < RESUME_WITHIN
+        if earlier.scope == scope and fresh:
+            partitions.adopt(tx, earlier.run_id, run_id)
+            findings.adopt(tx, earlier.run_id, run_id)
+            rejected.adopt(tx, earlier.run_id, run_id)
+            return earlier
+    return None
+
+
+@contextmanager
+def _heartbeat(db: sa.Engine, lease: Lease) -> Iterator[None]:
+    """Keep the lease while the tenant makes us wait and no page is committed."""
+    ended = Event()
+
+    def beat() -> None:
+        while not ended.wait(LIFE.total_seconds() / 3):
+            with suppress(SyncError):  # a lost lease stops the next commit, in the writer's thread
+                in_transaction(db, lambda tx: leases.renew(tx, lease), stop=ended)
+
+    thread = Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5)

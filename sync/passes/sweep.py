@@ -1,0 +1,121 @@
+"""Reading id ranges to their end: what backfill, reconcile, verify and every window have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from sync.db import partitions
+from sync.db.partitions import Partition
+from sync.model import Interval, Page, Tally, Unreadable
+from sync.passes.partitioning import cut
+from sync.passes.readahead import Item, read_ahead
+from sync.passes.run import Run
+from sync.pipeline import Comparison, Reading, reject_unreadable, sync_page, verify_page
+
+Since = Mapping[str, datetime]  # by store view, the beginning of a window of `updated_at`
+
+
+def ranges(
+    run: Run, interval: Interval, since: Since | None = None, *, open_end: bool = False
+) -> list[Partition]:
+    """Ask the tenant how much there is in `interval`, and cut it up for the readers.
+
+    since       only products stamped from then on
+    open_end    read on until the tenant has nothing more, instead of up to today's highest id
+
+    A store view in which nothing is to be read has no ranges, unless the end is open.
+    """
+    sync = run.sync
+    planned: list[Partition] = []
+    for view in sync.store_views:
+        top = sync.source.highest(view, interval, updated_from=since[view] if since else None)
+        run.note_server_time(top.server_time)
+        sync.watch.products_expected(top.total)
+        whole = Interval(interval.after, interval.last if open_end else top.highest_id)
+        if open_end or top.total:
+            pieces = cut(whole, top.highest_id, top.total, sync.page_size, sync.concurrency)
+            planned += [Partition.of(view, piece) for piece in pieces]
+    return planned
+
+
+def sweep(
+    run: Run,
+    todo: Iterable[Partition],
+    since: Since | None = None,
+    *,
+    complete: bool = False,
+    audit: bool = False,
+) -> None:
+    """Read ranges and make the copy agree, a page per transaction.
+
+    complete    the ranges are read without a filter: what is stored there and not listed is a finding
+    audit       also compare stored rows with their documents
+    """
+
+    def write(tx: sa.Connection, page: Page, reading: Reading) -> tuple[Comparison, Tally]:
+        found = sync_page(tx, page, reading)
+        return found, found.tally
+
+    _sweep(run, list(todo), since, complete, audit, write)
+
+
+def inspect(run: Run, todo: Iterable[Partition]) -> None:
+    """Read ranges and note where the copy differs; the copy stays as it is."""
+
+    def look(tx: sa.Connection, page: Page, reading: Reading) -> tuple[Comparison, Tally]:
+        found = verify_page(tx, page, reading)
+        return found, Tally(fetched=found.fetched, unchanged=found.unchanged)
+
+    _sweep(run, list(todo), None, True, True, look)
+
+
+_Step = Callable[[sa.Connection, Page, Reading], tuple[Comparison, Tally]]
+
+
+def _sweep(
+    run: Run, todo: list[Partition], since: Since | None, complete: bool, audit: bool, step: _Step
+) -> None:
+    def read(partition: Partition) -> Iterator[Item]:
+        view = partition.store_view
+        return run.sync.source.walk(view, partition.rest, updated_from=since[view] if since else None)
+
+    for partition, item in read_ahead(todo, read, run.sync.concurrency):
+        reading = run.reading(item.store_view, complete=complete, audit=audit)
+        if isinstance(item, Unreadable):
+            tally = _reject(run, partition, item, reading)
+        else:
+            tally = _take(run, partition, item, reading, step)
+        run.sync.watch.page_written(item.store_view, item, tally)
+
+
+def _take(run: Run, partition: Partition, page: Page, reading: Reading, step: _Step) -> Tally:
+    found: list[Comparison] = []
+
+    def work(tx: sa.Connection) -> Tally:
+        comparison, tally = step(tx, page, reading)
+        found.append(comparison)
+        partitions.move_cursor(tx, run.run_id, partition, _cursor(partition, page.interval))
+        return tally
+
+    tally = run.commit(work)
+    run.note_extra(page.store_view, found[-1])
+    return tally
+
+
+def _reject(run: Run, partition: Partition, item: Unreadable, reading: Reading) -> Tally:
+    run.sync.watch.product_rejected(item)
+
+    def work(tx: sa.Connection) -> Tally:
+        tally = reject_unreadable(tx, item, reading) if run.kind != "verify" else Tally(rejected=1)
+        partitions.move_cursor(tx, run.run_id, partition, _cursor(partition, item.interval))
+        return tally
+
+    return run.commit(work)
+
+
+def _cursor(partition: Partition, read: Interval) -> int | None:
+    """Where the partition's cursor stands after `read`; None when that was its end."""
+    return None if read.last == partition.last else read.last

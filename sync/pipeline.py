@@ -1,0 +1,338 @@
+"""The main data path: pages in; rows, changes and a cursor out.
+
+Read this file first. `commerce/` makes the pages it consumes, `db/` stores what it
+writes; neither knows the other.
+
+    a page ──> fingerprint each item ──> same as stored: nothing more to do
+                        │ differs
+                        └──> decode, map, compare with the stored document ──> insert / update / restore
+    ids stored in the page's interval that the page does not list ──> missing
+
+Invariant: everything here happens in one transaction that the caller opens and that also moves
+the cursor, so a crash at any instant costs at most the pages in flight and never a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from sync import diff, mapping
+from sync.db import changes, findings, products, rejected
+from sync.db.changes import Change
+from sync.db.dialects import utc_now
+from sync.db.products import Damage, Known, Stored, Write
+from sync.db.rejected import Reject
+from sync.mapping import LIST_KEYS, Rows, Unmappable
+from sync.model import (
+    CHILD_COLUMNS,
+    PRODUCT_COLUMNS,
+    ChangeKind,
+    Interval,
+    Page,
+    RawProduct,
+    Tally,
+    Unreadable,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a page of this pass may conclude.
+
+    run_id      of the run that reads
+    complete    the page lists all products of its interval: what is stored there and not listed is missing
+    audit       also compare stored rows with their documents, so that hand-made edits are found
+    retried     ids with an open rejection: copying one of them resolves it
+    """
+
+    run_id: int
+    complete: bool
+    audit: bool = False
+    retried: Collection[int] = ()
+
+
+@dataclass(slots=True)
+class Comparison:
+    """A page held against the copy: what is to be written so that they agree."""
+
+    fetched: int = 0
+    unchanged: int = 0
+    inserts: list[Write] = field(default_factory=list)
+    updates: list[Write] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    differing: dict[int, str] = field(default_factory=dict)  # id -> which columns or paths, in words
+
+    @property
+    def tally(self) -> Tally:
+        """`updated` counts changes; a row that was only stamped anew counts as unchanged."""
+        updated = sum(1 for change in self.changes if change.kind == "update")
+        restored = sum(1 for change in self.changes if change.kind == "restore")
+        inserted = len(self.inserts) + restored
+        rejected_ids = {reject.product_id for reject in self.rejects}
+        return Tally(
+            fetched=self.fetched,
+            inserted=inserted,
+            updated=updated,
+            unchanged=self.unchanged,
+            rejected=len(rejected_ids),
+        )
+
+
+def fingerprint(raw: bytes) -> str:
+    """What `content_hash` holds: 128 bits of BLAKE2b over the item's bytes, as 32 hexadecimal digits."""
+    return blake2b(raw, digest_size=16).hexdigest()
+
+
+def sync_page(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
+    """Make the copy agree with a page, in the transaction `tx`; what is missing there becomes a finding.
+
+    A product is never tombstoned here: one answer that lacks it is no proof that it is gone.
+    """
+    found = compare(tx, page, reading)
+    write(tx, page.store_view, found, reading)
+    findings.add(tx, reading.run_id, page.store_view, "extra", ((i, None) for i in found.missing))
+    return found
+
+
+def verify_page(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
+    """Note how the copy differs from a page, and change nothing."""
+    found = compare(tx, page, reading)
+    view = page.store_view
+    findings.add(tx, reading.run_id, view, "extra", ((i, None) for i in found.missing))
+    findings.add(
+        tx,
+        reading.run_id,
+        view,
+        "missing",
+        ((int(str(w.product[1])), str(w.product[2])) for w in found.inserts),
+    )
+    findings.add(tx, reading.run_id, view, "different", found.differing.items())
+    return found
+
+
+def reject_unreadable(tx: sa.Connection, item: Unreadable, reading: Reading) -> Tally:
+    """Keep note of a product that the tenant cannot send."""
+    reject = Reject(item.store_view, item.product_id, item.interval, "unreadable", item.reason)
+    rejected.keep(tx, reject, utc_now(tx), reading.run_id)
+    return Tally(rejected=1)
+
+
+def bury(tx: sa.Connection, store_view: str, ids: Collection[int], run_id: int) -> Tally:
+    """Tombstone products whose absence is proven, with an entry in the feed for each."""
+    now = utc_now(tx)
+    gone = products.tombstone(tx, store_view, ids, now, run_id)
+    changes.append(tx, [Change(store_view, i, sku, "delete") for i, sku in gone], now, run_id)
+    rejected.resolve(tx, store_view, ids, now)
+    return Tally(deleted=len(gone))
+
+
+def sku_of(item: RawProduct) -> str:
+    """The SKU of an item as sent; empty when it has none."""
+    try:
+        return str(mapping.decode(item.raw).get("sku", ""))
+    except Unmappable:
+        return ""
+
+
+# --- comparing -------------------------------------------------------------------------------
+
+
+def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
+    """Hold a page against the copy; reads only."""
+    known = _known(tx, page, reading)
+    same: list[RawProduct] = []
+    touched: list[tuple[RawProduct, str]] = []
+    for item in page.products:
+        digest = fingerprint(item.raw)
+        if known.get(item.product_id) == (digest, False):
+            same.append(item)
+        else:
+            touched.append((item, digest))
+    found = Comparison(fetched=len(page.products), unchanged=len(same))
+    if reading.complete:
+        listed = {item.product_id for item in page.products}
+        found.missing = [i for i, row in known.items() if not row.is_deleted and i not in listed]
+    if touched:
+        _compare_touched(tx, page.store_view, touched, known, found)
+    if reading.audit and same:
+        _audit(tx, page, same, found)
+    return found
+
+
+def _known(tx: sa.Connection, page: Page, reading: Reading) -> dict[int, Known]:
+    if reading.complete:
+        return products.known_in(tx, page.store_view, page.interval)
+    ids = [item.product_id for item in page.products]
+    return products.known_of(tx, page.store_view, ids) if ids else {}
+
+
+def _compare_touched(
+    tx: sa.Connection,
+    store_view: str,
+    touched: Iterable[tuple[RawProduct, str]],
+    known: Mapping[int, Known],
+    found: Comparison,
+) -> None:
+    now = utc_now(tx)
+    before = products.stored(
+        tx, store_view, [item.product_id for item, _ in touched if item.product_id in known]
+    )
+    for item, digest in touched:
+        interval = Interval(item.product_id - 1, item.product_id)
+        try:
+            document = mapping.decode(item.raw)
+            rows = mapping.map_product(store_view, document, item.raw)
+        except Unmappable as error:
+            payload = item.raw.decode("utf-8", "replace").replace("\x00", "\N{SYMBOL FOR NULL}")
+            found.rejects.append(
+                Reject(store_view, item.product_id, interval, "unmappable", str(error), payload)
+            )
+            continue
+        if rows.notes:
+            reason = "; ".join(f"{note.path}: {note.reason}" for note in rows.notes)
+            found.rejects.append(Reject(store_view, item.product_id, interval, "altered", reason))
+        stored = before.get(item.product_id)
+        if stored is None:
+            _insert(rows, digest, now, found)
+        else:
+            was = known[item.product_id]
+            _update(rows, document, digest, stored, was_deleted=was.is_deleted, now=now, found=found)
+
+
+def _insert(rows: Rows, digest: str, now: datetime, found: Comparison) -> None:
+    found.inserts.append(Write(rows.product, rows.children, digest, now, now))
+    found.changes.append(_change(rows, "insert"))
+
+
+def _update(
+    rows: Rows,
+    document: dict[str, object],
+    digest: str,
+    stored: Stored,
+    *,
+    was_deleted: bool,
+    now: datetime,
+    found: Comparison,
+) -> None:
+    """A product whose bytes differ from what is stored: changed, stamped anew, or back from the dead."""
+    old, old_rows = _as_stored(rows, stored)
+    paths = diff.diff(old, document, LIST_KEYS)
+    is_change = was_deleted or not (not paths or diff.is_restamp(paths))
+    children = {
+        table: new
+        for table, new in rows.children.items()
+        if was_deleted or old_rows is None or old_rows.children[table] != new
+    }
+    changed_at = now if is_change else stored.changed_at
+    found.updates.append(Write(rows.product, children, digest, stored.first_seen_at, changed_at))
+    product_id = rows.product[1]
+    if is_change:
+        kind: ChangeKind = "restore" if was_deleted else "update"
+        found.changes.append(_change(rows, kind, diff.encode(paths) if paths else None))
+    else:
+        found.unchanged += 1
+    found.differing[product_id] = ", ".join(sorted(paths)) or "content_hash"
+
+
+def _as_stored(rows: Rows, stored: Stored) -> tuple[dict[str, object], Rows | None]:
+    """The stored document and its rows; nothing to compare with when it is no longer a document."""
+    raw = stored.document.encode("utf-8", "surrogatepass")
+    try:
+        document = mapping.decode(raw)
+        return document, mapping.map_product(str(rows.product[0]), document, raw)
+    except Unmappable:
+        return {}, None
+
+
+def _change(rows: Rows, kind: ChangeKind, fields: str | None = None) -> Change:
+    store_view, product_id, sku = rows.product[:3]
+    return Change(str(store_view), int(str(product_id)), str(sku), kind, fields)
+
+
+# --- auditing --------------------------------------------------------------------------------
+
+
+class _Expected(NamedTuple):
+    rows: dict[int, Rows]
+    by_table: dict[str, list[tuple[Any, ...]]]
+
+
+def _audit(tx: sa.Connection, page: Page, items: Iterable[RawProduct], found: Comparison) -> None:
+    """Find products whose bytes are as stored while the rows made from them are not, and mend them."""
+    expected = _expected(page.store_view, items)
+    span = Interval(min(expected.rows) - 1, max(expected.rows))
+    damages = products.audit(tx, page.store_view, span, expected.by_table, expected.rows.keys())
+    if not damages:
+        return
+    now = utc_now(tx)
+    stored = products.stored(tx, page.store_view, damages.keys())
+    raws = {item.product_id: item.raw for item in page.products}
+    for product_id, damage in damages.items():
+        rows = expected.rows[product_id]
+        first_seen_at = stored[product_id].first_seen_at
+        mended = Write(rows.product, rows.children, fingerprint(raws[product_id]), first_seen_at, now)
+        found.updates.append(mended)
+        found.changes.append(_change(rows, "update", diff.encode(_repairs(damage))))
+        found.differing[product_id] = ", ".join(sorted(_repairs(damage)))
+        found.unchanged -= 1
+
+
+def _expected(store_view: str, items: Iterable[RawProduct]) -> _Expected:
+    rows = {
+        item.product_id: mapping.map_product(store_view, mapping.decode(item.raw), item.raw) for item in items
+    }
+    by_table: dict[str, list[tuple[Any, ...]]] = {"products": [r.product for r in rows.values()]}
+    for table in CHILD_COLUMNS:
+        by_table[table] = [row for r in rows.values() for row in r.children[table]]
+    return _Expected(rows, by_table)
+
+
+def _repairs(damage: Iterable[Damage]) -> dict[str, dict[str, Any]]:
+    """The feed's entry for a repair: the columns, or the table, that somebody had edited."""
+    paths: dict[str, dict[str, Any]] = {}
+    for table, stored, expected in damage:
+        if table == "products" and stored and expected:
+            for column, old, new in zip(PRODUCT_COLUMNS, stored[0], expected[0], strict=True):
+                if old != new and column != "document":
+                    paths[column] = {"old": _plain(old), "new": _plain(new)}
+            if not paths:
+                paths["document"] = {}
+        else:
+            paths[table] = {
+                "old": [_plain(row[2:]) for row in stored],
+                "new": [_plain(row[2:]) for row in expected],
+            }
+    return paths
+
+
+def _plain(value: Any) -> Any:
+    """A column's value as JSON can hold it."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, Decimal, type(None))) else str(value)
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Reading) -> None:
+    """Write what a comparison found, with its entries in the feed and its rejections."""
+    now = utc_now(tx)
+    products.insert(tx, store_view, found.inserts, reading.run_id)
+    products.update(tx, store_view, found.updates, reading.run_id)
+    changes.append(tx, found.changes, now, reading.run_id)
+    for reject in found.rejects:
+        rejected.keep(tx, reject, now, reading.run_id)
+    if reading.retried:
+        still = {reject.product_id for reject in found.rejects}
+        written = {write.product[1] for write in (*found.inserts, *found.updates)}
+        rejected.resolve(tx, store_view, (written - still) & set(reading.retried), now)

@@ -1,0 +1,199 @@
+"""What the integration tests and laws stand on: a tenant, a copy, and the passes between them.
+
+bench = Bench(sandbox, db)
+bench.backfill()
+bench.assert_copy_is_exact()
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync.commerce.client import Client
+from sync.commerce.ims import ImsAuth, ImsTokens
+from sync.commerce.pacing import Outcome
+from sync.commerce.products import Products
+from sync.commerce.retry import Patience
+from sync.commerce.transport import open_session
+from sync.db.schema import product_changes, products, rejected_items
+from sync.model import Interval, PassKind, Tally, Traffic, Unreadable
+from sync.passes.backfill import backfill
+from sync.passes.incremental import incremental, targeted
+from sync.passes.readahead import Item
+from sync.passes.reconcile import Drift, reconcile, verify
+from sync.passes.run import Summary, Sync
+from sync.sandbox import Sandbox
+
+SCOPES = (
+    "openid",
+    "AdobeID",
+    "email",
+    "profile",
+    "additional_info.roles",
+    "additional_info.projectedProductContext",
+    "commerce.accs",
+)
+
+
+class FreePacer:
+    """Lets every request start at once: these tests are about something else."""
+
+    def acquire(self, stop: threading.Event) -> None: ...
+
+    def release(self, outcome: Outcome) -> None: ...
+
+
+@dataclass
+class Sightings:
+    """A Watch that remembers, and can be told to do something at each page."""
+
+    pages: list[Item] = field(default_factory=list)
+    held_back: list[str] = field(default_factory=list)
+    rejected: list[Unreadable] = field(default_factory=list)
+    resumed: bool = False
+    at_page: Any = None
+
+    def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
+        self.resumed = resumed
+
+    def products_expected(self, total: int) -> None: ...
+
+    def page_written(self, store_view: str, item: Item, tally: Tally) -> None:
+        self.pages.append(item)
+        if self.at_page is not None:
+            self.at_page(len(self.pages))
+
+    def product_rejected(self, item: Unreadable) -> None:
+        self.rejected.append(item)
+
+    def deletion_held_back(self, message: str) -> None:
+        self.held_back.append(message)
+
+    def run_finished(self, summary: Summary) -> None: ...
+
+
+@dataclass
+class Bench:
+    """A sandbox tenant, a database, and short names for the passes."""
+
+    sandbox: Sandbox
+    db: sa.Engine
+    store_views: tuple[str, ...] = ("all",)
+    page_size: int = 100
+    concurrency: int = 2
+    overlap: timedelta = timedelta(minutes=10)
+    max_delete_fraction: float = 0.2
+    owner: str = "this test"
+    max_retry_time: float = 20.0
+    watch: Sightings = field(default_factory=Sightings)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def source(self) -> Products:
+        session = open_session("product-sync/test", pool_size=self.concurrency)
+        patience = Patience(self._doze, self.max_retry_time)
+        credentials = self.sandbox.credentials
+        tokens = ImsTokens(
+            self.sandbox.token_url,
+            credentials.client_id,
+            lambda: credentials.client_secret,
+            SCOPES,
+            session=session,
+            patience=patience,
+        )
+        client = Client(
+            self.sandbox.endpoint,
+            ImsAuth(tokens, credentials.org_id),
+            session=session,
+            pacer=FreePacer(),
+            patience=patience,
+            stop=self.stop,
+        )
+        return Products(client, page_size=self.page_size)
+
+    def _doze(self, seconds: float) -> bool:
+        """Wait far less than asked: backoff is not what these tests measure."""
+        return self.stop.wait(min(seconds, 0.002))
+
+    def sync(self, *, dry: bool = False) -> Sync:
+        return Sync(
+            source=self.source(),
+            db=self.db,
+            store_views=self.store_views,
+            owner=self.owner,
+            is_dead=lambda owner: False,
+            traffic=lambda: Traffic(requests=len(self.sandbox.requests)),
+            watch=self.watch,
+            stop=self.stop,
+            page_size=self.page_size,
+            concurrency=self.concurrency,
+            overlap=self.overlap,
+            max_delete_fraction=self.max_delete_fraction,
+            dry=dry,
+        )
+
+    # --- passes ------------------------------------------------------------------------------
+
+    def backfill(
+        self, *, restart: bool = False, interval: Interval = Interval(), dry: bool = False
+    ) -> Summary:
+        return backfill(self.sync(dry=dry), restart=restart, interval=interval)
+
+    def run(self, *, dry: bool = False) -> Summary:
+        return incremental(self.sync(dry=dry))
+
+    def run_named(self, *, ids: Sequence[int] = (), skus: Sequence[str] = ()) -> tuple[Summary, list[str]]:
+        return targeted(self.sync(), ids, skus)
+
+    def reconcile(self, *, allow_mass_delete: bool = False, dry: bool = False) -> Summary:
+        return reconcile(self.sync(dry=dry), allow_mass_delete=allow_mass_delete)
+
+    def verify(self) -> list[Drift]:
+        return verify(self.sync())[1]
+
+    # --- what the copy holds -----------------------------------------------------------------
+
+    def rows(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> list[Any]:
+        with self.db.connect() as connection:
+            return list(connection.execute(sa.select(table).where(*where).order_by(*table.primary_key)))
+
+    def live(self, store_view: str = "all") -> dict[int, dict[str, Any]]:
+        """Documents of the products that live in the copy, by id."""
+        found = self.rows(products, products.c.store_view == store_view, products.c.deleted_at.is_(None))
+        return {row.product_id: json.loads(row.document) for row in found}
+
+    def changes(self) -> list[Any]:
+        return self.rows(product_changes)
+
+    def open_rejections(self) -> list[Any]:
+        return self.rows(rejected_items, rejected_items.c.resolved_at.is_(None))
+
+    def execute(self, sql: str) -> None:
+        with self.db.begin() as connection:
+            connection.exec_driver_sql(sql)
+
+    def assert_copy_is_exact(self) -> None:
+        """Document for document, in every store view."""
+        for view in self.store_views:
+            catalogue = {i: self.sandbox.catalogue.document(i, view) for i in self.sandbox.catalogue.ids()}
+            assert self.live(view) == catalogue
+
+    def assert_feed_tells_who_lives(self) -> None:
+        """The feed replayed from its first entry gives the ids that live, and no id arrives twice."""
+        living: set[tuple[str, int]] = set()
+        for change in self.changes():
+            key = (change.store_view, change.product_id)
+            if change.kind in ("insert", "restore"):
+                assert key not in living, change
+                living.add(key)
+            elif change.kind == "delete":
+                living.remove(key)
+            else:
+                assert key in living, change
+        assert living == {(view, i) for view in self.store_views for i in self.live(view)}

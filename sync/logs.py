@@ -1,0 +1,145 @@
+"""The log: one event a line on standard error, colours for people and JSON for pipes.
+
+    {"at":"2026-03-01T09:30:07Z","level":"info","event":"run.finished","run":41,"inserted":4}
+
+An event is `noun.past_participle`, its facts are keys with units. What holds for many events is
+bound once, with `structlog.contextvars.bound_contextvars(run=41, store_view="fr")`. Warnings of
+libraries come out in the same form, with `logger` naming their source.
+
+Values are made harmless last: secrets are masked and control characters spelled out, so that a
+product name can neither forge a line nor steer a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TextIO
+from urllib.parse import quote
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["console", "json"]
+HANDLER = "product-sync"
+
+# A shorter secret would blot out ordinary words; no credential of Adobe's is this short.
+SHORTEST_SECRET = 4
+# Tokens are minted while running, so no list can hold them: what follows "Bearer", and any JWT.
+TOKEN = r"(?<=[Bb]earer )[\w.~+/=-]+|eyJ[\w-]+\.[\w-]+\.[\w-]*"  # noqa: S105 -- a pattern, not a token
+
+
+def configure(
+    log_format: LogFormat | None, level: str, *, secrets: Iterable[str] = (), stream: TextIO | None = None
+) -> None:
+    """Send every log line to `stream` (standard error); calling it again replaces the set-up.
+
+    log_format   None: console where `stream` is a terminal, else json
+    level        DEBUG, INFO, WARNING or ERROR, for our own events; libraries need WARNING at least
+    secrets      texts that are masked wherever they occur
+    """
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)  # a reader who leaves ends the log, not the sync
+    handler.set_name(HANDLER)
+    handler.setFormatter(
+        _formatter(log_format or ("console" if stream.isatty() else "json"), stream, secrets)
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [former for former in root.handlers if former.name != HANDLER] + [handler]
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    logging.getLogger("sync").setLevel(level)
+    logging.captureWarnings(True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_context(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def _context() -> list[Processor]:
+    """What every event is given, ours or a library's."""
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%SZ", utc=True, key="at"),
+    ]
+
+
+def _formatter(log_format: LogFormat, stream: TextIO, secrets: Iterable[str]) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *_context()],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            _scrubber(secrets),
+            _in_order,
+            _console(stream) if log_format == "console" else _json(),
+        ],
+    )
+
+
+def _json() -> Processor:
+    return structlog.processors.JSONRenderer(separators=(",", ":"), ensure_ascii=False)
+
+
+def _console(stream: TextIO) -> Processor:
+    """Tracebacks are plain text by now: the pretty ones print local variables, which may hold secrets."""
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty() and "NO_COLOR" not in os.environ,
+        timestamp_key="at",
+        sort_keys=False,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """When, how bad, what and where come first; the facts follow as they were given."""
+    first = [key for key in ("at", "level", "event", "run", "store_view") if key in event]
+    return {key: event[key] for key in [*first, *event]}
+
+
+# --- Making values harmless --------------------------------------------------------------------
+
+
+def _scrubber(secrets: Iterable[str]) -> Processor:
+    """A processor that masks `secrets`, also percent-encoded, and tokens; and leaves nothing unprintable."""
+    forms = {
+        form for text in secrets if len(text) >= SHORTEST_SECRET for form in (text, quote(text, safe=""))
+    }
+    longest_first = sorted(forms, key=len, reverse=True)
+    hidden = re.compile("|".join([*map(re.escape, longest_first), TOKEN]))
+
+    def scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {key: _harmless(value, hidden, multiline=key == "exception") for key, value in event.items()}
+
+    return scrub
+
+
+def _harmless(value: Any, hidden: re.Pattern[str], *, multiline: bool = False) -> Any:
+    """Numbers as they are, lists and mappings part by part, all else as scrubbed text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {_harmless(str(key), hidden): _harmless(part, hidden) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_harmless(part, hidden) for part in value]
+    text = hidden.sub("***", str(value))
+    return "\n".join(map(printable, text.split("\n"))) if multiline else printable(text)
+
+
+def printable(text: str) -> str:
+    r"""Spell out what a terminal would obey or not show.
+
+    >>> printable("red\x1b[31m\n")
+    'red\\x1b[31m\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

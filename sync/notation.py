@@ -1,0 +1,287 @@
+"""How the values of settings are written: each form's parser, and how it is shown again.
+
+A parser takes the text, trimmed, and returns the value, or raises ValueError with a reason that
+stands behind "NAME: ". No reason quotes the text: it may be a secret pasted into the wrong line.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, time, tzinfo
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from apscheduler.triggers.cron import CronTrigger
+from pydantic import SecretStr
+
+UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+LONGEST_DURATION = 366 * UNITS["d"]
+
+T = TypeVar("T")
+
+SAAS_HOST = ".api.commerce.adobe.com"
+
+# The drivers this project installs, by the dialect names that people write.
+DATABASE_SCHEMES = {
+    "sqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+BROKER_SCHEMES = ("amqp", "amqps", "redis", "rediss")
+
+
+# --- Durations and the clock -------------------------------------------------------------------
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `90s`, `15m`, `6h` or `1d`."""
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise ValueError("is no duration: write a whole number and one of the units s, m, h, d")
+    seconds = int(match[1]) * UNITS[match[2]]
+    if not 0 < seconds <= LONGEST_DURATION:
+        raise ValueError("is out of range: from 1s to 366d")
+    return float(seconds)
+
+
+def show_duration(seconds: float | None) -> str:
+    """Write seconds the way `parse_duration` reads them, in the largest unit that is exact.
+
+    >>> show_duration(5400.0)
+    '90m'
+    """
+    if seconds is None:
+        return "off"
+    unit, length = next((unit, length) for unit, length in UNITS.items() if seconds % length == 0)
+    return f"{seconds / length:.0f}{unit}"
+
+
+def parse_time_zone(text: str) -> tzinfo:
+    """Look the name up in the system's time zones; UTC needs none of them."""
+    if text.upper() == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone that this system knows") from None
+
+
+def parse_crontab(text: str) -> str:
+    """Check five cron fields and spell the weekdays out, so that APScheduler cannot misread them."""
+    *fields, weekdays = text.split()
+    crontab = " ".join([*fields, ",".join(map(_weekday_names, weekdays.split(",")))])
+    try:
+        CronTrigger.from_crontab(crontab, timezone=UTC)
+    except ValueError as error:
+        raise ValueError(f"is no cron expression: {error}") from None
+    return crontab
+
+
+def _weekday_names(part: str) -> str:
+    """Names for numbered weekdays: cron counts from Sunday (0 or 7), APScheduler 3 from Monday (0).
+
+    What is not numbered, or is wrong, stays as it is: names are right, and APScheduler refuses the rest.
+
+    >>> _weekday_names("1-5/2")
+    'mon,wed,fri'
+    """
+    match = re.fullmatch(r"(?:\*|([0-7])(?:-([0-7]))?)(?:/([1-7]))?", part)
+    if match is None or part == "*":
+        return part
+    first, last, step = match.groups()
+    stop = int(last or (first if first and not step else 6))
+    names = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+    return ",".join(names[day % 7] for day in range(int(first or 0), stop + 1, int(step or 1))) or part
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """At most `rate` requests a second from `start` to `end`, over midnight where `end` is earlier."""
+
+    start: time
+    end: time
+    rate: float
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}@{self.rate:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> QuietHours:
+        clock = r"((?:[01]\d|2[0-3]):[0-5]\d)"
+        match = re.fullmatch(rf"{clock}-{clock}@(\d+(?:\.\d+)?)", text)
+        if match is None:
+            raise ValueError("is not HH:MM-HH:MM@requests-per-second")
+        hours = cls(time.fromisoformat(match[1]), time.fromisoformat(match[2]), float(match[3]))
+        if hours.start == hours.end or not hours.rate:
+            raise ValueError("needs two different times and a rate above 0")
+        return hours
+
+
+# --- URLs and addresses ------------------------------------------------------------------------
+
+
+def parse_https_url(text: str) -> str:
+    """Refuse what is no web address, and what would send credentials in the clear."""
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("is no web address: it starts with https:// and a host name")
+    if url.scheme == "http" and not _is_loopback(url.hostname):
+        raise ValueError("would send credentials unencrypted: use https:// (http is for this machine only)")
+    if re.search(r"[\s<>]", text):
+        raise ValueError("holds a blank, or a <placeholder> that was not filled in")
+    _check_port(text)
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_port(text: str) -> None:
+    try:
+        urlsplit(text).port  # noqa: B018 -- reading it is the check
+    except ValueError:
+        raise ValueError(
+            "has no number for its port (in a user name or password, write / ? # @ : as %2F %3F %23 %40 %3A)"
+        ) from None
+
+
+def parse_api_endpoint(text: str) -> str:
+    """The base URL that `/V1/products` is appended to, without trailing slash."""
+    url = urlsplit(parse_https_url(text))
+    segments = [segment for segment in url.path.split("/") if segment]
+    if url.query or url.fragment or url.username:
+        raise ValueError(
+            "holds more than https://, host and path: leave user names and what follows ? or # out"
+        )
+    if "graphql" in segments:
+        raise ValueError("is the GraphQL endpoint: products are read from REST, without /graphql")
+    if "V1" in segments:
+        raise ValueError("goes too far: leave /V1 and what follows it out, it is appended")
+    if f".{url.hostname}".endswith(SAAS_HOST):
+        _check_saas_path(segments)
+    else:
+        _check_other_path(segments)
+    return f"{url.scheme}://{url.netloc}/{'/'.join(segments)}"
+
+
+def _check_saas_path(segments: list[str]) -> None:
+    if "rest" in segments:
+        raise ValueError("has /rest, which Adobe's SaaS does not: the tenant id alone follows the host")
+    if len(segments) != 1:
+        raise ValueError("needs the tenant id, and nothing else, after the host")
+
+
+def _check_other_path(segments: list[str]) -> None:
+    if not segments:
+        raise ValueError("ends too early: add /rest (PaaS, on-premises) or the tenant id (SaaS)")
+    if "rest" in segments[:-1]:
+        raise ValueError("names a store view after /rest: leave it out and name it in STORE_VIEWS")
+
+
+def is_saas(endpoint: str) -> bool:
+    """Whether an API_ENDPOINT, right or wrong, means Adobe's SaaS: all others have `/rest` in their path."""
+    return SAAS_HOST in endpoint or "/rest/" not in f"{endpoint}/"
+
+
+def parse_database_url(text: str) -> str:
+    """Check scheme and shape; whether the database answers is for later."""
+    scheme, _, rest = text.partition("://")
+    wanted = DATABASE_SCHEMES.get(scheme.partition("+")[0])
+    if wanted is None:
+        raise ValueError("is none of sqlite:///, postgresql+psycopg://, mysql+pymysql://")
+    if scheme != wanted:
+        raise ValueError(f"starts with {scheme}://: write {wanted}://")
+    if scheme == "sqlite" and not re.match(r"/(?!:memory:)[^?]", rest):
+        raise ValueError(
+            "names no file: sqlite:/// (three slashes) and a path; a fourth slash makes it absolute"
+        )
+    if scheme != "sqlite":
+        _check_port(text)
+    return text
+
+
+def parse_broker_url(text: str) -> str:
+    if text.partition("://")[0] not in BROKER_SCHEMES:
+        raise ValueError(f"starts with none of {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
+    return text
+
+
+def mask_url(url: SecretStr | None) -> str | None:
+    """Show a URL without user name and password, wherever the password is.
+
+    >>> mask_url(SecretStr("mysql+pymysql://shop:hunter2@db/pim?ssl_key_password=x&charset=utf8mb4"))
+    'mysql+pymysql://***@db/pim?ssl_key_password=***&charset=utf8mb4'
+    """
+    if url is None:
+        return None
+    shown = re.sub(r"://.*@", "://***@", url.get_secret_value())
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|secret|token)[^=&]*)=[^&]*", r"\1=***", shown)
+
+
+def mask_webhook(url: SecretStr | None) -> str | None:
+    """Show the host alone: the path of a webhook is its secret."""
+    return None if url is None else f"https://{urlsplit(url.get_secret_value()).hostname}/***"
+
+
+class Address(NamedTuple):
+    """Where the status page listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):(\d{1,5})", text)
+        if match is None or int(match[3]) > 65_535:
+            raise ValueError("is not host:port")
+        return cls(match[1] or match[2], int(match[3]))
+
+
+# --- Lists and files ---------------------------------------------------------------------------
+
+
+def parse_store_views(text: str) -> tuple[str, ...]:
+    """Codes as Magento's StoreCodeValidator accepts them: a letter, then letters, digits, `_` and `-`."""
+    codes = tuple(code.strip() for code in text.split(","))
+    if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", code) for code in codes):
+        raise ValueError("is no list of store view codes: letters, digits, _ and -, separated by commas")
+    if len(set(codes)) < len(codes):
+        raise ValueError("names a store view twice")
+    return codes
+
+
+def parse_scopes(text: str) -> str:
+    """IMS takes them separated by commas; people also write blanks."""
+    return ",".join(re.findall(r"[^\s,]+", text))
+
+
+def parse_ca_bundle(text: str) -> Path:
+    """A PEM file, or a directory of hashed ones; read once, so that a wrong file is found now."""
+    path = Path(text).expanduser()
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
+            cafile=path if path.is_file() else None, capath=path if path.is_dir() else None
+        )
+    except (OSError, TypeError):  # TypeError: neither a file nor a directory
+        raise ValueError("names no file or directory of PEM certificates that can be read") from None
+    return path
+
+
+def unless_off(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    """Let a setting be `off`, which is None."""
+    return lambda text: None if text.lower() == "off" else parse(text)

@@ -1,0 +1,410 @@
+"""Every setting: its name, its default, what it means, and what is wrong with what was given.
+
+A setting comes from the environment, else from `.env` in the working directory; where `NAME`
+is in neither, `NAME_FILE` names a file that holds it, which is meant for secrets. The field
+`sync_interval` is the variable `SYNC_INTERVAL`: there is no second list of names. Only `app.py`
+and the layer above it import this file; below, functions take plain values.
+
+The class reads top to bottom as the documentation of the variables; `.env.example` repeats it,
+and a test holds the two together. How each value is written is in `notation.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, tzinfo
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from sync.errors import SettingsError
+from sync.notation import (
+    Address,
+    QuietHours,
+    is_saas,
+    mask_url,
+    mask_webhook,
+    parse_api_endpoint,
+    parse_broker_url,
+    parse_ca_bundle,
+    parse_crontab,
+    parse_database_url,
+    parse_duration,
+    parse_https_url,
+    parse_scopes,
+    parse_store_views,
+    parse_time_zone,
+    show_duration,
+    unless_off,
+)
+
+MINUTE, HOUR = 60.0, 3600.0
+SCOPES = (
+    "openid,AdobeID,email,profile,additional_info.roles,additional_info.projectedProductContext,commerce.accs"
+)
+IMS = ("ims_client_id", "ims_client_secret", "ims_org_id")
+OAUTH1 = (
+    "commerce_consumer_key",
+    "commerce_consumer_secret",
+    "commerce_access_token",
+    "commerce_access_token_secret",
+)
+
+# A validated type each: how it is parsed, what it becomes, how it is shown.
+ApiEndpoint = Annotated[str, BeforeValidator(parse_api_endpoint)]
+HttpsUrl = Annotated[str, BeforeValidator(parse_https_url)]
+Scopes = Annotated[str, BeforeValidator(parse_scopes)]
+StoreViews = Annotated[tuple[str, ...], BeforeValidator(parse_store_views), PlainSerializer(",".join)]
+DatabaseUrl = Annotated[SecretStr, BeforeValidator(parse_database_url), PlainSerializer(mask_url)]
+BrokerUrl = Annotated[SecretStr | None, BeforeValidator(parse_broker_url), PlainSerializer(mask_url)]
+Webhook = Annotated[SecretStr | None, BeforeValidator(parse_https_url), PlainSerializer(mask_webhook)]
+Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(show_duration)]
+DurationOrOff = Annotated[
+    float | None, BeforeValidator(unless_off(parse_duration)), PlainSerializer(show_duration)
+]
+Cron = Annotated[str, BeforeValidator(parse_crontab)]
+CronOrOff = Annotated[
+    str | None, BeforeValidator(unless_off(parse_crontab)), PlainSerializer(lambda text: text or "off")
+]
+TimeZone = Annotated[tzinfo, BeforeValidator(parse_time_zone), PlainSerializer(str)]
+Quiet = Annotated[
+    QuietHours | None, BeforeValidator(QuietHours.parse), PlainSerializer(lambda it: it and str(it))
+]
+AddressOrOff = Annotated[
+    Address | None,
+    BeforeValidator(unless_off(Address.parse)),
+    PlainSerializer(lambda address: str(address or "off")),
+]
+CaBundle = Annotated[Path | None, BeforeValidator(parse_ca_bundle)]
+LogFormat = Annotated[Literal["console", "json"] | None, BeforeValidator(str.lower)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
+
+
+class Settings(BaseSettings):
+    """The settings in force, made by `load`. Durations are seconds; None means `off` or not set."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        enable_decoding=False,
+        extra="ignore",
+        frozen=True,
+        validate_default=False,
+    )
+
+    # The tenant. A default serves as the example; where there is none, an example is given.
+    api_endpoint: ApiEndpoint = Field(
+        description="the REST base URL: https://<region>.api.commerce.adobe.com/<tenant-id> or https://<host>/rest",
+        examples=["https://na1.api.commerce.adobe.com/AbCdEfGh1234567890"],
+    )
+    ims_client_id: str | None = Field(
+        None,
+        description="SaaS: client id of the OAuth server-to-server credential",
+        examples=["0123456789abcdef0123456789abcdef"],
+    )
+    ims_client_secret: SecretStr | None = Field(
+        None, description="SaaS: one of its client secrets", examples=["p8e-..."]
+    )
+    ims_org_id: str | None = Field(
+        None, description="SaaS: id of the IMS organization", examples=["0123456789ABCDEF01234567@AdobeOrg"]
+    )
+    ims_token_url: HttpsUrl = Field(
+        "https://ims-na1.adobelogin.com/ims/token/v3", description="SaaS: where tokens come from"
+    )
+    ims_scopes: Scopes = Field(SCOPES, description="SaaS: the scopes a token is asked for")
+    commerce_access_token: SecretStr | None = Field(
+        None, description="PaaS: access token of an integration; alone it is sent as Bearer", examples=["..."]
+    )
+    commerce_consumer_key: str | None = Field(
+        None, description="PaaS: with the next two, requests are signed (OAuth 1.0a)", examples=["..."]
+    )
+    commerce_consumer_secret: SecretStr | None = Field(
+        None, description="PaaS: consumer secret of the integration", examples=["..."]
+    )
+    commerce_access_token_secret: SecretStr | None = Field(
+        None, description="PaaS: access token secret of the integration", examples=["..."]
+    )
+    store_views: StoreViews = Field(
+        ("all",), description="store view codes, separated by commas; all is the admin scope"
+    )
+
+    # The copy.
+    database_url: DatabaseUrl = Field(
+        SecretStr("sqlite:///products.db"),
+        description="where the copy is kept: sqlite:///, postgresql+psycopg:// or mysql+pymysql://",
+    )
+
+    # How requests are made.
+    sync_page_size: int = Field(
+        300, ge=1, le=10_000, description="first page size tried; it adapts by itself"
+    )
+    sync_concurrency: int = Field(4, ge=1, le=64, description="most requests in flight")
+    sync_max_rps: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="most requests a second; below it the rate is found by itself",
+        examples=["10"],
+    )
+    sync_quiet_hours: Quiet = Field(
+        None,
+        description="hours with a lower ceiling: from-to@requests-per-second, in SYNC_TIMEZONE",
+        examples=["08:00-20:00@0.5"],
+    )
+    sync_max_retry_time: Duration = Field(
+        15 * MINUTE, description="how long one request is tried again before the run ends"
+    )
+    sync_ca_bundle: CaBundle = Field(
+        None, description="a private CA's certificates, PEM", examples=["/etc/ssl/certs/private-ca.pem"]
+    )
+
+    # When the daemon does what.
+    sync_interval: Duration = Field(15 * MINUTE, description="how often what changed is read")
+    sync_reconcile_cron: CronOrOff = Field(
+        "0 3 * * *", description="when the copy is compared with the whole catalogue; cron syntax, or off"
+    )
+    sync_prices_interval: DurationOrOff = Field(
+        HOUR, description="how often the price feeds are read, or off"
+    )
+    sync_stock_interval: DurationOrOff = Field(15 * MINUTE, description="how often stock is read, or off")
+    sync_reference_cron: Cron = Field(
+        "30 2 * * *", description="when attributes, categories and store views are refreshed; cron syntax"
+    )
+    sync_timezone: TimeZone = Field(UTC, description="the time zone of the cron settings and quiet hours")
+
+    # What a pass may do, and what is worth an alert.
+    sync_overlap: Duration = Field(10 * MINUTE, description="how far a run reaches back behind the watermark")
+    sync_max_delete_fraction: float = Field(
+        0.2, ge=0, le=1, description="a larger share of deletions is held back: 0 to 1"
+    )
+    sync_max_lag: Duration = Field(HOUR, description="a feed older than this is stale")
+    sync_alert_webhook: Webhook = Field(
+        None,
+        description="gets a message when a feed goes stale or fails",
+        examples=["https://hooks.example/..."],
+    )
+
+    # The status page, the log, the queue.
+    status_bind: AddressOrOff = Field(
+        Address("127.0.0.1", 8321), description="where the daemon's status page listens, or off"
+    )
+    status_token: SecretStr | None = Field(
+        None, description='bearer token that allows the page\'s "run now"', examples=["..."]
+    )
+    celery_broker_url: BrokerUrl = Field(
+        None,
+        description="queue for --executor celery: RabbitMQ or Redis",
+        examples=["redis://127.0.0.1:6379/0"],
+    )
+    log_format: LogFormat = Field(
+        None, description="console or json; not set, console on a terminal, else json", examples=["json"]
+    )
+    log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read and judge every setting; SettingsError names all that is wrong, not just the first."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(_report(error.errors(include_input=False, include_url=False))) from None
+        except (OSError, UnicodeDecodeError):
+            raise SettingsError(".env in the working directory cannot be read as UTF-8 text.") from None
+
+    @property
+    def is_saas(self) -> bool:
+        """Whether the tenant is Adobe's SaaS (a `Store` header), not PaaS (the store view in the path)."""
+        return is_saas(self.api_endpoint)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every value that is not shown in full, and the passwords inside: what no log may hold."""
+        shown = self.model_dump(mode="json")
+        hidden = [
+            value.get_secret_value()
+            for name, value in self
+            if isinstance(value, SecretStr) and shown[name] != value.get_secret_value()
+        ]
+        return hidden + [password for text in hidden for password in re.findall(r"://[^:/]*:(.+)@", text)]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, *_sources().values()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Drop what is blank; where a credential is missing or one too many, put the fault in its place."""
+        given = {name: text for name, value in values.items() if (text := _trimmed(value))}
+        return given | _credential_faults(given)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _report_fault(cls, value: object) -> object:
+        """Report a fault found before the value could be read together with those in values."""
+        if isinstance(value, ValueError):
+            raise value
+        return value
+
+
+class FileSource(PydanticBaseSettingsSource):
+    """`NAME_FILE` in place of `NAME`: the value is in the file, as container platforms hand out secrets."""
+
+    def __init__(self, given: Mapping[str, str | None]) -> None:
+        super().__init__(Settings)
+        self.given = {name: _trimmed(text) for name, text in given.items()}
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in Settings.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The file's text, or the fault that `_report_fault` raises for it, or None."""
+        path = self.given.get(f"{field_name}_file")
+        value = self._read(field_name.upper(), path, self.given.get(field_name)) if path else None
+        return value, field_name, False
+
+    def _read(self, name: str, path: str, rival: str | None) -> str | ValueError:
+        if rival:
+            return ValueError(f"is set, and {name}_FILE too: keep one of them")
+        file = f"the file that {name}_FILE names"  # not the path: people put the secret itself there
+        try:
+            return Path(path).read_text(encoding="utf-8").strip() or ValueError(f"is empty in {file}")
+        except OSError as error:
+            return ValueError(f"cannot be read from {file}: {error.strerror}")
+        except UnicodeDecodeError:
+            return ValueError(f"cannot be read from {file}: it is not text")
+
+
+def _sources() -> dict[str, PydanticBaseSettingsSource]:
+    """What is set, by where it was found; the first one wins."""
+    environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
+    files = FileSource({**dotenv.env_vars, **environment.env_vars})
+    return {"file": files, "environment": environment, ".env": dotenv}
+
+
+def _trimmed(value: Any) -> Any:
+    """Text without the white space and the quotes around it, as `docker --env-file` leaves them."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1].strip() if quoted else text
+
+
+# --- Credentials -------------------------------------------------------------------------------
+
+
+def _credential_faults(given: Mapping[str, object]) -> dict[str, ValueError]:
+    """The credential variables that are missing or too many, each with the reason.
+
+    SaaS takes the IMS three. PaaS takes an integration's access token alone (Bearer), all four of
+    the integration (OAuth 1.0a), or the IMS three where the instance is connected to Adobe IMS.
+    Without API_ENDPOINT, the credentials that are there tell which of the two is meant.
+    """
+    ims, oauth1 = [name for name in IMS if name in given], [name for name in OAUTH1 if name in given]
+    if is_saas(str(given["api_endpoint"])) if "api_endpoint" in given else not oauth1:
+        unwanted = _faults(
+            oauth1, "is for an API_ENDPOINT with /rest (PaaS); SaaS takes the IMS variables: remove it"
+        )
+        return unwanted | _missing(
+            IMS, given, "SaaS takes all of IMS_CLIENT_ID, IMS_CLIENT_SECRET, IMS_ORG_ID"
+        )
+    if ims and oauth1:
+        return _faults(ims, "is set, and COMMERCE_ variables too: keep one kind of credential")
+    if ims:
+        return _missing(IMS, given, "IMS takes all of IMS_CLIENT_ID, IMS_CLIENT_SECRET, IMS_ORG_ID")
+    if oauth1 == ["commerce_access_token"]:
+        return {}
+    return _missing(OAUTH1, given, "PaaS takes all four COMMERCE_ variables, or COMMERCE_ACCESS_TOKEN alone")
+
+
+def _missing(names: Iterable[str], given: Mapping[str, object], rule: str) -> dict[str, ValueError]:
+    return _faults((name for name in names if name not in given), f"is not set: {rule}")
+
+
+def _faults(names: Iterable[str], reason: str) -> dict[str, ValueError]:
+    return {name: ValueError(reason) for name in names}
+
+
+# --- What the reader sees ----------------------------------------------------------------------
+
+
+class Shown(NamedTuple):
+    """One line of `product-sync config`; source is `file`, `environment`, `.env` or `default`."""
+
+    name: str
+    value: str
+    source: str
+
+
+def describe(settings: Settings) -> list[Shown]:
+    """Every setting in force, secrets masked, and where it came from."""
+    given = settings.model_fields_set  # without the blank ones
+    found = {
+        name: place for place, source in reversed(_sources().items()) for name in source() if name in given
+    }
+    return [
+        Shown(name.upper(), "" if value is None else str(value), found.get(name, "default"))
+        for name, value in settings.model_dump(mode="json").items()
+    ]
+
+
+def example(name: str) -> str:
+    """A right value of a setting: its default, or where it has none, the example given with it."""
+    examples = Settings.model_fields[name].examples
+    return str(examples[0] if examples else Settings.model_construct().model_dump(mode="json")[name])
+
+
+def unknown_variables() -> list[str]:
+    """A hint for each variable that reads like a setting and is none: a typing error is silent otherwise."""
+    known = [name for field in Settings.model_fields for name in (field, f"{field}_file")]
+    environment, dotenv = EnvSettingsSource(Settings).env_vars, DotEnvSettingsSource(Settings).env_vars
+    unknown = {*dotenv, *(name for name in environment if name.startswith("sync_"))} - {*known}
+    return [hint for name in sorted(unknown) if (hint := _hint(name, known))]
+
+
+def _hint(name: str, known: list[str]) -> str | None:
+    near = get_close_matches(name, known, n=1, cutoff=0.85)
+    if near:
+        return f"{name.upper()} is no setting: did you mean {near[0].upper()}?"
+    return f"{name.upper()} is no setting." if name.startswith("sync_") else None
+
+
+def _report(errors: Iterable[ErrorDetails]) -> str:
+    """One line for each fault, `NAME: what is wrong; example: NAME=value`, then the hints."""
+    return "\n".join([*map(_line, errors), *unknown_variables()])
+
+
+def _line(error: ErrorDetails) -> str:
+    field = str(error["loc"][0])
+    missing = error["type"] == "missing"
+    reason = "is not set" if missing else re.sub("^(Value error, |Input )", "", error["msg"])
+    return f"{field.upper()}: {reason}; example: {field.upper()}={example(field)}"

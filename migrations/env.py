@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import context
+
 from sync.db.schema import metadata
 
 

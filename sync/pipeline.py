@@ -47,13 +47,15 @@ class Reading:
     """What a page of this pass may conclude.
 
     run_id      of the run that reads
-    complete    the page lists all products of its interval: what is stored there and not listed is missing
+    complete    what is stored in the page's interval and not listed is missing there: take note of it
+    filtered    the page lists some products of its interval, those stamped in a window or named
     audit       also compare stored rows with their documents, so that hand-made edits are found
     retried     ids with an open rejection: copying one of them resolves it
     """
 
     run_id: int
-    complete: bool
+    complete: bool = False
+    filtered: bool = False
     audit: bool = False
     retried: Collection[int] = ()
 
@@ -169,10 +171,9 @@ def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
 
 
 def _known(tx: sa.Connection, page: Page, reading: Reading) -> dict[int, Known]:
-    if reading.complete:
-        return products.known_in(tx, page.store_view, page.interval)
-    ids = [item.product_id for item in page.products]
-    return products.known_of(tx, page.store_view, ids) if ids else {}
+    if reading.filtered:
+        return products.known_of(tx, page.store_view, [item.product_id for item in page.products])
+    return products.known_in(tx, page.store_view, page.interval)
 
 
 def _compare_touched(

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+
 from sync.db.dialects import TABLE_OPTIONS, BigKey, LongText, Money, UtcDateTime
 
 revision = "0001"

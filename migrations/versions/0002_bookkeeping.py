@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+
 from sync.db.dialects import TABLE_OPTIONS, BigKey, LongText, UtcDateTime
 
 revision = "0002"

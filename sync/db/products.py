@@ -170,7 +170,7 @@ def insert(connection: sa.Connection, store_view: str, writes: Sequence[Write], 
     """Write products that the copy never had."""
     if not writes:
         return
-    delete_children(connection, store_view, [write.product[1] for write in writes])
+    _clear_orphans(connection, store_view, [write.product[1] for write in writes])
     bulk_insert(connection, products, _WRITTEN, [_row(write, run_id) for write in writes])
     for name, columns in CHILD_COLUMNS.items():
         rows = [row for write in writes for row in write.children[name]]
@@ -196,8 +196,23 @@ def _row(write: Write, run_id: int) -> Row:
     return (*write.product, write.content_hash, write.first_seen_at, write.changed_at, None, run_id)
 
 
+def _clear_orphans(connection: sa.Connection, store_view: str, ids: Sequence[int]) -> None:
+    """Remove child rows that a hand-made deletion of these products may have left behind.
+
+    On a first load nothing lies between the first and the last of them: then one range says it all.
+    """
+    span = Interval(ids[0] - 1, ids[-1])
+    others = sa.select(sa.literal(1)).where(products.c.store_view == store_view, *_within(span)).limit(1)
+    if connection.execute(others).first() is not None:
+        delete_children(connection, store_view, ids)
+        return
+    for table in CHILDREN:
+        inside = (table.c.product_id > span.after, table.c.product_id <= span.last)
+        connection.execute(table.delete().where(table.c.store_view == store_view, *inside))
+
+
 def delete_children(connection: sa.Connection, store_view: str, ids: Sequence[int]) -> None:
-    """Remove every child row of these products, also those a hand-made deletion left behind."""
+    """Remove every child row of these products."""
     for table in CHILDREN:
         _delete_of(connection, table, store_view, ids)
 

@@ -139,12 +139,12 @@ def _read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str]
 
 
 def _write_named(run: Run, page: Page) -> None:
-    reading = run.reading(page.store_view, complete=False)
+    reading = run.reading(page.store_view, filtered=True)
     tally = run.commit(lambda tx: sync_page(tx, page, reading).tally)
     run.sync.watch.page_written(page.store_view, page, tally)
 
 
 def _reject_named(run: Run, item: Unreadable) -> None:
-    reading = run.reading(item.store_view, complete=False)
+    reading = run.reading(item.store_view, filtered=True)
     run.commit(lambda tx: reject_unreadable(tx, item, reading))
     run.sync.watch.product_rejected(item)

@@ -158,8 +158,10 @@ class Run:
 
     # --- what the passes tell the run --------------------------------------------------------
 
-    def reading(self, store_view: str, *, complete: bool, audit: bool = False) -> Reading:
-        return Reading(self.run_id, complete, audit, self.retried.get(store_view, set()))
+    def reading(
+        self, store_view: str, *, complete: bool = False, filtered: bool = False, audit: bool = False
+    ) -> Reading:
+        return Reading(self.run_id, complete, filtered, audit, self.retried.get(store_view, set()))
 
     def plan(self, planned: Sequence[Partition]) -> list[Partition]:
         """Store the ranges this run will read, so that another one could continue."""

@@ -83,7 +83,7 @@ def _sweep(
         return run.sync.source.walk(view, partition.rest, updated_from=since[view] if since else None)
 
     for partition, item in read_ahead(todo, read, run.sync.concurrency):
-        reading = run.reading(item.store_view, complete=complete, audit=audit)
+        reading = run.reading(item.store_view, complete=complete, filtered=since is not None, audit=audit)
         if isinstance(item, Unreadable):
             tally = _reject(run, partition, item, reading)
         else:

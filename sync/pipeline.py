@@ -227,7 +227,7 @@ def _update(
     """A product whose bytes differ from what is stored: changed, stamped anew, or back from the dead."""
     old, old_rows = _as_stored(rows, stored)
     paths = diff.diff(old, document, LIST_KEYS)
-    is_change = was_deleted or not (not paths or diff.is_restamp(paths))
+    is_change = was_deleted or not diff.is_restamp(paths)
     children = {
         table: new
         for table, new in rows.children.items()

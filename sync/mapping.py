@@ -1,0 +1,579 @@
+"""Commerce's names to ours: a product document in, rows out. The only file that knows theirs.
+
+Pure. The `_Sent…` classes below say what we read of a document, and as what. A healthy document fits
+them at once. One that does not is made to fit, value by value: what cannot be kept becomes NULL, or
+is left out, with a `Note` that says so, and the rest of the product is kept. Only a document without
+a usable id or SKU, or that is no JSON object, is `Unmappable`.
+
+Sources: Adobe's Swagger schema, `catalog-data-product-interface`; "observed" means on Magento 2.4.7.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from operator import attrgetter
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct, ValidationError, convert
+
+Entry = TypeVar("Entry")
+Row = tuple[Any, ...]
+Owner = tuple[str, int]  # store view, product id: how every child row begins
+
+MAX_INTEGER = 2**63 - 1  # BIGINT
+MAX_AMOUNT = Decimal(10) ** 14  # numeric(20,6): 14 digits before the point
+MICRO = Decimal("0.000001")
+MAX_DEPTH = 100  # levels of a document; real ones have 7, and recursion in Python ends at 1,000
+
+_Integer = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+_Key = Annotated[str, Meta(max_length=255)]  # texts that are, or may become, part of a key in SQL
+_ShortKey = Annotated[str, Meta(max_length=64)]
+
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_ESCAPED_NUL = re.compile(rb"\\u0000")  # on bytes as short as these, faster than `in`
+_ESCAPED_SURROGATE_OR_NUL = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
+
+class Unmappable(ValueError):
+    """A document that cannot become rows; the message names the field and the reason."""
+
+
+class Note(NamedTuple):
+    """A value that was replaced or left out: where in the document, and why."""
+
+    path: str
+    reason: str
+
+
+class ListKey(NamedTuple):
+    """What identifies an entry of a list; without fields, the entry itself does (ids, names).
+
+    fields     member names, dotted where nested
+    value      set when an entry is just a named value: the member that holds it
+    ordered    False when the order of the entries means nothing
+    """
+
+    fields: tuple[str, ...] = ()
+    value: str | None = None
+    ordered: bool = True
+
+
+# A list's place in the document -> its key. Attribute values are placed as `custom_attributes[<code>]`.
+# Unordered: sets of ids, and category links, whose order is their `position`. The order of attributes
+# is not stable by contract.
+LIST_KEYS: Mapping[str, ListKey] = MappingProxyType(
+    {
+        "custom_attributes": ListKey(("attribute_code",), value="value", ordered=False),
+        "custom_attributes[category_ids]": ListKey(ordered=False),
+        "media_gallery_entries": ListKey(("id",)),
+        "media_gallery_entries.types": ListKey(ordered=False),
+        "options": ListKey(("option_id",)),
+        "options.values": ListKey(("option_type_id",)),
+        "product_links": ListKey(("link_type", "linked_product_sku")),
+        "tier_prices": ListKey(("customer_group_id", "qty", "extension_attributes.website_id")),
+        "extension_attributes.bundle_product_options": ListKey(("option_id",)),
+        "extension_attributes.bundle_product_options.product_links": ListKey(("id",)),
+        "extension_attributes.category_links": ListKey(("category_id",), ordered=False),
+        "extension_attributes.configurable_product_links": ListKey(ordered=False),
+        "extension_attributes.configurable_product_options": ListKey(("id",)),
+        "extension_attributes.configurable_product_options.values": ListKey(("value_index",)),
+        "extension_attributes.downloadable_product_links": ListKey(("id",)),
+        "extension_attributes.downloadable_product_samples": ListKey(("id",)),
+        "extension_attributes.giftcard_amounts": ListKey(("website_id", "value")),
+        "extension_attributes.website_ids": ListKey(ordered=False),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One product as SQL wants it.
+
+    product     in the order of `model.PRODUCT_COLUMNS`
+    children    table -> rows in the order of `model.CHILD_COLUMNS`; every table is present
+    notes       what could not be kept as sent
+    """
+
+    product: Row
+    children: dict[str, list[Row]]
+    notes: list[Note]
+
+
+def decode(raw: bytes) -> dict[str, object]:
+    """Decode a document: numbers exactly as written, text that every database can store.
+
+    Fractions are `Decimal`; of a repeated key the last value stays. NUL, which PostgreSQL refuses,
+    becomes U+2400; half a surrogate pair becomes U+FFFD.
+    Raises Unmappable when `raw` is no JSON object.
+    """
+    return _parse(raw)[0]
+
+
+def map_product(store_view: str, document: dict[str, object], raw: bytes) -> Rows:
+    """Map `document`, which is `decode(raw)`, to rows.
+
+    Money and quantities are rounded half up to 6 places, times are aware UTC. The row's `document`
+    is the text as sent.
+    Raises Unmappable when the id or the SKU is missing or unusable.
+    """
+    text, notes = _text_as_sent(raw)
+    product = _fitted(document, notes)
+    owner = (store_view, product.id)
+    return Rows((*owner, *_product_columns(product), text), _child_rows(owner, product, notes), notes)
+
+
+class _Sent(Struct, gc=False):
+    """A part of the document; members that we do not read are ignored. Holds no cycles, hence `gc`."""
+
+
+class _SentAttribute(_Sent):
+    attribute_code: _Key
+    value: object = None
+
+
+class _SentCategoryLink(_Sent):
+    category_id: _Integer  # sent as a string
+    position: _Integer | None = None
+
+
+class _SentImage(_Sent):
+    media_url: str | None = None
+
+
+class _SentVideo(_Sent):
+    video_media_url: str | None = None
+
+
+class _SentMediaExtension(_Sent):
+    """Where SaaS says that AEM Assets holds the file."""
+
+    asset_image: _SentImage = msgspec.field(default_factory=_SentImage)
+    asset_video: _SentVideo = msgspec.field(default_factory=_SentVideo)
+
+
+class _SentMedia(_Sent):
+    id: _Integer
+    media_type: _Key | None = None
+    label: str | None = None
+    position: _Integer | None = None
+    disabled: bool | None = None
+    types: list[object] = []
+    file: str | None = None
+    extension_attributes: _SentMediaExtension | None = None
+
+
+class _SentTierExtension(_Sent):
+    percentage_value: Decimal | None = None
+    website_id: _Integer | None = None
+
+    def __post_init__(self) -> None:
+        self.percentage_value = _amount(self.percentage_value)
+
+
+class _SentTierPrice(_Sent):
+    customer_group_id: _Integer | None = None
+    qty: Decimal | None = None
+    value: Decimal | None = None
+    extension_attributes: _SentTierExtension = msgspec.field(default_factory=_SentTierExtension)
+
+    def __post_init__(self) -> None:
+        self.qty, self.value = _amount(self.qty), _amount(self.value)
+
+
+class _SentLinkExtension(_Sent):
+    qty: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        self.qty = _amount(self.qty)
+
+
+class _SentLink(_Sent):
+    """A related, up-sell or cross-sell product, or the child of a grouped one, which has a quantity."""
+
+    link_type: _ShortKey
+    linked_product_sku: _Key
+    linked_product_type: _Key | None = None
+    position: _Integer | None = None
+    extension_attributes: _SentLinkExtension | None = None
+
+
+class _SentExtension(_Sent):
+    website_ids: list[_Integer] = []
+    category_links: list[_SentCategoryLink] | None = None
+    configurable_product_links: list[_Integer] = []
+
+
+class _SentProduct(_Sent):
+    id: Annotated[int, Meta(gt=0, le=MAX_INTEGER)]
+    sku: _Key
+    name: str | None = None
+    type_id: _Key | None = None
+    attribute_set_id: _Integer | None = None
+    status: _Integer | None = None
+    visibility: _Integer | None = None
+    price: Decimal | None = None
+    weight: Decimal | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    extension_attributes: _SentExtension = msgspec.field(default_factory=_SentExtension)
+    product_links: list[_SentLink] = []
+    media_gallery_entries: list[_SentMedia] = []
+    tier_prices: list[_SentTierPrice] = []
+    custom_attributes: list[_SentAttribute] = []
+
+    def __post_init__(self) -> None:
+        self.price, self.weight = _amount(self.price), _amount(self.weight)
+        self.created_at, self.updated_at = _utc(self.created_at), _utc(self.updated_at)
+
+
+def _amount(sent: Decimal | None) -> Decimal | None:
+    if sent is None:
+        return None
+    with suppress(InvalidOperation):  # NaN, and more digits than a context holds
+        amount = sent.quantize(MICRO, ROUND_HALF_UP)
+        if -MAX_AMOUNT < amount < MAX_AMOUNT:
+            return amount
+    raise ValueError("Beyond numeric(20,6)")
+
+
+def _utc(sent: datetime | None) -> datetime | None:
+    """Commerce's dates are UTC and do not say so."""
+    if sent is None or sent.tzinfo is None:
+        return sent and sent.replace(tzinfo=UTC)
+    try:
+        return sent.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("Beyond year 9999 or before year 1") from None
+
+
+def _product_columns(product: _SentProduct) -> Row:
+    return (
+        product.sku,
+        product.name,
+        product.type_id,
+        product.attribute_set_id,
+        product.status,
+        product.visibility,
+        product.price,
+        product.weight,
+        product.created_at,
+        product.updated_at,
+    )
+
+
+# What tells the rows of one product apart in SQL.
+_BY_CODE = attrgetter("attribute_code")
+_BY_CATEGORY = attrgetter("category_id")
+_BY_ID = attrgetter("id")
+_BY_TYPE_AND_SKU = attrgetter("link_type", "linked_product_sku")
+
+
+def _child_rows(owner: Owner, product: _SentProduct, notes: list[Note]) -> dict[str, list[Row]]:
+    extension = product.extension_attributes
+    return {
+        "product_attributes": _attributes(owner, product, notes),
+        "product_categories": _categories(owner, product, notes),
+        "product_websites": _ids(owner, extension.website_ids),
+        "product_media": _media(owner, product, notes),
+        "product_tier_prices": _tier_prices(owner, product),
+        "product_links": _links(owner, product, notes),
+        "product_variants": _ids(owner, extension.configurable_product_links),
+    }
+
+
+def _attributes(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
+    """The longest child table by far; hence the rows without `*owner`, which takes twice as long."""
+    store_view, product_id = owner
+    return [
+        (store_view, product_id, attribute.attribute_code, _as_text(attribute.value))
+        for attribute in _last_of_each("custom_attributes", _BY_CODE, product.custom_attributes, notes)
+        if attribute.value is not None
+    ]
+
+
+def _categories(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
+    sent = product.extension_attributes.category_links
+    if sent is None:
+        return [(*row, None) for row in _ids(owner, _category_ids(product, notes))]
+    links = _last_of_each("extension_attributes.category_links", _BY_CATEGORY, sent, notes)
+    return [(*owner, link.category_id, link.position) for link in links]
+
+
+def _category_ids(product: _SentProduct, notes: list[Note]) -> Any:
+    """The ids of the attribute, which stands in where there are no links: without positions."""
+    sent = next((a.value for a in product.custom_attributes if a.attribute_code == "category_ids"), None)
+    return _fitting(sent, list[_Integer], "custom_attributes[category_ids]", notes) or ()
+
+
+def _media(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
+    return [
+        (
+            *owner,
+            entry.id,
+            entry.media_type,
+            entry.label,
+            entry.position,
+            entry.disabled,
+            _json(entry.types),
+            _asset_url(entry) or entry.file,
+        )
+        for entry in _last_of_each("media_gallery_entries", _BY_ID, product.media_gallery_entries, notes)
+    ]
+
+
+def _asset_url(entry: _SentMedia) -> str | None:
+    extension = entry.extension_attributes
+    if extension is None:
+        return None
+    return extension.asset_image.media_url or extension.asset_video.video_media_url
+
+
+def _tier_prices(owner: Owner, product: _SentProduct) -> list[Row]:
+    return [
+        (
+            *owner,
+            ordinal,
+            tier.customer_group_id,
+            tier.qty,
+            tier.value,
+            tier.extension_attributes.percentage_value,
+            tier.extension_attributes.website_id,
+        )
+        for ordinal, tier in enumerate(product.tier_prices)
+    ]
+
+
+def _links(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
+    return [
+        (
+            *owner,
+            link.link_type,
+            link.linked_product_sku,
+            link.linked_product_type,
+            link.position,
+            link.extension_attributes and link.extension_attributes.qty,
+        )
+        for link in _last_of_each("product_links", _BY_TYPE_AND_SKU, product.product_links, notes)
+    ]
+
+
+def _ids(owner: Owner, ids: Collection[int]) -> list[Row]:
+    return [(*owner, each) for each in dict.fromkeys(ids)]
+
+
+def _last_of_each(
+    path: str, key: Callable[[Entry], object], entries: list[Entry], notes: list[Note]
+) -> Collection[Entry]:
+    """Of entries with one key, which SQL cannot hold twice, the last; noted when they differ."""
+    last = {key(entry): entry for entry in entries}
+    if len(last) < len(entries):
+        lost = dict.fromkeys(key(entry) for entry in entries if entry != last[key(entry)])
+        notes += [Note(path, f"{_shown(each)} occurs more than once; the last one was kept") for each in lost]
+    return last.values()
+
+
+def _as_text(value: object) -> str:
+    """A scalar as it reads, a list or an object as JSON."""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: object) -> str:
+    return _ENCODER.encode(value).decode()
+
+
+def _shown(value: object) -> str:
+    """A value in a message: as JSON, on one line, no longer than a glance."""
+    text = _json(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _fitted(document: dict[str, object], notes: list[Note]) -> _SentProduct:
+    """Read a document as it is, or else what fits of it."""
+    with suppress(ValidationError):
+        return convert(document, _SentProduct, strict=False)
+    try:
+        return convert(_fitting_members(document, _SentProduct, "", notes), _SentProduct, strict=False)
+    except ValidationError as error:
+        raise Unmappable(str(error)) from error
+
+
+def _fitting(value: object, kind: Any, path: str, notes: list[Note]) -> object:
+    """What of `value` fits `kind`, None if nothing does; what does not is noted."""
+    if value is None:
+        return None
+    if get_origin(kind) is list:
+        return _fitting_items(value, get_args(kind)[0], path, notes)
+    if isinstance(kind, type) and issubclass(kind, _Sent):
+        return _fitting_object(value, kind, path, notes)
+    return _fitting_scalar(value, kind, path, notes)
+
+
+def _fitting_items(value: object, kind: Any, path: str, notes: list[Note]) -> list[object]:
+    """What fits of a list; `fields=` makes an empty one null and a sparse one `{"1": …}` (observed)."""
+    if isinstance(value, dict) and all(name.isdigit() for name in value):
+        value = list(value.values())
+    if not isinstance(value, list):
+        notes.append(Note(path, f"{_shown(value)} was left out: Expected `array`"))
+        return []
+    fitting = (_fitting(item, kind, f"{path}[{i}]", notes) for i, item in enumerate(value))
+    return [item for item in fitting if item is not None]
+
+
+def _fitting_object(value: object, kind: type[_Sent], path: str, notes: list[Note]) -> object:
+    """What fits of an object; Commerce writes an empty one as `[]` (observed)."""
+    if value == []:
+        return None
+    try:
+        members = _fitting_members(value, kind, path, notes) if isinstance(value, dict) else value
+        return convert(members, kind, strict=False)
+    except ValidationError as error:
+        notes.append(Note(path, f"{_shown(value)} was left out: {error}"))
+        return None
+
+
+def _fitting_members(
+    sent: dict[str, object], kind: type[_Sent], path: str, notes: list[Note]
+) -> dict[str, object]:
+    """The members that fit `kind`; a required one that does not stays, for `convert` to complain of."""
+    members = {}
+    for field in msgspec.structs.fields(kind):
+        value = sent.get(field.name)
+        fitting = _fitting(value, _without_none(field.type), _member(path, field.name), notes)
+        if fitting is not None:
+            members[field.name] = fitting
+        elif field.required:
+            members[field.name] = value
+    return members
+
+
+def _fitting_scalar(value: object, kind: Any, path: str, notes: list[Note]) -> object:
+    """Read a value as what it is, or as what its text says; an empty text says nothing."""
+    if kind in (_Key, _ShortKey) and isinstance(value, str):
+        return _cut(value, get_args(kind)[1].max_length, path, notes)
+    reason: Exception | None = None
+    for form in (value,) if isinstance(value, list | dict) else (value, _as_text(value)):
+        try:
+            return _converted(form, kind)
+        except (ValidationError, ValueError) as error:
+            reason = reason or error
+    if value != "":
+        notes.append(Note(path, f"{_shown(value)} was left out: {reason}"))
+    return None
+
+
+def _cut(text: str, length: int, path: str, notes: list[Note]) -> str:
+    """Shorten a text to `length` characters, which its last one shows."""
+    if len(text) <= length:
+        return text
+    notes.append(Note(path, f"was cut from {len(text)} characters to {length}"))
+    return f"{text[: length - 1]}…"
+
+
+def _converted(value: object, kind: Any) -> object:
+    """Convert a scalar, and check it as the `__post_init__` of its object will."""
+    converted = convert(value, kind, strict=False)
+    if kind is Decimal:
+        return _amount(converted)
+    return _utc(converted) if kind is datetime else converted
+
+
+def _without_none(annotation: Any) -> Any:
+    """`X` of `X | None`, anything else as it is."""
+    return get_args(annotation)[0] if get_origin(annotation) in (Union, UnionType) else annotation
+
+
+def _member(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _text_as_sent(raw: bytes) -> tuple[str, list[Note]]:
+    """The document's text, and what `decode` had to replace in its values."""
+    notes = _parse(raw)[1] if _ESCAPED_SURROGATE_OR_NUL.search(raw) else []
+    try:
+        return raw.decode(), notes
+    except UnicodeDecodeError:
+        notes.append(Note("document", "bytes that are not UTF-8 became U+FFFD"))
+        return raw.decode(errors="replace"), notes
+
+
+def _parse(raw: bytes) -> tuple[dict[str, object], list[Note]]:
+    """Decode `raw`, and say what was replaced to make its text storable."""
+    document, is_storable = _decoded(raw)
+    if not isinstance(document, dict):
+        raise Unmappable("document: not a JSON object")
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_deeper(document, MAX_DEPTH):
+        raise Unmappable(f"document: nested deeper than {MAX_DEPTH} levels")
+    notes: list[Note] = []
+    return (document if is_storable else _storable(document, "", notes)), notes
+
+
+def _decoded(raw: bytes) -> tuple[object, bool]:
+    """Decode `raw`, and say whether its text is surely storable.
+
+    The standard library reads what msgspec refuses: half surrogates, numbers beyond any use and,
+    once they are replaced, bytes that are not UTF-8.
+    """
+    try:
+        return _DECODER.decode(raw), not _ESCAPED_NUL.search(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidOperation, RecursionError):
+        return _tolerantly_decoded(raw), False
+
+
+def _tolerantly_decoded(raw: bytes) -> object:
+    try:
+        return _TOLERANT.decode(raw.decode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise Unmappable(f"document: cannot be read as JSON: {error}") from error
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, list | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
+
+
+def _number_or_text(text: str) -> int | Decimal | str:
+    """Read a number; one with more digits or exponent than Python holds stays text."""
+    try:
+        return int(text) if text.lstrip("-").isdigit() else Decimal(text)
+    except (ValueError, InvalidOperation):
+        return text
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_TOLERANT = json.JSONDecoder(parse_int=_number_or_text, parse_float=_number_or_text, parse_constant=_refuse)
+
+
+def _storable(value: Any, path: str, notes: list[Note]) -> Any:
+    """Replace, visibly, the characters that no database stores, in names too."""
+    if isinstance(value, str):
+        return _storable_text(value, path, notes)
+    if isinstance(value, list):
+        return [_storable(item, f"{path}[{i}]", notes) for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {
+            (storable := _storable_text(name, path, notes)): _storable(member, _member(path, storable), notes)
+            for name, member in value.items()
+        }
+    return value
+
+
+def _storable_text(text: str, path: str, notes: list[Note]) -> str:
+    storable = _UNSTORABLE.sub(lambda found: "␀" if found[0] == "\0" else "\ufffd", text)
+    if storable != text:
+        notes.append(Note(path, "NUL became U+2400, half a surrogate pair U+FFFD"))
+    return storable

@@ -1,0 +1,5 @@
+"""`python -m sync.sandbox`"""
+
+from sync.sandbox.command import main
+
+main()

@@ -1,0 +1,1 @@
+"""The tenant's side: everything that speaks HTTP, and nothing else does."""

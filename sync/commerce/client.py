@@ -1,0 +1,271 @@
+"""One GET of the tenant: paced, signed, tried again as long as it makes sense, and read.
+
+A request passes four stations, all here:
+
+    persist (retry.py)  ->  Pacer.acquire (pacing.py)  ->  Auth signs  ->  the wire (transport.py)
+          ^                                                                        |
+          └──────────────── a Setback: again, and when  <──────────  judged, then read by the caller's reader
+
+What happens is told to a Hook; nothing is logged here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Final, Protocol, TypeVar
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests import PreparedRequest
+
+from sync.commerce.pacing import Kind, Outcome
+from sync.commerce.retry import (
+    Patience,
+    Setback,
+    Verdict,
+    judge_answer,
+    judge_fault,
+    judge_reading,
+    persist,
+    retry_after,
+    server_time,
+)
+from sync.commerce.transport import read_body
+from sync.errors import AnswerUnreadable
+
+T = TypeVar("T")
+
+LONGEST_BODY: Final = 64 << 20
+
+
+class Auth(Protocol):
+    """Signs requests. One object serves all threads, and shows no secret in its repr."""
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest: ...
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        """Prepare for a repeat of a request that was refused; False when that would be refused again."""
+        ...
+
+
+class Pacer(Protocol):
+    """Decides when a request may start, and learns from how it ended."""
+
+    def acquire(self, stop: threading.Event) -> None: ...
+
+    def release(self, outcome: Outcome) -> None: ...
+
+
+class Hook(Protocol):
+    """What the rest of the program hears about the wire. Called from every thread.
+
+    request_finished   once per try; status None when no whole answer came; seconds on the wire, decoded bytes
+    request_retried    before each wait, with the number of the try that failed
+    throttled          besides, when the tenant asked us to slow down
+    """
+
+    def request_finished(
+        self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
+    ) -> None: ...
+
+    def request_retried(self, path: str, reason: str, wait_s: float, attempt: int) -> None: ...
+
+    def throttled(self, wait_s: float) -> None: ...
+
+
+class Silence:
+    """The Hook nobody listens to."""
+
+    def request_finished(
+        self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
+    ) -> None: ...
+
+    def request_retried(self, path: str, reason: str, wait_s: float, attempt: int) -> None: ...
+
+    def throttled(self, wait_s: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole JSON answer, of a status from 200 to 299.
+
+    server_time   its `Date`, None when the server sent none
+    seconds       from sending the request to the body's last byte
+    """
+
+    body: bytes
+    server_time: datetime | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    path: str
+    params: Sequence[tuple[str, str]]
+    store_view: str
+    kind: Kind
+    patient: bool
+
+    def __str__(self) -> str:
+        return f"GET {self.path} (store view {self.store_view})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """What came of one try; `status` and what follows it only when an answer arrived whole."""
+
+    seconds: float
+    verdict: Verdict | None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    sent: PreparedRequest | None = field(default=None, repr=False)
+
+
+class Client:
+    """GET requests to one tenant, from any number of threads.
+
+    endpoint        base URL that `/V1/…` is appended to
+    store_in_path   PaaS: the store view is a segment of the path. Otherwise it is the header `Store`
+    session         from `open_session`, with room for as many connections as the pacer lets through
+    timeouts        (connect, read) seconds; read is the longest silence, not the whole answer
+    longest_body    bytes, decoded
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        auth: Auth,
+        *,
+        session: requests.Session,
+        pacer: Pacer,
+        patience: Patience,
+        stop: threading.Event,
+        store_in_path: bool = False,
+        hook: Hook | None = None,
+        timeouts: tuple[float, float] = (10.0, 120.0),
+        longest_body: int = LONGEST_BODY,
+    ) -> None:
+        self._endpoint = endpoint.rstrip("/")
+        self._auth = auth
+        self._session = session
+        self._pacer = pacer
+        self._patience = patience
+        self._stop = stop
+        self._store_in_path = store_in_path
+        self._hook = hook or Silence()
+        self._timeouts = timeouts
+        self._longest_body = longest_body
+        self._reached = False
+
+    def get(
+        self,
+        path: str,
+        params: Sequence[tuple[str, str]],
+        store_view: str,
+        reader: Callable[[Answer], T],
+        *,
+        kind: Kind = "light",
+        patient: bool = True,
+    ) -> T:
+        """Ask until an answer comes that `reader` can make sense of, and return what it made of it.
+
+        path      below the endpoint, as `/V1/products`
+        reader    raises AnswerUnreadable for an answer in a wrong shape: then it is asked for again
+        kind      what the pacer learns from: a heavy page, or anything else
+        patient   False for a request that a smaller one can replace: it gives up early, with PageFailed
+
+        Raises CommerceUnavailable, AnswerUnreadable, AccessDenied, RequestRefused or SettingsError once there
+        is nothing left to try, Interrupted when `stop` is set meanwhile.
+        """
+        request = _Request(path, params, store_view, kind, patient)
+        return persist(
+            partial(self._once, request, reader), self._patience, partial(self._report_retry, request)
+        )
+
+    def _once(self, request: _Request, reader: Callable[[Answer], T], attempt: int) -> T:
+        answer = self._exchange(request, attempt)
+        try:
+            return reader(answer)
+        except AnswerUnreadable as drift:
+            raise Setback(judge_reading(drift)) from drift
+
+    def _exchange(self, request: _Request, attempt: int) -> Answer:
+        """One try: wait for our turn, send, tell pacer and hook how it went, judge."""
+        tried = self._take_turn(request)
+        self._hook.request_finished(
+            request.path, request.store_view, tried.status, tried.seconds, len(tried.body), attempt
+        )
+        if (verdict := tried.verdict) is not None:
+            raise Setback(verdict, partial(self._renew, tried.sent, verdict) if verdict.renew else None)
+        return Answer(tried.body, server_time(tried.headers), tried.seconds)
+
+    def _take_turn(self, request: _Request) -> _Try:
+        self._pacer.acquire(self._stop)
+        outcome = Outcome(None, 0.0, kind=request.kind)  # when the token cannot be had
+        try:
+            tried = self._try(request)
+            told = retry_after(tried.headers.get("Retry-After"), server_time(tried.headers))
+            outcome = Outcome(tried.status, tried.seconds, told, tried.headers, request.kind)
+        finally:
+            self._pacer.release(outcome)
+        return tried
+
+    def _try(self, request: _Request) -> _Try:
+        began = self._patience.clock()
+        try:
+            prepared = self._prepare(request)
+            began = self._patience.clock()  # signing may have waited for a token
+            with self._send(prepared) as response:
+                body = read_body(response, self._longest_body)
+        except requests.RequestException as fault:
+            return _Try(self._patience.clock() - began, self._judge_fault(request, fault))
+        seconds = self._patience.clock() - began
+        self._reached = True
+        verdict = judge_answer(
+            str(request),
+            response.status_code,
+            response.headers,
+            body,
+            seconds=seconds,
+            patient=request.patient,
+        )
+        return _Try(seconds, verdict, response.status_code, response.headers, body, prepared)
+
+    def _prepare(self, request: _Request) -> PreparedRequest:
+        scope = f"/{quote(request.store_view, safe='')}" if self._store_in_path else ""
+        return self._session.prepare_request(
+            requests.Request(
+                "GET",
+                f"{self._endpoint}{scope}{request.path}",
+                params=request.params,
+                headers={} if self._store_in_path else {"Store": request.store_view},
+                auth=self._auth,
+            )
+        )
+
+    def _send(self, prepared: PreparedRequest) -> requests.Response:
+        environment = self._session.merge_environment_settings(
+            prepared.url, {}, True, self._session.verify, None
+        )
+        return self._session.send(prepared, timeout=self._timeouts, allow_redirects=False, **environment)
+
+    def _judge_fault(self, request: _Request, fault: requests.RequestException) -> Verdict:
+        host = urlsplit(self._endpoint).hostname or self._endpoint
+        return judge_fault(
+            fault, host=host, setting="API_ENDPOINT", reached=self._reached, patient=request.patient
+        )
+
+    def _renew(self, refused: PreparedRequest | None, verdict: Verdict) -> None:
+        """Before the repeat of a request that was refused: another token, or the end of it."""
+        if refused is None or not self._auth.renew(refused):
+            raise verdict.error
+
+    def _report_retry(self, request: _Request, verdict: Verdict, wait_s: float, attempt: int) -> None:
+        self._hook.request_retried(request.path, str(verdict.error), wait_s, attempt)
+        if verdict.throttled:
+            self._hook.throttled(wait_s)

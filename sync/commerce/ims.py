@@ -1,0 +1,188 @@
+"""Adobe IMS, OAuth server-to-server: one token for all threads, renewed once, shortly before it ends.
+
+Source: Adobe Developer Console, "Server to Server authentication with IMS": POST of `grant_type`,
+`client_id`, `client_secret` and comma-separated `scope`; the answer holds `access_token` and `expires_in` in
+seconds, and no refresh token. Adobe throttles integrations that ask for too many tokens.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+from requests import PreparedRequest
+
+from sync.commerce.answers import read_complaint, remedy
+from sync.commerce.retry import Patience, Setback, Verdict, judge_fault, persist, retry_after, server_time
+from sync.commerce.transport import read_body
+from sync.errors import AccessDenied, AnswerUnreadable, CommerceUnavailable, SettingsError
+
+LONGEST_LIFE_S: Final = 1_000_000  # the retired JWT flow answered milliseconds: 86,399,000
+LONGEST_MARGIN_S: Final = 60.0
+LONGEST_ANSWER: Final = 1 << 20
+_UNREADABLE_TRIES: Final = 4
+_FIX_URL: Final = "check IMS_TOKEN_URL, and that no proxy or login page answers in its place."
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str = field(repr=False)
+    renew_at: float
+
+
+class _TokenAnswer(msgspec.Struct):
+    access_token: str
+    expires_in: int
+
+
+def _nothing(seconds: float, expires_in: int) -> None:
+    """The default for `on_refresh`: nobody listens."""
+
+
+class ImsTokens:
+    """The current access token of one credential.
+
+    client_secret   asked for at each refresh and never kept, so that a rotated secret is picked up
+    session         from `open_session`; timeouts are (connect, read) seconds
+    on_refresh      told the seconds a refresh took and the token's life
+
+    Every method raises AccessDenied when IMS refuses the credential, CommerceUnavailable when it is out of
+    reach and SettingsError when IMS_TOKEN_URL is not a token endpoint.
+    """
+
+    def __init__(
+        self,
+        token_url: str,
+        client_id: str,
+        client_secret: Callable[[], str],
+        scopes: Sequence[str],
+        *,
+        session: requests.Session,
+        patience: Patience,
+        timeouts: tuple[float, float] = (10.0, 30.0),
+        on_refresh: Callable[[float, int], None] = _nothing,
+    ) -> None:
+        self.client_id = client_id
+        self._url = token_url
+        self._secret = client_secret
+        self._scopes = ",".join(scopes)
+        self._session = session
+        self._patience = patience
+        self._timeouts = timeouts
+        self._on_refresh = on_refresh
+        self._lock = threading.Lock()
+        self._token: _Token | None = None
+        self._reached = False
+
+    def __repr__(self) -> str:
+        return f"ImsTokens({self._url!r}, {self.client_id!r})"
+
+    def current(self) -> str:
+        """A token with life left in it; threads that come while it is renewed wait for that one answer."""
+        with self._lock:
+            if self._token is None or self._patience.clock() >= self._token.renew_at:
+                self._token = self._refresh()
+            return self._token.text
+
+    def renew(self, refused: str) -> str:
+        """A token other than the `refused` one: asks IMS only when that one is still the current one."""
+        with self._lock:
+            if self._token is None or self._token.text == refused:
+                self._token = self._refresh()
+            return self._token.text
+
+    def _refresh(self) -> _Token:
+        return persist(self._ask, self._patience, lambda verdict, wait_s, attempt: None)
+
+    def _ask(self, _attempt: int) -> _Token:
+        asked_at = self._patience.clock()
+        try:
+            response = self._post()
+            with response:
+                body = read_body(response, LONGEST_ANSWER)
+        except requests.RequestException as fault:
+            host = urlsplit(self._url).hostname or self._url
+            raise Setback(
+                judge_fault(fault, host=host, setting="IMS_TOKEN_URL", reached=self._reached, patient=True)
+            ) from fault
+        self._reached = True
+        if verdict := self._judge(response, body):
+            raise Setback(verdict)
+        return self._read(body, asked_at)
+
+    def _post(self) -> requests.Response:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.client_id,
+            "client_secret": self._secret(),
+            "scope": self._scopes,
+        }
+        return self._session.post(
+            self._url,
+            data=form,
+            auth=_unsigned,
+            timeout=self._timeouts,
+            verify=self._session.verify,
+            allow_redirects=False,
+            stream=True,
+        )
+
+    def _judge(self, response: requests.Response, body: bytes) -> Verdict | None:
+        status = response.status_code
+        if status == 200:
+            return None
+        complaint = read_complaint(body)
+        said = complaint.text.replace(self._secret(), "***").rstrip(".")
+        reason = f"IMS answered {status} to the request for a token: {said}."
+        if status == 429 or status >= 500:
+            told = retry_after(response.headers.get("Retry-After"), server_time(response.headers))
+            return Verdict(CommerceUnavailable(reason), retry_after=told)
+        if status in (400, 401, 403) and complaint.code:
+            return Verdict(AccessDenied(reason, remedy(complaint)), tries=1)
+        return Verdict(SettingsError(reason, _FIX_URL), tries=1)
+
+    def _read(self, body: bytes, asked_at: float) -> _Token:
+        try:
+            answer = msgspec.json.decode(body, type=_TokenAnswer)
+        except msgspec.DecodeError:
+            text = read_complaint(body).text if not body.lstrip().startswith(b"{") else "JSON without a token"
+            raise _unreadable(f"IMS answered with {text} instead of a token.") from None
+        if not 0 < answer.expires_in < LONGEST_LIFE_S:
+            raise _unreadable(f"IMS gave a token a life of {answer.expires_in} s, which cannot be right.")
+        took = self._patience.clock() - asked_at
+        self._on_refresh(took, answer.expires_in)
+        margin = min(LONGEST_MARGIN_S, answer.expires_in / 10)
+        return _Token(answer.access_token, asked_at + answer.expires_in - margin)
+
+
+class ImsAuth:
+    """Signs requests for Adobe's gateway: the IMS token, the client id as API key, the organisation."""
+
+    def __init__(self, tokens: ImsTokens, org_id: str) -> None:
+        self._tokens = tokens
+        self._org_id = org_id
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._tokens.current()}"
+        request.headers["x-api-key"] = self._tokens.client_id
+        request.headers["x-gw-ims-org-id"] = self._org_id
+        return request
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        """Make sure that the next request carries another token than the refused one."""
+        self._tokens.renew(str(refused.headers["Authorization"]).removeprefix("Bearer "))
+        return True
+
+
+def _unsigned(request: PreparedRequest) -> PreparedRequest:
+    """No Authorization header; keeps `~/.netrc` out."""
+    return request
+
+
+def _unreadable(reason: str) -> Setback:
+    return Setback(Verdict(AnswerUnreadable(reason, _FIX_URL), tries=_UNREADABLE_TRIES))

@@ -1,0 +1,63 @@
+"""How many products a page holds: halved when a page is too large, doubled again when pages go well."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+HEAVY_PAGE: Final = 8 << 20  # bytes; several pages are in memory at once, as text and as Python objects
+CALM_PAGES: Final = 5
+LONGEST_CALM: Final = 160
+
+
+class PageSize:
+    """The page size all threads of a walk share, between 1 and a ceiling.
+
+    It doubles after CALM_PAGES good pages. Each time it has to shrink after having grown it waits twice as
+    long before it tries again, so that a limit nobody published is not run into over and over.
+    """
+
+    def __init__(self, ceiling: int) -> None:
+        self._lock = threading.Lock()
+        self._ceiling = ceiling
+        self._current = ceiling
+        self._calm = 0
+        self._calm_needed = CALM_PAGES
+        self._grew = False
+
+    @property
+    def current(self) -> int:
+        return self._current
+
+    def cap(self, maximum: int) -> None:
+        """Never ask for more again: the server named its limit."""
+        with self._lock:
+            self._ceiling = min(self._ceiling, maximum)
+            self._current = min(self._current, self._ceiling)
+
+    def failed(self, size: int) -> None:
+        """A page of this size was too large. Threads that failed with the same size shrink it once."""
+        with self._lock:
+            self._shrink(size // 2)
+            if self._grew:
+                self._calm_needed = min(2 * self._calm_needed, LONGEST_CALM)
+                self._grew = False
+
+    def went_well(self, size: int, page_bytes: int) -> None:
+        """A page of this size came, with so many bytes: heavier than HEAVY_PAGE shrinks, lighter may grow."""
+        with self._lock:
+            if page_bytes > HEAVY_PAGE:
+                self._shrink(size * HEAVY_PAGE // page_bytes)
+            elif size >= self._current and 2 * page_bytes <= HEAVY_PAGE:
+                self._grow()
+
+    def _shrink(self, size: int) -> None:
+        self._current = max(1, min(self._current, size))
+        self._calm = 0
+
+    def _grow(self) -> None:
+        self._calm += 1
+        if self._calm >= self._calm_needed:
+            self._grew = self._grew or self._current < self._ceiling
+            self._current = min(self._ceiling, 2 * self._current)
+            self._calm = 0

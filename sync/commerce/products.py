@@ -1,0 +1,328 @@
+"""The extractor: every product of a range of ids, page by page, and how many there are.
+
+A walk asks for `entity_id gt <cursor>`, ascending, until a page is empty. What goes wrong on the way:
+
+    a page is too large        smaller pages for all threads, growing back
+    a page fails for good      this walk halves it until one product is alone: that one is reported
+    everything fails           the walk waits for the tenant, then CommerceUnavailable; no product is blamed
+    the rest seems to be gone  believed only while products just read are still listed: else it is an outage
+
+Observed on Magento 2.4.7: one product that throws fails its whole page, and a page number far beyond the end
+answers with the true `total_count` without loading a single product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final, Self, TypeVar
+from urllib.parse import quote
+
+from sync.commerce.client import Answer, Client
+from sync.commerce.listing import read_page
+from sync.commerce.page_size import PageSize
+from sync.commerce.retry import PageTooLarge
+from sync.commerce.search import (
+    LIGHT_FIELDS,
+    Criteria,
+    Group,
+    any_id,
+    any_sku,
+    updated_since,
+    within,
+)
+from sync.errors import AnswerUnreadable, PageFailed
+from sync.model import Count, Interval, Page, RawProduct, Unreadable
+
+T = TypeVar("T")
+
+PATH: Final = "/V1/products"
+EVERY_ID: Final = Interval()
+HIGHEST_POSSIBLE_ID: Final = 2**32 - 1  # `entity_id` is an unsigned INT
+FAR_PAGE: Final = 1_000_000_000
+WITNESSES: Final = 10
+MOST_IN_A_ROW: Final = 50  # unreadable products next to each other: more than that is no matter of products
+FILTER_BUDGET: Final = (
+    3_000  # characters of a URL: servers refuse from 8 kB on, what stands before them earlier
+)
+_SKU_NAMES: Final = 240  # characters of the parameter names around one SKU
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The highest id (0 where there is nothing), the number of products, and the server's clock."""
+
+    highest_id: int
+    total: int
+    server_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """Which products of an interval: as one store view shows them, and which filters besides the ids."""
+
+    store_view: str
+    filters: tuple[Group, ...] = ()
+
+    @classmethod
+    def since(cls, store_view: str, moment: datetime | None) -> Self:
+        return cls(store_view, () if moment is None else (updated_since(moment),))
+
+    def within(self, interval: Interval) -> tuple[Group, ...]:
+        return (*within(interval), *self.filters)
+
+
+class Products:
+    """GET /V1/products. One object serves all threads of a pass: they share the page size.
+
+    page_size   first size and ceiling
+
+    Every method raises what `Client.get` raises.
+    """
+
+    def __init__(self, client: Client, *, page_size: int = 300) -> None:
+        self._client = client
+        self._ceiling = page_size
+        self._size = PageSize(page_size)
+
+    def walk(
+        self, store_view: str, interval: Interval, *, updated_from: datetime | None = None
+    ) -> Iterator[Page | Unreadable]:
+        """Every product of an interval, ascending; what is yielded leaves no gap and does not overlap.
+
+        updated_from   only products stamped then or later
+
+        Without an upper end the last page is empty, and yielded: it speaks for all ids behind.
+        """
+        yield from self._walk(_Scope.since(store_view, updated_from), interval)
+
+    def by_ids(self, store_view: str, product_ids: Iterable[int]) -> Iterator[RawProduct | Unreadable]:
+        """Those of these products that exist, ascending."""
+        for ids in _chunks(sorted(set(product_ids)), _id_length):
+            span = Interval(ids[0] - 1, ids[-1])
+            yield from _flat(self._walk(_Scope(store_view, (any_id(ids),)), span))
+
+    def by_skus(self, store_view: str, skus: Iterable[str]) -> Iterator[RawProduct | Unreadable]:
+        """The products with these SKUs; Commerce ignores case there, and a SKU can name more than one."""
+        for some in _chunks(sorted(set(skus)), _sku_length):
+            yield from _flat(self._walk(_Scope(store_view, (any_sku(some),)), EVERY_ID))
+
+    def count(
+        self, store_view: str, interval: Interval = EVERY_ID, *, updated_from: datetime | None = None
+    ) -> Count:
+        """How many products an interval holds, of those stamped at `updated_from` or later."""
+        return self._count(_Scope.since(store_view, updated_from), interval)
+
+    def count_of(self, store_view: str, product_ids: Iterable[int]) -> int:
+        """How many of these products exist."""
+        return sum(
+            self._count(_Scope(store_view, (any_id(ids),)), EVERY_ID).total
+            for ids in _chunks(sorted(set(product_ids)), _id_length)
+        )
+
+    def highest(
+        self, store_view: str, interval: Interval = EVERY_ID, *, updated_from: datetime | None = None
+    ) -> Extent:
+        """How far an interval reaches, of the products stamped at `updated_from` or later.
+
+        One request, unless the last products cannot be read.
+        """
+        scope = _Scope.since(store_view, updated_from)
+        for skipped in range(MOST_IN_A_ROW):
+            page = self._from_the_end(scope, interval, skipped)
+            if page is None:
+                continue
+            top = page.products[0].product_id if page.products else 0
+            if skipped:
+                unread = Interval(max(top, interval.after), interval.last)
+                top = self._nth_id(scope, unread, skipped) or top
+            return Extent(top, page.total_count, page.server_time)
+        raise _too_many_unreadable(store_view)
+
+    # --- the walk -----------------------------------------------------------------------------------------
+
+    def _walk(self, scope: _Scope, interval: Interval) -> Iterator[Page | Unreadable]:
+        """Pages until one is empty or reaches the end of the interval.
+
+        `narrow` is this walk's own page size while it closes in on a product that fails: the other threads
+        need not read small pages for it.
+        """
+        rest, narrow, in_a_row = interval, PageSize(self._ceiling), 0
+        previous: Page | None = None
+        while not rest.is_empty:
+            size = min(self._size.current, narrow.current)
+            found: Page | Unreadable
+            try:
+                found = previous = self._page(scope, rest, size, previous)
+                narrow.went_well(size, page_bytes=0)
+            except PageFailed as failure:
+                if size > 1:
+                    self._shrink(failure, size, narrow)
+                    continue
+                found = self._single_out(scope, rest)
+            yield found
+            if isinstance(found, Page):
+                in_a_row = 0
+                if size == 1:  # what failed is behind us
+                    narrow = PageSize(self._ceiling)
+            elif (in_a_row := in_a_row + 1) > MOST_IN_A_ROW:
+                raise _too_many_unreadable(scope.store_view)
+            if found.interval.last is None:
+                return
+            rest = Interval(found.interval.last, interval.last)
+
+    def _shrink(self, failure: PageFailed, size: int, narrow: PageSize) -> None:
+        if isinstance(failure, PageTooLarge):
+            self._size.cap(min(failure.maximum, size - 1))
+        elif failure.too_large:
+            self._size.failed(size)
+        else:
+            narrow.failed(size)
+
+    def _page(
+        self,
+        scope: _Scope,
+        interval: Interval,
+        size: int,
+        previous: Page | None = None,
+        *,
+        patient: bool = False,
+    ) -> Page:
+        criteria = Criteria(scope.within(interval), size)
+
+        def reader(answer: Answer) -> Page:
+            page = read_page(criteria, scope.store_view, interval, answer)
+            if previous is not None:
+                self._doubt(page, previous, partial(self._count, scope, interval))
+            self._size.went_well(size, len(answer.body))
+            return page
+
+        return self._client.get(
+            PATH, criteria.params(), scope.store_view, reader, kind="page", patient=patient
+        )
+
+    def _doubt(self, page: Page, previous: Page, count_again: Callable[[], Count]) -> None:
+        """Raise AnswerUnreadable when far more is gone than was read, unless that is proven.
+
+        A mass deletion looks like that, and so does a tenant that is coming down or up. Proven means:
+        products just read are still listed, and after they were, a count of the rest agrees with the page.
+        """
+        expected = previous.total_count - len(previous.products)
+        slack = 10 + expected // 100 if page.products else 0
+        if page.total_count + slack >= expected:
+            return
+        witnesses = [product.product_id for product in previous.products[-WITNESSES:]]
+        if not self.count_of(page.store_view, witnesses) or count_again().total > page.total_count + slack:
+            raise AnswerUnreadable(
+                f"{expected - page.total_count} products seem to have vanished at once.",
+                "check the tenant: this looks like an outage; the next run continues here.",
+            )
+
+    def _single_out(self, scope: _Scope, rest: Interval) -> Page | Unreadable:
+        """The first product of `rest`, whose page of one failed: readable after all, or named.
+
+        1. Find its id by counting, which loads no product. That waits for the tenant if it is down.
+        2. Read it once more: the failure may have been the tenant's.
+        """
+        first = self._nth_id(scope, rest, 1)
+        if first is None:  # deleted meanwhile
+            return self._page(scope, rest, 1, patient=True)
+        alone = Interval(rest.after, first)
+        try:
+            return self._page(scope, alone, 1)
+        except PageFailed as failure:
+            return Unreadable(scope.store_view, alone, first, str(failure))
+
+    def _nth_id(self, scope: _Scope, interval: Interval, rank: int) -> int | None:
+        """The id of the product with this rank in an interval, by counting; None when there are fewer."""
+        end = HIGHEST_POSSIBLE_ID if interval.last is None else interval.last
+        low, high = interval.after, min(interval.after + 1, end)
+        while self._count_far(scope, Interval(interval.after, high)).total < rank:
+            if high >= end:
+                return None
+            low, high = high, min(2 * high - interval.after, end)
+        while high - low > 1:
+            middle = (low + high) // 2
+            enough = self._count_far(scope, Interval(interval.after, middle)).total >= rank
+            low, high = (low, middle) if enough else (middle, high)
+        return high
+
+    # --- light requests -----------------------------------------------------------------------------------
+
+    def _count(self, scope: _Scope, interval: Interval) -> Count:
+        """Count with a page of one product; when that one cannot be read, without any."""
+        try:
+            page = self._glance(scope, interval)
+        except PageFailed:
+            return self._count_far(scope, interval)
+        return Count(page.total_count, page.server_time)
+
+    def _count_far(self, scope: _Scope, interval: Interval) -> Count:
+        """Count with a page far beyond the end: no product is loaded, but the server skips all that match."""
+        page = self._glance(scope, interval, current_page=FAR_PAGE, patient=True)
+        return Count(page.total_count, page.server_time)
+
+    def _from_the_end(self, scope: _Scope, interval: Interval, skipped: int) -> Page | None:
+        """The last product but so many; None when it cannot be read though the tenant is well."""
+        last_but = partial(self._glance, scope, interval, direction="DESC", current_page=skipped + 1)
+        try:
+            return last_but()
+        except PageFailed:
+            self._count_far(scope, Interval(0, 0))  # waits for the tenant if it is down
+        try:
+            return last_but()
+        except PageFailed:
+            return None
+
+    def _glance(
+        self,
+        scope: _Scope,
+        interval: Interval,
+        *,
+        direction: str = "ASC",
+        current_page: int = 1,
+        patient: bool = False,
+    ) -> Page:
+        """The id of one product, and how many match: what a server answers fastest."""
+        criteria = Criteria(scope.within(interval), 1, direction, current_page, LIGHT_FIELDS)
+        reader = partial(read_page, criteria, scope.store_view, interval)
+        return self._client.get(PATH, criteria.params(), scope.store_view, reader, patient=patient)
+
+
+def _flat(found: Iterable[Page | Unreadable]) -> Iterator[RawProduct | Unreadable]:
+    for step in found:
+        if isinstance(step, Page):
+            yield from step.products
+        else:
+            yield step
+
+
+def _chunks(values: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T]]:
+    """The values in order, in lists whose lengths in a URL stay within FILTER_BUDGET."""
+    chunk: list[T] = []
+    used = 0
+    for value in values:
+        if chunk and used + length(value) > FILTER_BUDGET:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(value)
+        used += length(value)
+    if chunk:
+        yield chunk
+
+
+def _id_length(product_id: int) -> int:
+    return len(f"{product_id}%2C")
+
+
+def _sku_length(sku: str) -> int:
+    return _SKU_NAMES + len(quote(sku))
+
+
+def _too_many_unreadable(store_view: str) -> AnswerUnreadable:
+    return AnswerUnreadable(
+        f"More than {MOST_IN_A_ROW} products in a row cannot be read in store view {store_view}.",
+        "look into the tenant's exception log: something breaks every product, an extension perhaps.",
+    )

@@ -1,0 +1,393 @@
+"""Again or not, and when: a pure verdict about every way a request can fail, and the loop that follows it.
+
+`judge_answer`, `judge_fault` and `judge_reading` turn what happened into a Verdict; `persist` has tenacity
+call again until a try succeeds or its verdict says that it is enough. In words:
+
+    429, 503                          wait as told, else back off; never given up before the time is spent
+    5xx, 408, 499, reset, time-out    back off; a page gives up after 3 tries, so that a smaller one is tried
+    504, 413, time-out, memory        a page gives up at once: it is too large
+    400 for the page size             stop: the answer names the largest page
+    400 with a report id              as a 500: newer Commerce answers database faults like that
+    401, 403                          renew the token, once more, then stop
+    HTML instead of JSON              4 tries, a page 3, then stop
+    redirect, 404                     stop: the base URL or the store view is wrong
+    any other 4xx                     stop: our request is wrong
+    never reached                     30 s: a typo must not hang for a quarter of an hour
+    certificate                       stop: time does not heal it
+
+Sources: Adobe Commerce Web API, "Rate limiting" and "Server-to-server authentication"; RFC 9110 section
+10.2.3 (Retry-After); Amazon Builders' Library, "Timeouts, retries, and backoff with jitter". Observed on
+Magento 2.4.7: maintenance is 503 with HTML, PHP down 502 with HTML, database down 500 with text, memory spent
+500 with the fatal handler's JSON.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import count
+from math import isfinite
+from typing import Final, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import urllib3.exceptions
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+
+from sync.commerce.answers import Complaint, clean, read_complaint, remedy
+from sync.commerce.transport import BodyTooLarge
+from sync.errors import (
+    AccessDenied,
+    AnswerUnreadable,
+    CommerceUnavailable,
+    Interrupted,
+    PageFailed,
+    RequestRefused,
+    SettingsError,
+    SyncError,
+)
+
+T = TypeVar("T")
+
+PAGE_TRIES: Final = 3
+OTHER_TRIES: Final = 4
+UNREACHED_S: Final = 30.0
+LONGEST_BACKOFF_S: Final = 60.0
+LONGEST_RETRY_AFTER_S: Final = 3600.0
+SHORTEST_RETRY_AFTER_S: Final = 0.5  # a server that says 0 must not be asked in a tight loop
+SLOW_503_S: Final = 30.0
+TOO_LARGE: Final = frozenset({413, 504, 524})
+TRANSIENT_4XX: Final = frozenset({408, 425, 499})
+_NOT_CONNECTED = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+    urllib3.exceptions.SSLError,
+)
+
+
+class PageTooLarge(PageFailed):
+    """The tenant limits its pages to `maximum` products."""
+
+    def __init__(self, message: str, maximum: int) -> None:
+        super().__init__(message, too_large=True)
+        self.maximum = maximum
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about a try that brought no usable answer.
+
+    error         raised when no further try follows; its text is the reason
+    tries         most tries that may end in a verdict with a limit; None: until the time is spent
+    retry_after   seconds the server asked for; None: jittered exponential backoff
+    within_s      given up after so many seconds even when the time allowed is longer
+    renew         the token was refused: the next try needs a new one
+    throttled     the server asked us to slow down
+    """
+
+    error: SyncError
+    tries: int | None = None
+    retry_after: float | None = None
+    within_s: float | None = None
+    renew: bool = False
+    throttled: bool = False
+
+
+class Setback(Exception):
+    """A try failed; `before_next` runs only when another one follows, and may raise to prevent it."""
+
+    def __init__(self, verdict: Verdict, before_next: Callable[[], None] | None = None) -> None:
+        super().__init__(str(verdict.error))
+        self.verdict = verdict
+        self.before_next = before_next
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one request is tried, by which clock, and how to wait between tries.
+
+    sleep   waits so many seconds and returns True when it was asked to stop, as `threading.Event.wait` does
+    clock   seconds that never go backwards
+    rng     uniform in [0, 1)
+    """
+
+    sleep: Callable[[float], bool]
+    max_retry_time: float = 900.0
+    clock: Callable[[], float] = time.monotonic
+    rng: Callable[[], float] = random.random
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------
+
+
+def judge_answer(
+    request: str, status: int, headers: Mapping[str, str], body: bytes, *, seconds: float, patient: bool
+) -> Verdict | None:
+    """The verdict on an answer, None when it is a JSON body to be read.
+
+    request   how to name it in a sentence: method, path and store view
+    seconds   how long the answer took
+    patient   True: try until the time is spent. False: a page, which gives up early with PageFailed, since a
+              smaller page may work
+    """
+    if 200 <= status < 300:
+        return None if _is_json(headers) else _not_json(request, body, patient=patient)
+    if 300 <= status < 400:
+        return _redirected(request, headers)
+    complaint = read_complaint(body)
+    reason = f"{request} was answered {status}: {complaint.text.rstrip('.')}"
+    if status == 429 or (status == 503 and (patient or seconds < SLOW_503_S)):
+        told = retry_after(headers.get("Retry-After"), server_time(headers))
+        throttled = status == 429 or told is not None
+        return Verdict(CommerceUnavailable(f"{reason}."), retry_after=told, throttled=throttled)
+    if status >= 500 or status in TRANSIENT_4XX or (status == 400 and complaint.is_internal):
+        # A 503 after half a minute is the edge's time-out ("first byte timeout" of Fastly, on PaaS).
+        too_large = status in TOO_LARGE or complaint.is_fatal or status == 503
+        return _transient(reason, patient=patient, too_large=too_large)
+    if status == 413 and not patient:
+        return _transient(reason, patient=patient, too_large=True)
+    return _refused(reason, status, complaint)
+
+
+def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, patient: bool) -> Verdict:
+    """The verdict on a request that got no whole answer.
+
+    host      for the sentence; `setting` is the variable that names it
+    reached   whether this host has ever answered this process
+    """
+    causes = list(_causes(fault))
+    if isinstance(fault, BodyTooLarge):
+        return _transient(f"{host} sent more than one answer may hold", patient=False, too_large=True)
+    if isinstance(fault, requests.exceptions.InvalidHeader):
+        return _stop(SettingsError("A credential or a store view holds a sign no header can carry."))
+    if isinstance(fault, ValueError):
+        return _stop(SettingsError(f"{setting} is not a URL that can be asked.", f"correct {setting}."))
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        fix = "set SYNC_CA_BUNDLE to the file of the CA that signed it, if that is a private one."
+        return _stop(CommerceUnavailable(f"The certificate of {host} cannot be verified.", fix))
+    if any(isinstance(cause, urllib3.exceptions.ReadTimeoutError | requests.ReadTimeout) for cause in causes):
+        return _transient(f"{host} did not answer in time", patient=patient, too_large=True)
+    reason = f"{host} cannot be reached: {_first_words(causes)}"
+    if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
+        error = CommerceUnavailable(f"{reason}.", f"check {setting}, the network and the proxy settings.")
+        return Verdict(error, within_s=None if reached else UNREACHED_S)
+    return _transient(f"{host} broke off: {_first_words(causes)}", patient=patient)
+
+
+def judge_reading(drift: AnswerUnreadable) -> Verdict:
+    """The verdict on an answer that arrived and made no sense: asked again, it may."""
+    return Verdict(drift, tries=PAGE_TRIES if isinstance(drift, PageFailed) else OTHER_TRIES)
+
+
+def _stop(error: SyncError) -> Verdict:
+    return Verdict(error, tries=1)
+
+
+def _transient(reason: str, *, patient: bool, too_large: bool = False) -> Verdict:
+    if patient:
+        return Verdict(CommerceUnavailable(f"{reason}."))
+    return Verdict(PageFailed(f"{reason}.", too_large=too_large), tries=1 if too_large else PAGE_TRIES)
+
+
+def _is_json(headers: Mapping[str, str]) -> bool:
+    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _not_json(request: str, body: bytes, *, patient: bool) -> Verdict:
+    reason = f"{request} was answered with {read_complaint(body).text} instead of JSON."
+    if patient:
+        return Verdict(AnswerUnreadable(reason), tries=OTHER_TRIES)
+    return Verdict(PageFailed(reason), tries=PAGE_TRIES)
+
+
+def _redirected(request: str, headers: Mapping[str, str]) -> Verdict:
+    target = urlsplit(headers.get("Location", ""))
+    address = clean(f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path)
+    return _stop(
+        SettingsError(
+            f"{request} is redirected to {address or 'nowhere'}; redirects are not followed, "
+            "so that no credential goes to another address.",
+            "set API_ENDPOINT to the address that answers by itself, with the right scheme and host.",
+        )
+    )
+
+
+def _refused(reason: str, status: int, complaint: Complaint) -> Verdict:
+    """A 4xx that is not a matter of time."""
+    if complaint.maximum is not None:
+        return _stop(PageTooLarge(f"{reason}.", complaint.maximum))
+    if status in (401, 403) and complaint.is_json:
+        error = AccessDenied(f"{reason}.", _access_fix(status, complaint))
+        return Verdict(error, tries=2, retry_after=0, renew=True)
+    if status in (401, 403, 405, 406) and not complaint.is_json:
+        fix = "ask who runs the firewall or proxy in between to let the User-Agent product-sync pass."
+        return Verdict(AccessDenied(f"{reason}.", fix), tries=OTHER_TRIES)
+    if status in (404, 410) or _is_unknown_store_view(status, complaint):
+        fix = "check API_ENDPOINT (the base URL that /V1/products is appended to) and STORE_VIEWS."
+        return _stop(SettingsError(f"{reason}.", fix))
+    if complaint.code is not None:
+        return _stop(AccessDenied(f"{reason}.", remedy(complaint)))
+    return _stop(RequestRefused(f"{reason}."))
+
+
+def _access_fix(status: int, complaint: Complaint) -> str:
+    if known := remedy(complaint):
+        return known
+    if status == 401:
+        return "check the credential: the token is unknown, expired or revoked."
+    return "check that the credential has a product profile of this Commerce instance, and IMS_ORG_ID."
+
+
+def _is_unknown_store_view(status: int, complaint: Complaint) -> bool:
+    """Observed on Magento 2.4.7: an unknown store code in the path gives this 400 and nothing else.
+
+    The one place that reads a server's prose: translated, it ends as RequestRefused, with less of a remedy.
+    """
+    return status == 400 and complaint.text.startswith("Specified request cannot be processed")
+
+
+def _causes(fault: BaseException) -> Iterator[BaseException]:
+    """The fault and everything it wraps, outermost first: requests wraps urllib3 wraps the socket."""
+    yield fault
+    wrapped = [getattr(fault, "reason", None), *fault.args, fault.__cause__]
+    for inner in wrapped:
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+def _first_words(causes: list[BaseException]) -> str:
+    """The operating system's word for it, else the kind of fault; never the URL or an object's repr."""
+    words = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    return clean(words[-1]) if words else type(causes[-1]).__name__
+
+
+# --- when -------------------------------------------------------------------------------------------------
+
+
+def server_time(headers: Mapping[str, str]) -> datetime | None:
+    """The answer's `Date`, aware UTC; None when there is none that can be read."""
+    return _http_date(headers.get("Date"))
+
+
+def retry_after(value: str | None, answered_at: datetime | None) -> float | None:
+    """Seconds to wait by a `Retry-After` of seconds or of a date, within bounds; None when it says nothing.
+
+    answered_at   the same answer's `Date`: a date is relative to the server's clock, ours may be wrong
+    """
+    seconds = _number(value)
+    if seconds is None and answered_at is not None and (until := _http_date(value)):
+        seconds = (until - answered_at).total_seconds()
+    if seconds is None:
+        return None
+    return min(max(seconds, SHORTEST_RETRY_AFTER_S), LONGEST_RETRY_AFTER_S)
+
+
+def backoff(failures: int, rng: Callable[[], float]) -> float:
+    """Seconds to wait after so many failures: 0.5 to 1, 1 to 2, 2 to 4, … up to 30 to 60."""
+    longest = min(LONGEST_BACKOFF_S, 2.0 ** min(failures - 1, 10))
+    return longest * (1 + rng()) / 2
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
+
+
+def _http_date(value: str | None) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value or "")
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+# --- the loop ---------------------------------------------------------------------------------------------
+
+
+def persist(
+    once: Callable[[int], T], patience: Patience, on_retry: Callable[[Verdict, float, int], None]
+) -> T:
+    """Call `once` with 1, 2, 3, … until it returns; a Setback it raises says whether and when again.
+
+    on_retry   called before each wait, with the verdict, the seconds and the number of the try that failed
+
+    Raises the last verdict's error when there is no further try, Interrupted when a wait is cut short.
+    """
+    course = _Course(patience, on_retry)
+    retrying = Retrying(
+        retry=retry_if_exception_type(Setback),
+        wait=course.wait,
+        stop=course.is_over,
+        before_sleep=course.prepare_next,
+        sleep=course.sleep,
+        retry_error_callback=_give_up,
+    )
+    numbers = count(1)
+    return retrying(lambda: once(next(numbers)))
+
+
+class _Course:
+    """One request's tries, as tenacity's strategies see them. The time runs from the first failure."""
+
+    def __init__(self, patience: Patience, on_retry: Callable[[Verdict, float, int], None]) -> None:
+        self._patience = patience
+        self._on_retry = on_retry
+        self._began: float | None = None
+        self._limited = 0
+
+    def wait(self, state: RetryCallState) -> float:
+        """Seconds until the next try; a backoff never reaches beyond the time allowed."""
+        verdict = _setback(state).verdict
+        self._limited += verdict.tries is not None
+        if self._began is None:
+            self._began = self._patience.clock()
+        if verdict.retry_after is not None:
+            return verdict.retry_after
+        return max(0.0, min(backoff(state.attempt_number, self._patience.rng), self._left(verdict)))
+
+    def is_over(self, state: RetryCallState) -> bool:
+        """Whether that was the last try: tries or time are spent, or will be before the server lets us."""
+        verdict = _setback(state).verdict
+        if verdict.tries is not None and self._limited >= verdict.tries:
+            return True
+        return self._left(verdict) <= max(0.0, verdict.retry_after or 0.0)
+
+    def prepare_next(self, state: RetryCallState) -> None:
+        setback = _setback(state)
+        self._on_retry(setback.verdict, state.upcoming_sleep, state.attempt_number)
+        if setback.before_next is not None:
+            setback.before_next()
+
+    def sleep(self, seconds: float) -> None:
+        if self._patience.sleep(seconds):
+            raise Interrupted("Stopped while waiting to try a request again.")
+
+    def _left(self, verdict: Verdict) -> float:
+        allowed = self._patience.max_retry_time
+        if verdict.within_s is not None:
+            allowed = min(allowed, verdict.within_s)
+        began = self._patience.clock() if self._began is None else self._began
+        return began + allowed - self._patience.clock()
+
+
+def _setback(state: RetryCallState) -> Setback:
+    """The Setback a finished try ended with: tenacity asks only about these."""
+    setback = state.outcome.exception() if state.outcome else None
+    if not isinstance(setback, Setback):
+        raise TypeError(f"not a setback: {setback!r}")
+    return setback
+
+
+def _give_up(state: RetryCallState) -> NoReturn:
+    # `from None`: requests' exceptions hold the request, whose headers are secret.
+    raise _setback(state).verdict.error from None

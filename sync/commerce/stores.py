@@ -1,0 +1,34 @@
+"""The tenant's store views, by their codes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from sync.commerce.client import Answer, Client
+from sync.errors import AnswerUnreadable
+
+PATH: Final = "/V1/store/storeViews"
+
+
+class _StoreView(msgspec.Struct):
+    id: int
+    code: str
+
+
+def store_views(client: Client) -> list[str]:
+    """Codes of all store views but the admin scope's, which requests call `all`.
+
+    Raises AccessDenied when the credential may not read them: that takes the resource Magento_Backend::store,
+    which reading products does not.
+    """
+    return client.get(PATH, [], "all", _read)
+
+
+def _read(answer: Answer) -> list[str]:
+    try:
+        views = msgspec.json.decode(answer.body, type=list[_StoreView])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise AnswerUnreadable("Commerce answered its store views in another shape.") from None
+    return [view.code for view in views if view.id != 0]

@@ -1,0 +1,132 @@
+"""A list answer is a page only if it says what was asked, in the shape that was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync.commerce.client import Answer
+from sync.commerce.listing import read_page
+from sync.commerce.search import LIGHT_FIELDS, Criteria, within
+from sync.errors import AnswerUnreadable, PageFailed
+from sync.model import Interval, Page, RawProduct
+
+INTERVAL = Interval(10, 100)
+PAGE = Criteria(within(INTERVAL), page_size=3)
+LIGHT = Criteria(within(INTERVAL), page_size=3, fields=LIGHT_FIELDS)
+ECHO = (
+    b'{"filter_groups":[{"filters":[{"field":"entity_id","value":"10","condition_type":"gt"}]},'
+    b'{"filters":[{"field":"entity_id","value":"100","condition_type":"lteq"}]}],"page_size":3}'
+)
+
+
+def read(items: bytes, total: object = 2, criteria: Criteria = PAGE) -> Page:
+    body = b'{"items":%b,"search_criteria":%b,"total_count":%b}' % (items, ECHO, msgspec.json.encode(total))
+    return read_body(body, criteria)
+
+
+def read_body(body: bytes, criteria: Criteria = PAGE) -> Page:
+    return read_page(criteria, "all", INTERVAL, Answer(body, None, 0.1))
+
+
+def items(*ids: Any) -> bytes:
+    return msgspec.json.encode([{"id": product_id, "sku": "s"} for product_id in ids])
+
+
+def test_products_keep_their_bytes() -> None:
+    """Odd white space, a number no float can hold, escapes: all as sent."""
+    first, second = b'{ "price":29.989999999999998, "id":11 }', rb'{"id":12,"name":"\u00e4\/\ud83d\ude00"}'
+
+    page = read(b"[" + first + b"," + second + b"]")
+
+    assert page.products == (RawProduct(11, first), RawProduct(12, second))
+
+
+def test_a_page_speaks_for_the_ids_up_to_its_last_product() -> None:
+    assert read(items(12, 40)).interval == Interval(10, 40)
+
+
+def test_an_empty_page_speaks_for_the_whole_interval() -> None:
+    assert read(b"[]", total=0).interval == INTERVAL
+
+
+def test_null_is_an_empty_list_only_where_fields_were_named() -> None:
+    assert read(b"null", total=0, criteria=LIGHT).products == ()
+    with pytest.raises(AnswerUnreadable, match="null"):
+        read(b"null", total=0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "named"),
+    [
+        ((12, 12), "12 behind 12"),
+        ((14, 12), "12 behind 14"),
+        ((10, 12), "10 behind 10"),
+        ((12, 101), "product 101"),
+    ],
+)
+def test_ids_that_do_not_ascend_inside_the_interval_are_refused(ids: tuple[int, ...], named: str) -> None:
+    with pytest.raises(AnswerUnreadable, match=named):
+        read(items(*ids))
+
+
+@pytest.mark.parametrize("bad_id", ["12", None, True, 12.5])
+def test_an_id_that_is_no_integer_is_refused(bad_id: object) -> None:
+    with pytest.raises(AnswerUnreadable, match="another shape"):
+        read(items(bad_id), total=1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "total"),
+    [
+        (items(11, 12, 13, 14), 9),
+        (items(11, 12), 1),
+        (b"[]", 5),
+        (items(11), True),
+        (items(11), "1"),
+        (items(11), None),
+    ],
+)
+def test_a_page_that_contradicts_its_size_or_its_total_is_refused(sent: bytes, total: object) -> None:
+    with pytest.raises(AnswerUnreadable):
+        read(sent, total)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b'"ok"',
+        b'{"items":[]}',
+        b'{"items":{},"total_count":0,"search_criteria":{}}',
+        b'{"message":"x"}',
+    ],
+)
+def test_json_in_another_shape_is_no_empty_page(body: bytes) -> None:
+    with pytest.raises(AnswerUnreadable) as refused:
+        read_body(body)
+    assert not isinstance(refused.value, PageFailed)
+
+
+@given(st.integers(0, 200))
+def test_a_body_cut_anywhere_is_no_page(cut: int) -> None:
+    whole = b'{"items":%b,"search_criteria":%b,"total_count":2}' % (items(11, 12), ECHO)
+
+    with pytest.raises(PageFailed):
+        read_body(whole[: min(cut, len(whole) - 1)])
+
+
+def test_a_warning_in_front_of_the_json_is_no_page() -> None:
+    with pytest.raises(PageFailed):
+        read_body(b"<br />\n<b>Warning</b>" + ECHO)
+
+
+@given(st.binary())
+def test_no_bytes_make_it_raise_anything_but_its_own_error(body: bytes) -> None:
+    with pytest.raises(AnswerUnreadable):
+        read_body(body)

@@ -51,9 +51,16 @@ class SettingsError(SyncError):
 
 
 class CommerceError(SyncError):
-    """The tenant's side of the wire."""
+    """The tenant's side of the wire.
+
+    unread    the ids that a sweep did not get to because of it, in words
+    """
 
     exit_code = 69
+    unread = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (super().__str__(), self.unread)))
 
 
 class CommerceUnavailable(CommerceError):

@@ -76,6 +76,23 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a database takes; None means more than mapping ever lets through.
+
+    row_bytes    of all texts of a row together, as UTF-8 in quotes
+    digits       of an amount, before and after the point together
+    """
+
+    row_bytes: int | None = None
+    digits: int | None = None
+
+    @property
+    def document_bytes(self) -> int | None:
+        """Of a document: its row also holds the name, which may be most of it."""
+        return None if self.row_bytes is None else self.row_bytes // 2
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What a page, or a whole run, did."""
 

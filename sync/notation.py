@@ -173,7 +173,7 @@ def parse_api_endpoint(text: str) -> str:
         _check_saas_path(segments)
     else:
         _check_other_path(segments)
-    return f"{url.scheme}://{url.netloc}/{'/'.join(segments)}"
+    return "/".join([f"{url.scheme}://{url.netloc}", *segments])
 
 
 def _check_saas_path(segments: list[str]) -> None:
@@ -184,8 +184,6 @@ def _check_saas_path(segments: list[str]) -> None:
 
 
 def _check_other_path(segments: list[str]) -> None:
-    if not segments:
-        raise ValueError("ends too early: add /rest (PaaS, on-premises) or the tenant id (SaaS)")
     if "rest" in segments[:-1]:
         raise ValueError("names a store view after /rest: leave it out and name it in STORE_VIEWS")
 

@@ -12,7 +12,7 @@ from sync.errors import DatabaseUnavailable, SchemaTooNew
 
 
 def connect_existing(url: str) -> sa.Engine:
-    """An engine on the copy at `url`. Raises DatabaseUnavailable when there is none, and what `find` raises."""
+    """An engine on the copy at `url`. Raises DatabaseUnavailable when there is none, else as `find`."""
     engine = find(url)
     if engine is None:
         raise DatabaseUnavailable(
@@ -29,9 +29,8 @@ def find(url: str) -> sa.Engine | None:
     of reach.
     """
     engine = connect(url)
-    revision = None if _is_missing_file(engine.url) else current_revision(engine)
+    revision = revision_of(engine)
     if revision is None:
-        engine.dispose()
         return None
     if revision not in _known_revisions():
         raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
@@ -43,9 +42,11 @@ def find(url: str) -> sa.Engine | None:
     return engine
 
 
-def _is_missing_file(url: sa.URL) -> bool:
-    """Whether a SQLite file does not exist: merely connecting would create it."""
-    return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
+def revision_of(engine: sa.Engine) -> str | None:
+    """The revision a database is at, None for an empty one; connecting would create a SQLite file."""
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
+        return None
+    return current_revision(engine)
 
 
 def _known_revisions() -> set[str]:

@@ -50,7 +50,7 @@ def _counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
 
 def _watermarks(connection: sa.Connection) -> dict[str, datetime]:
     rows = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
-    return {code: mark for code, mark in rows}
+    return {row.store_view: row.watermark for row in rows}
 
 
 def has_come_through(connection: sa.Connection, kinds: Collection[PassKind], since: datetime) -> bool:

@@ -270,7 +270,6 @@ def test_an_endpoint_is_used_without_trailing_slash(load: Load, given: str, used
         ("https://na1.api.commerce.adobe.com/T1/extra", "tenant id"),
         ("https://na1.api.commerce.adobe.com/T1/rest", "has /rest"),
         ("https://na1.api.commerce.adobe.com/<tenant-id>", "placeholder"),
-        ("https://shop.example", "add /rest"),
         ("https://shop.example/rest/de", "STORE_VIEWS"),
         ("https://shop.example/rest?x=1", "what follows ?"),
         ("https://u:p@shop.example/rest", "user names"),

@@ -1,0 +1,148 @@
+"""`product-sync check`: each thing a sync needs, tried in turn, with the remedy where one fails.
+
+It tries for a few seconds only: somebody is waiting for the answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Literal
+
+import sqlalchemy as sa
+
+from sync.app import Tenant, tenant_of
+from sync.commerce.stores import store_views
+from sync.db import existing
+from sync.errors import AccessDenied, DatabaseUnavailable, SettingsError, SyncError
+from sync.journal import Journal
+from sync.settings import Settings, unknown_variables
+
+PATIENCE_S = 10.0
+TIMEOUTS_S = (5.0, 10.0)
+MOST_SKEW_S = 60
+ADMIN = "all"
+
+Verdict = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of one try. `exit_code` is not 0 when it failed."""
+
+    subject: str
+    verdict: Verdict
+    words: str
+    exit_code: int = 0
+
+
+def check(
+    settings: Settings, stop: Event, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Iterator[Finding]:
+    """Try everything, yielding as it goes; what cannot work behind a step that failed is not tried.
+
+    now    our clock, which is compared with the tenant's
+    """
+    yield Finding("settings", "ok", f"complete, for {settings.api_endpoint}")
+    for hint in unknown_variables():
+        yield Finding("settings", "warning", hint)
+    with tenant_of(settings, Journal(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
+        yield from _tenant(tenant, settings.store_views, now)
+    yield _tried("database", lambda: _database(settings.database_url.get_secret_value()))
+
+
+def failure(subject: str, error: SyncError) -> Finding:
+    """The finding that an error is."""
+    return Finding(subject, "failed", f"{error} To do: {error.fix}", error.exit_code)
+
+
+def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
+    """The words that `attempt` returns, or the error it ends with."""
+    try:
+        return Finding(subject, "ok", attempt())
+    except SyncError as error:
+        return failure(subject, error)
+
+
+# --- the tenant ------------------------------------------------------------------------------
+
+
+def _tenant(tenant: Tenant, views: Sequence[str], now: Callable[[], datetime]) -> Iterator[Finding]:
+    token = _tried("token", lambda: _token(tenant))
+    yield token
+    if token.exit_code:
+        return
+    try:
+        count = tenant.products.count(ADMIN)
+    except SyncError as error:
+        yield failure("API", error)
+        return
+    yield Finding("API", "ok", f"lists {count.total} products")
+    yield _tried("store views", lambda: _store_views(tenant, views))
+    yield _clock(count.server_time, now())
+
+
+def _token(tenant: Tenant) -> str:
+    if tenant.tokens is None:
+        return "none needed: the integration's own credential signs each request"
+    tenant.tokens.current()
+    return "issued by IMS"
+
+
+def _store_views(tenant: Tenant, views: Sequence[str]) -> str:
+    """Look them up; where listing is not allowed, which reading products does not need, ask each one."""
+    try:
+        known = [ADMIN, *store_views(tenant.client)]
+    except AccessDenied:
+        for view in views:
+            tenant.products.count(view)
+        return f"{', '.join(views)} answer; listing them takes the permission Magento_Backend::store"
+    unknown = [view for view in views if view not in known]
+    if unknown:
+        raise SettingsError(
+            f"the tenant has no store view {', '.join(unknown)}: it has {', '.join(known)}.",
+            "correct STORE_VIEWS.",
+        )
+    return f"{', '.join(views)}; the tenant has {', '.join(known)}"
+
+
+def _clock(theirs: datetime | None, ours: datetime) -> Finding:
+    if theirs is None:
+        return Finding("clock", "warning", "the tenant does not tell its time")
+    skew = (ours - theirs).total_seconds()
+    if abs(skew) <= MOST_SKEW_S:
+        return Finding("clock", "ok", "agrees with the tenant's")
+    direction = "ahead of" if skew > 0 else "behind"
+    words = (
+        f"{abs(skew):.0f} s {direction} the tenant's: times in the log are off, nothing else depends on it"
+    )
+    return Finding("clock", "warning", words)
+
+
+# --- the copy --------------------------------------------------------------------------------
+
+
+def _database(url: str) -> str:
+    """The state of the copy; nothing is created."""
+    engine = existing.find(url)
+    shown = sa.make_url(url).render_as_string()
+    if engine is None:
+        _look_for_the_folder(sa.make_url(url))
+        return f"{shown} is empty: the first load sets it up"
+    engine.dispose()
+    return f"{shown} is up to date"
+
+
+def _look_for_the_folder(url: sa.URL) -> None:
+    """A SQLite file is created by the first load, its folder is not."""
+    if url.get_backend_name() == "sqlite":
+        folder = Path(url.database or "").absolute().parent
+        if not os.access(folder, os.W_OK):
+            raise DatabaseUnavailable(
+                f"the folder {folder} is not there, or not ours to write to.",
+                "create it, or correct DATABASE_URL.",
+            )

@@ -1,0 +1,93 @@
+"""`product-sync demo`: the whole story on one screen, with a simulated tenant in this very process.
+
+Each step is a command that a user would type, run as it is, with settings that lead to the tenant
+and nothing of the user's own: neither the environment nor a `.env` can disturb it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+from sync.sandbox import Sandbox
+
+PRODUCTS = 300
+STORE_VIEWS = ("default", "de")
+EDITED, DELETED = 42, 77
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR")  # what a terminal needs
+
+Command = Callable[[Sequence[str]], int]
+
+
+def play(command: Command, folder: Path | None) -> int:
+    """Tell the story; returns 0 when the copy came out right, else the code of the step that failed.
+
+    command    runs `product-sync` with these arguments
+    folder     where the copy is kept; None makes a temporary one, which stays for a look
+    """
+    folder = folder or Path(tempfile.mkdtemp(prefix="product-sync-demo-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    database = folder.resolve() / "demo.db"
+    database.unlink(missing_ok=True)
+    with Sandbox(PRODUCTS, store_views=STORE_VIEWS) as tenant:
+        settings = {
+            **tenant.environment(),
+            "STORE_VIEWS": ",".join(STORE_VIEWS),
+            "DATABASE_URL": f"sqlite:///{database}",
+            "LOG_LEVEL": "WARNING",
+        }
+        with _surroundings(settings):
+            return _tell(command, tenant, database)
+
+
+def _tell(command: Command, tenant: Sandbox, database: Path) -> int:
+    sku = str(tenant.catalogue.document(EDITED)["sku"])
+    _say(
+        f"A simulated tenant with {PRODUCTS} products and two store views is up; its copy goes to {database}."
+    )
+    code = _type(command, ["check"], ["backfill"], ["show", sku, "--store-view", STORE_VIEWS[0]])
+    if code:
+        return code
+    _say(f"Now somebody edits product {sku} on the tenant, and deletes another one.")
+    tenant.catalogue.edit(EDITED, name="Edited in the demo", price=12.5)
+    tenant.catalogue.delete(DELETED)
+    loaded = PRODUCTS * len(STORE_VIEWS)  # one entry of the feed for each
+    feed = ["changes", "--since", str(loaded)]
+    code = _type(command, ["run"], feed, ["show", sku, "--history"], ["status"], ["verify"])
+    query = "SELECT sku, name, price FROM products_current LIMIT 5"
+    _say(f'The copy stays, for you to look into:\n  sqlite3 {database} "{query}"')
+    return code
+
+
+def _type(command: Command, *steps: Sequence[str]) -> int:
+    """Show each command and run it; returns the exit code of the first that fails, and stops there."""
+    for step in steps:
+        _say(f"$ product-sync {shlex.join(step)}")
+        if code := command(step):
+            return code
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"\n{text}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _surroundings(settings: dict[str, str]) -> Iterator[None]:
+    """An environment with these settings alone, in an empty folder; afterwards all is as it was."""
+    environment = dict(os.environ)
+    kept = {name: environment[name] for name in KEPT if name in environment}
+    os.environ.clear()
+    os.environ.update(kept | settings)
+    try:
+        with tempfile.TemporaryDirectory() as empty, chdir(empty):
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)

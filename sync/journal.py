@@ -1,0 +1,138 @@
+"""The log of what happens on the wire and in a run, and the count of the traffic.
+
+    the client's Hook ──┐               ┌── request.retried, token.refreshed
+                        ├── Journal ── log
+    a pass's Watch ─────┘               └── run.started, run.progressed, product.rejected, run.finished
+
+A line for each page would be thousands in a load: a page is a line at DEBUG, and INFO hears every
+PROGRESS_S seconds how far the run is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from sync.model import PassKind, Tally, Traffic, Unreadable
+from sync.passes.readahead import Item
+from sync.passes.run import Summary
+
+PROGRESS_S = 10.0
+THROTTLED = (429, 503)
+
+
+class Journal:
+    """The client's Hook, called from every thread, and a Watch, called from the writer's.
+
+    clock    seconds that never go backwards
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self.last: Summary | None = None
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._traffic = Traffic()
+        self._log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
+        self._run = self._log
+        self._done, self._expected = Tally(), 0
+        self._began = self._told = clock()
+
+    def traffic(self) -> Traffic:
+        """What the client has sent so far; requests for tokens do not count."""
+        return self._traffic
+
+    # --- on the wire -------------------------------------------------------------------------
+
+    def request_finished(
+        self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
+    ) -> None:
+        with self._lock:
+            self._traffic = _counted(self._traffic, status, attempt)
+        self._run.debug(
+            "request.finished",
+            store_view=store_view,
+            path=path,
+            status=status,
+            seconds=round(seconds, 3),
+            bytes=size,
+            attempt=attempt,
+        )
+
+    def request_retried(self, path: str, reason: str, wait_s: float, attempt: int) -> None:
+        self._run.info(
+            "request.retried", path=path, reason=reason, wait_seconds=round(wait_s, 1), attempt=attempt
+        )
+
+    def throttled(self, wait_s: float) -> None:
+        """Said already by `request_retried`, counted already by the status."""
+
+    def token_refreshed(self, seconds: float, expires_in: int) -> None:
+        self._run.info("token.refreshed", seconds=round(seconds, 3), life_seconds=expires_in)
+
+    # --- in a run ----------------------------------------------------------------------------
+
+    def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
+        self._run = self._log.bind(run=run_id)
+        self._done, self._expected = Tally(), 0
+        self._began = self._told = self._clock()
+        self._run.info("run.started", kind=kind, store_views=list(store_views), resumed=resumed)
+
+    def products_expected(self, total: int) -> None:
+        self._expected += total
+
+    def page_written(self, store_view: str, item: Item, tally: Tally) -> None:
+        self._done += tally
+        self._run.debug("page.written", store_view=store_view, interval=str(item.interval), **_facts(tally))
+        now = self._clock()
+        if now - self._told >= PROGRESS_S:
+            self._told = now
+            per_second = round(self._done.fetched / (now - self._began), 1)
+            self._run.info(
+                "run.progressed",
+                expected=self._expected or None,
+                per_second=per_second,
+                **_facts(self._done),
+            )
+
+    def product_rejected(self, item: Unreadable) -> None:
+        self._run.warning(
+            "product.rejected",
+            store_view=item.store_view,
+            product_id=item.product_id,
+            interval=str(item.interval),
+            reason=item.reason,
+        )
+
+    def deletion_held_back(self, message: str) -> None:
+        self._run.warning("deletion.held_back", reason=message)
+
+    def run_finished(self, summary: Summary) -> None:
+        self.last = summary
+        facts = {**asdict(summary.tally), **asdict(summary.traffic)}
+        self._run.info(
+            "run.finished",
+            kind=summary.kind,
+            outcome=summary.status,
+            **facts,
+            seconds=round(summary.seconds, 3),
+        )
+        self._run = self._log
+
+
+def _counted(traffic: Traffic, status: int | None, attempt: int) -> Traffic:
+    return replace(
+        traffic,
+        requests=traffic.requests + 1,
+        throttled=traffic.throttled + (status in THROTTLED),
+        retries=traffic.retries + (attempt > 1),
+    )
+
+
+def _facts(tally: Tally) -> dict[str, Any]:
+    """What a tally has to say: `fetched`, and all that is not nothing."""
+    return {name: count for name, count in asdict(tally).items() if count or name == "fetched"}

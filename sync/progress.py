@@ -1,0 +1,87 @@
+"""A progress bar for a person who waits: how far, how fast, how long still. On standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from sync.journal import Journal
+from sync.model import Page, PassKind, Tally, Unreadable
+from sync.passes.readahead import Item
+from sync.passes.run import Summary
+
+
+class Bar:
+    """A Watch that draws while it is open as a context.
+
+    journal    hears what a bar cannot show
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task: TaskID | None = None
+        self._expected = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
+        self._expected = 0
+        self._task = self._progress.add_task(f"{kind}, continued" if resumed else kind, total=None)
+
+    def products_expected(self, total: int) -> None:
+        self._expected += total
+        self._progress.update(self._current(), total=self._expected)
+
+    def page_written(self, store_view: str, item: Item, tally: Tally) -> None:
+        self._progress.advance(self._current(), len(item.products) if isinstance(item, Page) else 1)
+
+    def product_rejected(self, item: Unreadable) -> None:
+        self._journal.product_rejected(item)
+
+    def deletion_held_back(self, message: str) -> None:
+        """The summary says it."""
+
+    def run_finished(self, summary: Summary) -> None:
+        self._journal.last = summary
+
+    def _current(self) -> TaskID:
+        if self._task is None:  # a dry run does not say that it starts
+            self._task = self._progress.add_task("dry run", total=None)
+        return self._task
+
+
+class _Rate(ProgressColumn):
+    """Products a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")

@@ -1,0 +1,235 @@
+"""What a person reads on standard output: runs, drift, products, changes, as plain text. Pure.
+
+Nothing here knows a terminal's width or colours, so that output can be piped and compared. Texts of
+the catalogue are made printable: a product name must not steer a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sync.logs import printable
+from sync.model import Tally
+
+if TYPE_CHECKING:  # `show` and `changes` need not wait for an HTTP client to be loaded
+    from sync.db.leases import Holder
+    from sync.db.overview import StoreViewState
+    from sync.passes.reconcile import Drift
+    from sync.passes.run import Summary
+
+LONGEST_VALUE = 100  # characters of one value in a card or a change
+_JSON = msgspec.json.Encoder(decimal_format="number")
+_DRIFT = {
+    "missing": "the tenant has, the copy lacks",
+    "extra": "the copy has, the tenant lacks",
+    "different": "are not the same",
+}
+
+
+def table(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as left-aligned columns, two blanks between them; None is left blank."""
+    cells = [["" if value is None else printable(str(value)) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def json_line(value: object) -> str:
+    """Anything as JSON on one line: times as ISO 8601, decimals as numbers with all their places."""
+    return _JSON.encode(value).decode()
+
+
+def moment(at: datetime | None) -> str | None:
+    """A time in UTC, to the second."""
+    return None if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def duration(span: timedelta | None) -> str | None:
+    """A span of time in its largest unit.
+
+    >>> duration(timedelta(minutes=150))
+    '2 h'
+    """
+    if span is None:
+        return None
+    seconds = max(0, int(span.total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+# --- runs ------------------------------------------------------------------------------------
+
+
+def summary_line(summary: Summary) -> str:
+    """How a run ended, in one line, and what stands out behind it."""
+    title = "dry run, nothing was written" if summary.dry else f"{summary.kind} {summary.status}"
+    views = ", ".join(summary.store_views)
+    traffic = f"{summary.traffic.requests} requests, {summary.seconds:.1f} s"
+    remarks = [] if summary.held_back is None else [summary.held_back]
+    if summary.tally.rejected:
+        remarks.append("The rejected products and the reasons are in the table rejected_items.")
+    return " ".join([f"{title} ({views}): {_tally(summary.tally, summary.dry)}; {traffic}.", *remarks])
+
+
+def _tally(tally: Tally, dry: bool) -> str:
+    would = "would be " if dry else ""
+    counts = {
+        f"{would}inserted": tally.inserted,
+        f"{would}updated": tally.updated,
+        "unchanged": tally.unchanged,
+        f"{would}deleted": tally.deleted,
+        "rejected": tally.rejected,
+    }
+    told = [f"{count} {word}" for word, count in counts.items() if count]
+    return ", ".join([f"{tally.fetched} read", *told])
+
+
+def drift_report(drift: Sequence[Drift]) -> str:
+    """How the copy differs from the catalogue, a paragraph for each way."""
+    if not drift:
+        return "The copy equals the catalogue."
+    return "\n".join(line for found in drift for line in _drift(found))
+
+
+def _drift(found: Drift) -> Iterator[str]:
+    noun = "product" if found.count == 1 else "products"
+    yield f"store view {found.store_view}: {found.count} {noun} {_DRIFT[found.kind]}"
+    for product_id, detail in found.examples:
+        yield f"    {product_id}" + (f"  {shortened(detail)}" if detail else "")
+    if found.count > len(found.examples):
+        yield f"    … and {found.count - len(found.examples)} more"
+
+
+def drift_json(summary: Summary, drift: Sequence[Drift]) -> str:
+    """The summary's object, and in `drift` one for each way the copy differs."""
+    ways = [
+        asdict(found) | {"examples": [{"product_id": i, "detail": detail} for i, detail in found.examples]}
+        for found in drift
+    ]
+    return json_line(summary.as_json() | {"drift": ways})
+
+
+# --- the state of the copy -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where the copy stands. `runs` are rows of `sync_runs`, newest first; `lease` is who writes now."""
+
+    store_views: Sequence[StoreViewState]
+    runs: Sequence[Mapping[str, Any]]
+    open_rejections: int
+    lease: Holder | None
+
+
+def status_report(status: Status) -> str:
+    """What `product-sync status` prints; times are UTC."""
+    views = [
+        (view.store_view, view.live, view.deleted, moment(view.watermark) or "never", duration(view.lag))
+        for view in status.store_views
+    ]
+    columns = ("run", "kind", "status", "started", "seconds", "inserted", "updated", "deleted", "rejected")
+    return "\n".join(
+        [
+            table([("store view", "products", "deleted", "complete up to", "behind"), *views]),
+            "",
+            table([columns, *map(_run_row, status.runs)]),
+            *(f"    run {run['run_id']}: {shortened(run['error'])}" for run in status.runs if run["error"]),
+            "",
+            f"Rejected products, not resolved: {status.open_rejections}",
+            f"Writing now: {_holding(status.lease)}",
+        ]
+    )
+
+
+def status_json(status: Status) -> str:
+    """The same facts for a script; lags are seconds."""
+    views = [
+        asdict(view) | {"lag": None if view.lag is None else round(view.lag.total_seconds())}
+        for view in status.store_views
+    ]
+    return json_line(asdict(status) | {"store_views": views})
+
+
+def _run_row(run: Mapping[str, Any]) -> tuple[object, ...]:
+    counts = (run[name] for name in ("inserted", "updated", "deleted", "rejected"))
+    seconds = None if run["finished_at"] is None else f"{run['seconds']:.1f}"
+    return (run["run_id"], run["kind"], run["status"], moment(run["started_at"]), seconds, *counts)
+
+
+def _holding(holder: Holder | None) -> str:
+    return "nobody" if holder is None else f"{holder.owner}, since {moment(holder.since)}"
+
+
+# --- products --------------------------------------------------------------------------------
+
+
+def title(product: Mapping[str, Any]) -> str:
+    """Which product it is, and whether it lives."""
+    gone = "" if product["deleted_at"] is None else f", deleted {moment(product['deleted_at'])}"
+    return f"{printable(product['sku'])} in store view {product['store_view']}{gone}"
+
+
+def product_json(
+    product: Mapping[str, Any],
+    children: Mapping[str, Sequence[Mapping[str, Any]]],
+    changes: Sequence[Mapping[str, Any]] | None,
+) -> str:
+    """One product: its columns, the document as an object, a list for each child table, and its changes."""
+    facts = {**product, "document": msgspec.Raw(product["document"].encode()), **children}
+    return json_line(facts if changes is None else facts | {"changes": [dict(change) for change in changes]})
+
+
+def product_card(product: Mapping[str, Any], children: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """One product of one store view: its columns, then each child table that has rows."""
+    plain = [(name, shown(value)) for name, value in product.items() if name != "document"]
+    parts = [title(product), _indented(table(plain))]
+    for name, rows in children.items():
+        if rows:
+            cells = [[shown(value) for value in row.values()] for row in rows]
+            heads = [[]] if name == "product_attributes" else [list(rows[0])]
+            parts += [f"  {name}", _indented(table([*filter(None, heads), *cells]))]
+    return "\n".join(parts)
+
+
+def history(changes: Iterable[Mapping[str, Any]]) -> str:
+    """One product's entries of the change feed, oldest first, a line for each path that changed."""
+    return "\n".join(line for change in changes for line in _told(change))
+
+
+def _told(change: Mapping[str, Any]) -> Iterator[str]:
+    yield f"  {moment(change['changed_at'])}  {change['kind']}  (change {change['change_id']})"
+    for path, values in (change["fields"] or {}).items():
+        yield f"    {printable(path)}: {_values(values)}"
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    """The old and the new value; a member without an old one was added, without a new one removed."""
+    if "old" not in values:
+        return f"added {shown(values['new'])}"
+    if "new" not in values:
+        return f"removed {shown(values['old'])}"
+    return f"{shown(values['old'])} -> {shown(values['new'])}"
+
+
+def shown(value: object) -> str | None:
+    """One value of a product, short enough for a line."""
+    if value is None:
+        return None
+    return shortened(moment(value) or "" if isinstance(value, datetime) else str(value))
+
+
+def shortened(text: str) -> str:
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 1]}…"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

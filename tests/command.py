@@ -1,0 +1,112 @@
+"""`product-sync` as its users run it: a process of its own, with these settings and no others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sync.sandbox import Sandbox
+
+PRODUCT_SYNC = [sys.executable, "-m", "sync"]
+LONGEST_S = 60.0  # a hanging process fails the test instead of the suite
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended: its exit code, what it printed, what it said on standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The JSON objects printed, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Running:
+    """A command under way whose log is JSON lines."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.log: list[dict[str, Any]] = []
+        self.words: list[str] = []
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The log as it comes, until the command ends; lines that are no events go to `words`."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if line.startswith("{"):
+                self.log.append(json.loads(line))
+                yield self.log[-1]
+            else:
+                self.words.append(line)
+
+    def wait_for(self, event: str, **facts: object) -> dict[str, Any]:
+        """The next event of this name with these facts. Fails when the command ends without it."""
+        for seen in self.events():
+            if seen["event"] == event and facts.items() <= seen.items():
+                return seen
+        raise AssertionError(f"ended without {event} {facts}: {self.log} {self.words}")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit code."""
+        self.process.send_signal(number)
+        for _ in self.events():  # a full pipe would keep it from ending
+            pass
+        return self.process.wait(LONGEST_S)
+
+
+@dataclass
+class Shell:
+    """A folder to work in, and settings that lead to a tenant."""
+
+    tenant: Sandbox
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, **changed: str) -> Ended:
+        """Run a command to its end, with some settings changed."""
+        ended = subprocess.run(
+            [*PRODUCT_SYNC, *arguments],
+            env=self._environment(changed),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    @contextmanager
+    def start(self, *arguments: str, **changed: str) -> Iterator[Running]:
+        """Start a command, and kill it if it is still there at the end."""
+        with subprocess.Popen(
+            [*PRODUCT_SYNC, *arguments],
+            env=self._environment(changed),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            overdue = threading.Timer(LONGEST_S, process.kill)
+            overdue.start()
+            try:
+                yield Running(process)
+            finally:
+                overdue.cancel()
+                process.kill()
+
+    def _environment(self, changed: dict[str, str]) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return inherited | self.tenant.environment() | {"LOG_FORMAT": "json"} | self.settings | changed

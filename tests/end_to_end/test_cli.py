@@ -1,0 +1,285 @@
+"""The command line as users and their scripts see it: what it prints, where, and its exit code."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.command import PRODUCT_SYNC, Ended, Shell
+
+SUMMARY = (
+    *("run_id", "kind", "status", "store_views", "fetched", "inserted", "updated", "unchanged"),
+    *("deleted", "rejected", "requests", "throttled", "retries", "seconds"),
+)
+
+
+def assert_is_one_clear_sentence(ended: Ended, shell: Shell) -> None:
+    """What went wrong and what to do, without a traceback or a secret."""
+    said = ended.out + ended.err
+    assert "product-sync: " in ended.err
+    assert "To do: " in ended.err
+    assert "Traceback" not in said
+    assert shell.tenant.credentials.client_secret not in said
+    assert "Bearer" not in said
+
+
+# --- when all is well ------------------------------------------------------------------------
+
+
+def test_a_load_an_edit_and_a_deletion_arrive_and_are_told(shell: Shell) -> None:
+    """The story of the demo, by hand."""
+    loaded = shell.run("backfill", "--json")
+    shell.tenant.catalogue.edit(7, name="A new name")
+    shell.tenant.catalogue.delete(8)
+    ran = shell.run("run", "--json")
+
+    assert (loaded.code, ran.code) == (0, 0)
+    assert tuple(loaded.objects[0]) == SUMMARY
+    assert (loaded.objects[0]["inserted"], ran.objects[0]["updated"], ran.objects[0]["deleted"]) == (
+        300,
+        1,
+        1,
+    )
+
+    changes = shell.run("changes", "--since", "300").objects
+    assert [(change["kind"], change["product_id"]) for change in changes] == [("update", 7), ("delete", 8)]
+    assert changes[0]["fields"]["name"]["new"] == "A new name"
+
+    product = shell.run("show", changes[0]["sku"], "--json").objects[0]
+    assert (product["name"], product["document"]["name"]) == ("A new name", "A new name")
+    assert "-> A new name" in shell.run("show", changes[0]["sku"], "--history").out
+
+    status = shell.run("status", "--json").objects[0]
+    assert [(view["store_view"], view["live"], view["deleted"]) for view in status["store_views"]] == [
+        ("all", 299, 1)
+    ]
+    assert shell.run("verify").code == 0
+
+
+def test_a_difference_is_named_and_makes_verify_fail(shell: Shell) -> None:
+    shell.run("backfill")
+    with sqlite3.connect(shell.folder / "products.db") as copy:
+        copy.execute("UPDATE products SET name = 'Edited by hand' WHERE product_id = 5")
+
+    verified = shell.run("verify")
+
+    assert verified.code == 1
+    assert "1 product" in verified.out
+    assert "    5  " in verified.out
+
+
+def test_a_dry_run_says_what_it_would_do_and_leaves_no_trace(shell: Shell) -> None:
+    ended = shell.run("backfill", "--dry-run", "--json")
+
+    assert (ended.code, ended.objects[0]["inserted"]) == (0, 300)
+    assert "dry run, nothing was written" in ended.err
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_unknown_names_are_a_warning_and_the_known_ones_are_read(shell: Shell) -> None:
+    ended = shell.run("run", "--id", "3", "--id", "99999", "--sku", "nowhere", "--json")
+
+    assert (ended.code, ended.objects[0]["fetched"]) == (0, 1)
+    assert "99999" in ended.err
+    assert "nowhere" in ended.err
+
+
+def test_check_finds_nothing_wrong(shell: Shell) -> None:
+    ended = shell.run("check")
+
+    subjects = ["settings", "token", "API", "store views", "clock", "database"]
+    assert ended.code == 0
+    assert [line[9:21].strip() for line in ended.out.splitlines()] == subjects
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_a_closed_pipe_ends_the_feed_quietly(shell: Shell) -> None:
+    shell.run("backfill")
+
+    with shell.start("changes", "--follow") as feed:
+        assert feed.process.stdout is not None
+        feed.process.stdout.readline()
+        feed.process.stdout.close()
+        shell.run("run", "--id", "3")
+        shell.tenant.catalogue.edit(3, name="Again")
+        shell.run("run")
+        assert feed.process.wait(30) == 0
+        assert feed.process.stderr is not None
+        assert feed.process.stderr.read() == ""
+
+
+def test_help_is_there_without_any_settings(tmp_path: Path) -> None:
+    told = subprocess.run([*PRODUCT_SYNC, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert "product-sync backfill" in told.stdout
+
+
+def test_the_demo_comes_out_right_whatever_the_user_has_set(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("STORE_VIEWS=atlantis\nSYNC_PAGE_SIZE=none\n")
+    environment = {"API_ENDPOINT": "https://shop.example/rest", "DATABASE_URL": "nonsense"}
+
+    told = subprocess.run(
+        [*PRODUCT_SYNC, "demo", "copy"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "The copy equals the catalogue." in told.stdout
+    assert "name: " in told.stdout
+    assert (tmp_path / "copy" / "demo.db").exists()
+
+
+# --- when it is not --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "remedy"),
+    [
+        ({"IMS_CLIENT_SECRET": "not-the-secret"}, 77, "IMS_CLIENT_SECRET"),
+        ({"IMS_ORG_ID": "FEDCBA9876543210@AdobeOrg"}, 77, "IMS_ORG_ID"),
+        ({"IMS_SCOPES": "openid,AdobeID"}, 77, "IMS_SCOPES"),
+        ({"STORE_VIEWS": "atlantis"}, 78, "STORE_VIEWS"),
+        ({"API_ENDPOINT": "http://127.0.0.1:1/sandbox"}, 69, "API_ENDPOINT"),
+        ({"API_ENDPOINT": "http://shop.example/rest"}, 78, "unencrypted"),
+        ({"DATABASE_URL": "sqlite:///no-such-folder/products.db"}, 69, "DATABASE_URL"),
+    ],
+)
+def test_a_wrong_setting_ends_with_its_code_and_its_remedy(
+    shell: Shell, changed: dict[str, str], code: int, remedy: str
+) -> None:
+    ended = shell.run("backfill", **changed)
+
+    assert ended.code == code
+    assert remedy in ended.err.partition("product-sync: ")[2]
+    assert_is_one_clear_sentence(ended, shell)
+
+
+def html_instead_of_json(shell: Shell) -> None:
+    shell.tenant.faults.html(kind=None, times=99)
+
+
+def a_request_refused_as_wrong(shell: Shell) -> None:
+    shell.tenant.faults.fail(status=400, body={"message": "Invalid attribute"}, kind="count", times=99)
+
+
+def a_database_of_a_newer_version(shell: Shell) -> None:
+    shell.run("db", "upgrade")
+    with sqlite3.connect(shell.folder / "products.db") as copy:
+        copy.execute("UPDATE alembic_version SET version_num = '9999'")
+
+
+@pytest.mark.parametrize(
+    ("calamity", "code"),
+    [(html_instead_of_json, 69), (a_request_refused_as_wrong, 70), (a_database_of_a_newer_version, 78)],
+)
+def test_a_fault_ends_with_its_code_and_one_sentence(
+    shell: Shell, calamity: Callable[[Shell], None], code: int
+) -> None:
+    calamity(shell)
+
+    ended = shell.run("backfill")
+
+    assert ended.code == code
+    assert_is_one_clear_sentence(ended, shell)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["frobnicate"],
+        ["run", "--frobnicate"],
+        ["show"],
+        ["backfill", "--first-id", "9", "--last-id", "3"],
+    ],
+)
+def test_a_command_that_cannot_be_understood_ends_with_64(shell: Shell, arguments: list[str]) -> None:
+    assert shell.run(*arguments).code == 64
+
+
+def test_every_fault_of_the_settings_is_told_at_once(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [*PRODUCT_SYNC, "run"], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 78
+    for name in ("API_ENDPOINT", "IMS_CLIENT_ID", "IMS_CLIENT_SECRET", "IMS_ORG_ID"):
+        assert f"{name}: " in ended.stderr
+
+
+def test_there_is_nothing_to_look_at_before_the_first_load(shell: Shell) -> None:
+    ended = shell.run("status")
+
+    assert ended.code == 69
+    assert "product-sync backfill" in ended.err
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_check_names_what_is_wrong_and_goes_on(shell: Shell) -> None:
+    """A wrong secret says nothing about the database."""
+    ended = shell.run("check", IMS_CLIENT_SECRET="not-the-secret")
+
+    verdicts = {line[9:21].strip(): line.split()[0] for line in ended.out.splitlines()}
+    assert ended.code == 77
+    assert verdicts == {"settings": "ok", "token": "failed", "database": "ok"}
+
+
+# --- when it is stopped ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_load_keeps_what_is_written_and_goes_on_there(shell: Shell, number: int) -> None:
+    """Six pages of 50; from the third on, the tenant is slow."""
+    shell.settings |= {"SYNC_PAGE_SIZE": "50", "SYNC_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
+    shell.tenant.faults.slow(0.5, after=100, times=99)
+
+    with shell.start("backfill", "--json") as load:
+        load.wait_for("page.written")
+        code = load.end(number)
+        assert load.process.stdout is not None
+        summary = load.process.stdout.read()
+    shell.tenant.faults.clear()
+    resumed = shell.run("backfill", "--json").objects[0]
+
+    assert code == 130
+    assert '"status":"interrupted"' in summary
+    assert 0 < resumed["inserted"] < 300
+    assert resumed["fetched"] == resumed["inserted"]
+    assert shell.run("verify").code == 0
+
+
+def test_a_second_signal_ends_it_at_once(shell: Shell) -> None:
+    """The page in hand would take a minute."""
+    shell.settings |= {"SYNC_PAGE_SIZE": "50", "SYNC_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
+    shell.tenant.faults.slow(60, after=100, times=99)
+
+    with shell.start("backfill") as load:
+        load.wait_for("page.written")
+        load.process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        code = load.end(signal.SIGTERM)  # two of a kind may arrive as one
+
+    assert code == 130
+    assert time.monotonic() - began < 10
+
+
+def test_a_second_writer_is_told_who_is_at_work(shell: Shell) -> None:
+    shell.settings |= {"SYNC_PAGE_SIZE": "50", "SYNC_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
+    shell.tenant.faults.slow(20, after=100, times=99)
+
+    with shell.start("backfill") as load:
+        load.wait_for("page.written")
+        second = shell.run("run")
+
+        assert second.code == 75
+        assert f"process {load.process.pid} " in second.err
+        assert_is_one_clear_sentence(second, shell)

@@ -1,0 +1,126 @@
+"""The daemon keeps the copy fresh until it is told to stop, and survives what goes wrong meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from tests.command import Shell
+
+
+@pytest.fixture(autouse=True)
+def _often(shell: Shell) -> None:
+    shell.settings |= {"SYNC_INTERVAL": "1s", "SYNC_RECONCILE_CRON": "off"}
+
+
+def test_the_first_pass_comes_at_once_and_the_next_ones_by_themselves(shell: Shell) -> None:
+    with shell.start("daemon") as daemon:
+        loaded = daemon.wait_for("run.finished", kind="backfill")
+        shell.tenant.catalogue.edit(7, name="A new name")
+        changed = daemon.wait_for("run.finished", kind="incremental", updated=1)
+        code = daemon.end()
+
+    assert (loaded["inserted"], changed["outcome"]) == (300, "succeeded")
+    assert code == 0
+    assert daemon.log[-1]["event"] == "daemon.stopped"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_within_seconds_in_the_middle_of_a_load(shell: Shell, number: int) -> None:
+    """A request takes a second; the load would take a minute."""
+    shell.settings |= {"SYNC_PAGE_SIZE": "5", "SYNC_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
+    shell.tenant.faults.slow(1, times=99)
+
+    with shell.start("daemon") as daemon:
+        daemon.wait_for("page.written")
+        began = time.monotonic()
+        code = daemon.end(number)
+
+    assert code == 0
+    assert time.monotonic() - began < 5
+    assert "pass.interrupted" in [seen["event"] for seen in daemon.log]
+
+
+def test_a_failed_pass_is_told_with_its_remedy_and_the_next_one_comes(shell: Shell) -> None:
+    shell.tenant.faults.deny(403, kind="count", times=2)  # a request and its repeat with another token
+
+    with shell.start("daemon") as daemon:
+        failed = daemon.wait_for("pass.failed")
+        daemon.wait_for("run.finished", outcome="succeeded")
+
+    assert failed["error"].startswith("GET /V1/products (store view all) was answered 403: ")
+    assert "credential" in failed["fix"]
+
+
+def test_settings_are_read_again_on_sighup_and_wrong_ones_change_nothing(shell: Shell) -> None:
+    """The copy is kept elsewhere from then on."""
+    dotenv = shell.folder / ".env"
+
+    with shell.start("daemon") as daemon:
+        daemon.wait_for("run.finished")
+        dotenv.write_text("SYNC_PAGE_SIZE=none\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        refused = daemon.wait_for("settings.refused")
+        daemon.wait_for("run.finished", kind="incremental")
+        dotenv.write_text("DATABASE_URL=sqlite:///elsewhere.db\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("settings.reread", changed=True)
+        loaded = daemon.wait_for("run.finished", kind="backfill")
+
+    assert "SYNC_PAGE_SIZE" in refused["error"]
+    assert loaded["inserted"] == 300
+
+
+def test_a_rotated_secret_is_picked_up_from_its_file(shell: Shell) -> None:
+    """The file is filled in late; an access token ends after a second, so that it must be renewed."""
+    secret = shell.folder / "secret"
+    secret.write_text("not-the-secret")
+
+    with shell.start("daemon", IMS_CLIENT_SECRET="", IMS_CLIENT_SECRET_FILE=str(secret)) as daemon:
+        failed = daemon.wait_for("pass.failed")
+        secret.write_text(shell.tenant.credentials.client_secret)
+        daemon.wait_for("run.finished", outcome="succeeded")
+
+    assert "IMS_CLIENT_SECRET" in failed["fix"]
+
+
+def test_when_the_one_at_work_is_killed_the_other_takes_over(shell: Shell) -> None:
+    """Two daemons on one database; the first is killed in the middle of the load."""
+    shell.settings |= {"SYNC_PAGE_SIZE": "50", "SYNC_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
+    shell.tenant.faults.slow(30, after=100, times=1)
+
+    with shell.start("daemon") as first:
+        first.wait_for("page.written")
+        with shell.start("daemon") as second:
+            awaited = second.wait_for("lease.awaited")
+            first.process.kill()
+            continued = second.wait_for("run.started", kind="backfill", resumed=True)
+            second.wait_for("run.finished", outcome="succeeded")
+
+    assert f"process {first.process.pid} " in awaited["reason"]
+    assert continued["run"] > 1
+    with sqlite3.connect(shell.folder / "products.db") as copy:
+        kinds = copy.execute(
+            "SELECT kind, count(*), count(DISTINCT product_id) FROM product_changes GROUP BY 1"
+        )
+        assert kinds.fetchall() == [("insert", 300, 300)]
+
+
+def test_one_that_stood_by_does_not_repeat_what_the_other_did(shell: Shell) -> None:
+    """The second daemon asks while the first one loads; by the time it may, there is nothing left to do."""
+    shell.settings |= {"SYNC_INTERVAL": "1h", "LOG_LEVEL": "DEBUG"}
+    shell.tenant.faults.slow(3, times=1)
+
+    with shell.start("daemon") as first:
+        first.wait_for("run.started")
+        with shell.start("daemon") as second:
+            second_waits = second.wait_for("lease.awaited")
+            first.wait_for("run.finished")
+            second.wait_for("pass.served_by_another")
+            code = second.end()
+
+    assert (code, second_waits["job"]) == (0, "run")
+    assert "run.started" not in [seen["event"] for seen in second.log]

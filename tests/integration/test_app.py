@@ -1,0 +1,105 @@
+"""The app is built from settings: what is left behind, what is recalled, how requests are signed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sync.app import copy_of, opened
+from sync.commerce.pacing import Outcome
+from sync.errors import AccessDenied, DatabaseUnavailable
+from sync.passes.backfill import backfill
+from sync.sandbox import Sandbox
+from sync.settings import Settings
+
+
+@pytest.fixture
+def tenant() -> Iterator[Sandbox]:
+    with Sandbox(20, store_views=("default", "de")) as sandbox:
+        yield sandbox
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Settings:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return Settings.load()
+
+
+def load(settings: Settings) -> int:
+    """How many products a backfill inserts."""
+    with opened(settings, threading.Event()) as app:
+        return backfill(app.sync("backfill")).tally.inserted
+
+
+def test_a_saas_tenant_is_asked_with_a_token(tenant: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = configure(monkeypatch, **tenant.environment(), STORE_VIEWS="default,de")
+
+    assert load(settings) == 40
+    assert {served.store_view for served in tenant.requests if served.kind == "page"} == {"default", "de"}
+
+
+@pytest.mark.parametrize("oauth", [False, True])
+def test_a_paas_tenant_is_asked_with_the_integration(
+    tenant: Sandbox, monkeypatch: pytest.MonkeyPatch, oauth: bool
+) -> None:
+    settings = configure(monkeypatch, **tenant.paas_environment(oauth=oauth), STORE_VIEWS="de")
+
+    assert load(settings) == 20
+    assert {served.path for served in tenant.requests} == {"/rest/de/V1/products"}
+
+
+def test_a_rotated_token_is_used_from_the_next_request_on(
+    tenant: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The integration was given a new token, and its file was exchanged under a running daemon."""
+    secret = tmp_path / "token"
+    secret.write_text("no-longer-valid")
+    environment = tenant.paas_environment()
+    token = environment.pop("COMMERCE_ACCESS_TOKEN")
+    settings = configure(monkeypatch, **environment, COMMERCE_ACCESS_TOKEN_FILE=str(secret))
+
+    with opened(settings, threading.Event()) as app:
+        with pytest.raises(AccessDenied):
+            app.tenant.products.count("all")
+        secret.write_text(token)
+        assert app.tenant.products.count("all").total == 20
+
+
+def test_what_the_pacer_learned_outlives_the_process(
+    tenant: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = configure(monkeypatch, **tenant.environment())
+
+    with opened(settings, threading.Event()) as app:
+        for status in (200, 429):
+            app.tenant.pacer.acquire(app.stop)
+            app.tenant.pacer.release(Outcome(status, 0.0, retry_after=0.5 if status == 429 else None))
+        learned = app.tenant.pacer.learned
+    with opened(settings, threading.Event()) as app:
+        recalled = app.tenant.pacer.learned
+
+    assert learned.rate is not None
+    assert recalled.rate == pytest.approx(learned.rate)
+
+
+def test_a_dry_app_leaves_no_file(tenant: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = configure(monkeypatch, **tenant.environment())
+
+    with opened(settings, threading.Event(), dry=True) as app:
+        assert backfill(app.sync("backfill")).tally.inserted == 20
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looking_at_a_copy_that_is_not_there_creates_nothing(
+    tenant: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = configure(monkeypatch, **tenant.environment())
+
+    with pytest.raises(DatabaseUnavailable), copy_of(settings):
+        pass
+
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,108 @@
+"""What people read is plain text that says what stands out, and cannot be steered by the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync import text
+from sync.db.overview import StoreViewState
+from sync.model import Tally, Traffic
+from sync.passes.reconcile import Drift
+from sync.passes.run import Summary
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+RAN = Summary(
+    run_id=3,
+    kind="incremental",
+    status="succeeded",
+    store_views=("all", "fr"),
+    tally=Tally(fetched=5, updated=2, unchanged=3),
+    traffic=Traffic(requests=4),
+    seconds=1.25,
+)
+
+
+def test_a_summary_tells_what_happened_and_leaves_out_what_did_not() -> None:
+    assert text.summary_line(RAN) == (
+        "incremental succeeded (all, fr): 5 read, 2 updated, 3 unchanged; 4 requests, 1.2 s."
+    )
+
+
+def test_a_dry_run_claims_to_have_written_nothing() -> None:
+    told = text.summary_line(replace(RAN, dry=True))
+
+    assert told.startswith("dry run, nothing was written (all, fr): 5 read, 2 would be updated")
+
+
+def test_a_partial_run_says_why_and_where_to_look() -> None:
+    partial = replace(RAN, status="partial", tally=Tally(rejected=1), held_back="Half of it is missing.")
+
+    told = text.summary_line(partial)
+
+    assert "Half of it is missing." in told
+    assert "rejected_items" in told
+
+
+def test_drift_is_told_with_its_first_examples() -> None:
+    found = Drift("fr", "different", 12, [(7, "price, name"), (9, None)])
+
+    assert text.drift_report([found]).splitlines() == [
+        "store view fr: 12 products are not the same",
+        "    7  price, name",
+        "    9",
+        "    … and 10 more",
+    ]
+
+
+def test_a_history_tells_each_path_in_words() -> None:
+    change = {
+        "change_id": 8,
+        "kind": "update",
+        "changed_at": NOON,
+        "fields": {"price": {"old": 3, "new": 4}, "name": {"new": "Bag"}, "weight": {"old": 1}},
+    }
+
+    assert text.history([change]).splitlines() == [
+        "  2026-03-01 12:00:00  update  (change 8)",
+        "    price: 3 -> 4",
+        "    name: added Bag",
+        "    weight: removed 1",
+    ]
+
+
+def test_a_product_name_cannot_steer_the_terminal() -> None:
+    product = {
+        "sku": "A\x1b[2J",
+        "store_view": "all",
+        "deleted_at": None,
+        "name": "red\x1b[31m",
+        "document": "{}",
+    }
+
+    card = text.product_card(product, {})
+
+    assert "\x1b" not in card
+    assert "red\\x1b[31m" in card
+
+
+def test_a_status_says_what_was_never_loaded_and_who_writes() -> None:
+    views = [StoreViewState("all", 10, 1, NOON, timedelta(minutes=3)), StoreViewState("fr", 2, 0, None, None)]
+
+    report = text.status_report(text.Status(views, [], 0, None))
+
+    assert report.splitlines()[:3] == [
+        "store view  products  deleted  complete up to       behind",
+        "all         10        1        2026-03-01 12:00:00  3 min",
+        "fr          2         0        never",
+    ]
+    assert report.endswith("Writing now: nobody")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-5, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 d")]
+)
+def test_a_span_is_told_in_its_largest_unit(seconds: int, words: str) -> None:
+    assert text.duration(timedelta(seconds=seconds)) == words

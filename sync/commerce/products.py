@@ -194,8 +194,7 @@ class Products:
 
         def reader(answer: Answer) -> Page:
             page = read_page(criteria, scope.store_view, interval, answer)
-            if previous is not None:
-                self._doubt(page, previous, partial(self._count, scope, interval))
+            self._doubt(page, previous, partial(self._count, scope, interval))
             self._size.went_well(size, len(answer.body))
             return page
 
@@ -203,12 +202,17 @@ class Products:
             PATH, criteria.params(), scope.store_view, reader, kind="page", patient=patient
         )
 
-    def _doubt(self, page: Page, previous: Page, count_again: Callable[[], Count]) -> None:
+    def _doubt(self, page: Page, previous: Page | None, count_again: Callable[[], Count]) -> None:
         """Raise AnswerUnreadable when far more is gone than was read, unless that is proven.
 
         A mass deletion looks like that, and so does a tenant that is coming down or up. Proven means:
         products just read are still listed, and after they were, a count of the rest agrees with the page.
+        A range that begins with an empty page is counted too.
         """
+        if previous is None:
+            if not page.products and (total := count_again().total):
+                raise AnswerUnreadable(f"Commerce sent an empty page and counts {total} products there.")
+            return
         expected = previous.total_count - len(previous.products)
         slack = 10 + expected // 100 if page.products else 0
         if page.total_count + slack >= expected:

@@ -1,0 +1,73 @@
+"""What rate-limit headers say is left, spent evenly until it is renewed.
+
+Sources: draft-ietf-httpapi-ratelimit-headers 06 (`RateLimit-*`), 07 (`RateLimit: limit=…`) and 10
+(`RateLimit: "name";r=…;t=…`); `X-RateLimit-*` as gateways send it, its reset in seconds or as a unix time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from typing import Final, Self
+
+_REMAINING = re.compile(r"\b(?:remaining|r)=(\d+)")
+_RESET = re.compile(r"\b(?:reset|t)=(\d+)")
+_A_YEAR_S: Final = 366 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What rate-limit headers promise: `left` more starts before `until`, one every `gap` seconds.
+
+    as_of    start of the request that was told: answers overtake each other
+    """
+
+    left: int
+    until: float
+    gap: float
+    as_of: float
+
+    def next_slot(self, last: float, now: float) -> float:
+        """Behind `until` the gap still holds: a full house must not fall on the new window all at once."""
+        return self.until if self.left <= 0 and now < self.until else last + self.gap
+
+    def started(self) -> Self:
+        return replace(self, left=self.left - 1)
+
+
+def read_allowance(headers: Mapping[str, str]) -> tuple[int, float] | None:
+    """Requests remaining and seconds until more are given: the tightest pair told, None when none is.
+
+    Understands `RateLimit: limit=…, remaining=…, reset=…`, `RateLimit: "name";r=…;t=…` and the three-header
+    forms `RateLimit-*` and `X-RateLimit-*`. A reset that is a point in time counts from the answer's Date.
+
+    >>> read_allowance({"RateLimit": '"day";r=900;t=3600, "second";r=2;t=1'})
+    (900, 3600.0)
+    """
+    named = {name.lower(): value for name, value in headers.items()}
+    for prefix in ("ratelimit", "x-ratelimit"):
+        text = named.get(prefix, "")
+        remaining = _REMAINING.findall(text) or _number(named.get(f"{prefix}-remaining"))
+        resets = _RESET.findall(text) or _number(named.get(f"{prefix}-reset"))
+        pairs = [(int(float(r)), _from_now(float(t), named)) for r, t in zip(remaining, resets, strict=False)]
+        known = [(r, t) for r, t in pairs if t is not None]
+        if known and len(remaining) == len(resets):
+            return min(known, key=lambda pair: pair[0] / max(pair[1], 1.0))
+    return None
+
+
+def _number(text: str | None) -> list[str]:
+    return re.findall(r"^\s*(\d+(?:\.\d+)?)", text or "")
+
+
+def _from_now(reset: float, headers: Mapping[str, str]) -> float | None:
+    """Seconds until `reset`; a unix time is told by its size, in seconds or in milliseconds."""
+    if reset < _A_YEAR_S:
+        return reset
+    try:
+        answered_at = parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return None
+    return max(0.0, (reset / 1000 if reset > 1e11 else reset) - answered_at)

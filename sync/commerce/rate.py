@@ -1,0 +1,164 @@
+"""Requests a second, for a quota: found by one refusal or a few, held just under it, probed now and then.
+
+       refused: so much was let in             refused again: as much
+    rate     /|                                       /|
+      |     / |                                    ,-' |
+      |   ,'  |         ,------------------------'     |         ,---
+      |,-'    |_________|   held just under it   probe |_________|
+      +-------------------------------------------------------------> time
+                 pause                                    pause
+
+It doubles until the first 429 (slow start). A refusal tells two things: `average`, what was let in over the
+whole stretch and the pause behind it, can be had for good; `recent`, what was let in during the last second
+or so, is the most that may be had. A quota is a whole number for a span, so `recent`, being counted, is
+most often the quota itself. Held 1.5 % below, drift and jitter trip nothing; after a while of use it creeps
+up, then faster (the convex half of CUBIC), so that a raised limit is found too. A 429 costs its pause:
+about 1 s a minute, 2 % of the allowance.
+
+Sources: RFC 9438, CUBIC (beta 0.7, plateau, convex probing); Chiu and Jain 1989 (additive increase,
+multiplicative decrease). tests/laws/test_pacing.py proves it against windows and buckets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, Self
+
+# At 8 starts a second, 8 slow requests are under way within a second; a small quota is overstepped once.
+FIRST_RATE: Final = 8.0
+DOUBLES_AFTER: Final = 8  # answers
+FASTEST: Final = 10_000.0
+SLOWEST: Final = 0.2
+MARGIN: Final = 0.985  # a second holds no sixth start of a quota of 5 unless one came 15 ms late
+CATCH_UP_S: Final = 0.008  # a start this late does not delay the ones behind it
+JITTER_S: Final = 0.01
+ROUNDING_S: Final = 1e-6
+REMEMBERED: Final = 64  # starts
+CUBIC_S: Final = 40.0
+BACK_OFF: Final = 0.7
+
+
+class Probing(NamedTuple):
+    """How a learned rate is tried upwards: after `hold` seconds of use, by `slope` of itself each second."""
+
+    hold: float
+    slope: float
+
+
+SURE: Final = Probing(hold=60.0, slope=0.005)
+UNSURE: Final = Probing(hold=2.0, slope=0.05)
+RECOVERING: Final = Probing(hold=0.0, slope=0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Requests a second: slow start, then just under what was let in, then probed upwards.
+
+    base          the rate when `busy_s` was 0
+    probing       None until the first refusal
+    busy_s        seconds of use since `base` was set: a rate that lies idle proves nothing
+    slot          when the last start was due
+    starts        of the last requests, the latest last
+    resumed_at    start of the first request that was let in after the last refusal
+    let_in        requests started since, the refused ones left out
+    """
+
+    base: float = FIRST_RATE
+    probing: Probing | None = None
+    busy_s: float = 0.0
+    slot: float = -math.inf
+    starts: tuple[float, ...] = ()
+    resumed_at: float = math.inf
+    let_in: int = 0
+
+    @property
+    def per_second(self) -> float:
+        if self.probing is None:
+            return self.base
+        x = max(0.0, self.busy_s - self.probing.hold)
+        return min(FASTEST, self.base * (1 + self.probing.slope * x + (x / CUBIC_S) ** 3))
+
+    def gap(self, ceiling: float | None) -> float:
+        return 1 / min(self.per_second, ceiling or math.inf)
+
+    def next_slot(self, idle: bool, ceiling: float | None) -> float:
+        """When the next request is due. In slow start one alone need not wait: it is as gentle as can be."""
+        if idle and self.probing is None:
+            return self.slot + 1 / ceiling if ceiling else -math.inf
+        return self.slot + self.gap(ceiling)
+
+    def started(self, now: float, ceiling: float | None) -> Self:
+        gap = self.gap(ceiling)
+        due = self.slot + gap
+        last = self.starts[-1] if self.starts else now
+        return replace(
+            self,
+            slot=due if due <= now <= due + CATCH_UP_S else now,
+            busy_s=self.busy_s + min(now - last, 2 * gap),
+            starts=(*self.starts[1 - REMEMBERED :], now),
+            resumed_at=min(self.resumed_at, now),
+            let_in=self.let_in + 1,
+        )
+
+    def answered(self) -> Self:
+        if self.probing is not None:
+            return self
+        return replace(self, base=min(FASTEST, self.base * 2 ** (1 / DOUBLES_AFTER)))
+
+    def start_before(self, moment: float) -> float:
+        """The start of a request that was sent at `moment`: a little later, for signing takes time too."""
+        earlier = (start for start in reversed(self.starts) if start <= moment + ROUNDING_S)
+        return next(earlier, moment)
+
+    def resumed(self, at: float) -> Self:
+        """Count anew from the request that started `at`, the first to be let in again."""
+        return replace(self, resumed_at=at, let_in=sum(start >= at for start in self.starts))
+
+    def refused(self, at: float, wait: float, resume_at: float) -> Self:
+        """Learn from the refusal of the request that started `at`.
+
+        wait         seconds the tenant asked for, or ours
+        resume_at    when the next request may start
+
+        A long wait belongs to a long window: then only the average tells its limit. A rate that failed soon
+        after it was set was far off: then the truth is somewhere between.
+        """
+        let_in = self.let_in - sum(start >= at for start in self.starts)
+        if not let_in:  # the quota was spent before we came: nothing to learn
+            return replace(self, let_in=0)
+        average = let_in / max(resume_at - self.resumed_at, JITTER_S)
+        recent = self._recent(at)
+        if wait > max(1.0, (at - self.resumed_at) / 4):
+            learned = self._learned(average, UNSURE)
+        elif self.probing and recent > 1.5 * average:
+            learned = self._learned((average + recent) / 2, UNSURE)
+        else:
+            limit = max(average, recent, self._proven)
+            learned = self._learned(min(limit, self.per_second) if self.probing else limit, SURE)
+        return replace(learned, let_in=let_in)
+
+    def slowed(self, now: float) -> Self:
+        """Multiplicative decrease from what was really sent: overload names no number."""
+        latest = self.starts[-8:]
+        sent = len(latest) / max(now - latest[0], JITTER_S)
+        return self._learned(BACK_OFF * min(self.per_second, sent), RECOVERING)
+
+    @property
+    def _proven(self) -> float:
+        """A limit that was held below for the whole of its time, and only failed when probed."""
+        return self.base / MARGIN if self.probing is SURE and self.busy_s > SURE.hold else 0.0
+
+    def _learned(self, limit: float, probing: Probing) -> Self:
+        return replace(self, base=max(SLOWEST, limit * MARGIN), probing=probing, busy_s=0.0)
+
+    def _recent(self, at: float) -> float:
+        """Requests a second let in before `at`, over the fewest whole seconds that hold five of them."""
+        before = [start for start in self.starts if self.resumed_at <= start < at]
+        if len(before) >= REMEMBERED - 1 and at - before[0] < 1:
+            return len(before) / (at - before[0])
+        count, seconds = 0, 0
+        while count < 5 and seconds < max(1, min(60, int(at - self.resumed_at))):
+            seconds += 1
+            count = sum(start > at - seconds - JITTER_S for start in before)
+        return count / seconds

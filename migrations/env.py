@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from alembic import context
 
+from sync.db.dialects import own_schema
 from sync.db.schema import metadata
 
 
@@ -10,6 +11,7 @@ def migrate(connection: sa.Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
+        version_table_schema=own_schema(connection),
         include_object=lambda _object, name, kind, _reflected, _other: (
             (kind, name) != ("table", "products_current")
         ),

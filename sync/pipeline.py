@@ -14,7 +14,7 @@ the cursor, so a crash at any instant costs at most the pages in flight and neve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -23,16 +23,17 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sync import diff, mapping
+from sync import diff, fitting, mapping
 from sync.db import changes, findings, products, rejected
 from sync.db.changes import Change
-from sync.db.dialects import utc_now
+from sync.db.dialects import capacity, utc_now
 from sync.db.products import Damage, Known, Stored, Write
 from sync.db.rejected import Reject
-from sync.mapping import LIST_KEYS, Rows, Unmappable
+from sync.mapping import LIST_KEYS, Note, Rows, Unmappable
 from sync.model import (
     CHILD_COLUMNS,
     PRODUCT_COLUMNS,
+    Capacity,
     ChangeKind,
     Interval,
     Page,
@@ -70,7 +71,7 @@ class Comparison:
     updates: list[Write] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
-    missing: list[int] = field(default_factory=list)
+    missing: Sequence[int] = ()
     differing: dict[int, str] = field(default_factory=dict)  # id -> which columns or paths, in words
 
     @property
@@ -122,9 +123,13 @@ def verify_page(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
 
 
 def reject_unreadable(tx: sa.Connection, item: Unreadable, reading: Reading) -> Tally:
-    """Keep note of a product that the tenant cannot send."""
+    """Keep note of a product that the tenant cannot send. In its interval there is no other."""
     reject = Reject(item.store_view, item.product_id, item.interval, "unreadable", item.reason)
     rejected.keep(tx, reject, utc_now(tx), reading.run_id)
+    if reading.complete and item.product_id is not None:
+        here = products.live_ids(tx, item.store_view, item.interval)
+        extra = ((i, None) for i in here if i != item.product_id)
+        findings.add(tx, reading.run_id, item.store_view, "extra", extra)
     return Tally(rejected=1)
 
 
@@ -161,8 +166,7 @@ def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
             touched.append((item, digest))
     found = Comparison(fetched=len(page.products), unchanged=len(same))
     if reading.complete:
-        listed = {item.product_id for item in page.products}
-        found.missing = [i for i, row in known.items() if not row.is_deleted and i not in listed]
+        found.missing = _missing(tx, page, known)
     if touched:
         _compare_touched(tx, page.store_view, touched, known, found)
     if reading.audit and same:
@@ -171,9 +175,20 @@ def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
 
 
 def _known(tx: sa.Connection, page: Page, reading: Reading) -> dict[int, Known]:
-    if reading.filtered:
+    if reading.filtered or not page.products:
         return products.known_of(tx, page.store_view, [item.product_id for item in page.products])
     return products.known_in(tx, page.store_view, page.interval)
+
+
+def _missing(tx: sa.Connection, page: Page, known: Mapping[int, Known]) -> Sequence[int]:
+    """Ids that live here in the page's interval and are not listed there.
+
+    An empty page may speak for a whole catalogue: then ids alone are read.
+    """
+    if not page.products:
+        return products.live_ids(tx, page.store_view, page.interval)
+    listed = {item.product_id for item in page.products}
+    return [i for i, row in known.items() if not row.is_deleted and i not in listed]
 
 
 def _compare_touched(
@@ -183,15 +198,14 @@ def _compare_touched(
     known: Mapping[int, Known],
     found: Comparison,
 ) -> None:
-    now = utc_now(tx)
+    now, room = utc_now(tx), capacity(tx)
     before = products.stored(
         tx, store_view, [item.product_id for item, _ in touched if item.product_id in known]
     )
     for item, digest in touched:
         interval = Interval(item.product_id - 1, item.product_id)
         try:
-            document = mapping.decode(item.raw)
-            rows = mapping.map_product(store_view, document, item.raw)
+            document, rows = _mapped(store_view, item.raw, room)
         except Unmappable as error:
             payload = item.raw.decode("utf-8", "replace").replace("\x00", "\N{SYMBOL FOR NULL}")
             found.rejects.append(
@@ -206,7 +220,33 @@ def _compare_touched(
             _insert(rows, digest, now, found)
         else:
             was = known[item.product_id]
-            _update(rows, document, digest, stored, was_deleted=was.is_deleted, now=now, found=found)
+            _update(
+                rows, document, digest, stored, was_deleted=was.is_deleted, now=now, room=room, found=found
+            )
+
+
+def _mapped(store_view: str, raw: bytes, room: Capacity) -> tuple[dict[str, object], Rows]:
+    """Decode and map an item, with marks in place of what the database cannot take. Raises Unmappable."""
+    document = mapping.decode(raw)
+    notes: list[Note] = []
+    if not fitting.fits(raw, room.document_bytes):
+        document, raw = _shortened(document, raw, room.document_bytes or 0, notes)
+    rows = mapping.map_product(store_view, document, raw)
+    if room.digits is not None:
+        amounts = fitting.inexact({"products": [rows.product], **rows.children}, room.digits)
+        notes += [Note(column, f"the database keeps {room.digits} digits of {it}") for column, it in amounts]
+    rows.notes.extend(notes)
+    return document, rows
+
+
+def _shortened(
+    document: dict[str, object], raw: bytes, room: int, notes: list[Note]
+) -> tuple[dict[str, object], bytes]:
+    shorter = fitting.shorten(document, room)
+    if shorter is None:
+        raise Unmappable(f"document: {len(raw):,} bytes, of which the database takes {room:,} in a row")
+    notes += [Note(path, f"left out: a row takes {room:,} bytes") for path in shorter.left_out]
+    return shorter.value, shorter.text
 
 
 def _insert(rows: Rows, digest: str, now: datetime, found: Comparison) -> None:
@@ -222,6 +262,7 @@ def _update(
     *,
     was_deleted: bool,
     now: datetime,
+    room: Capacity,
     found: Comparison,
 ) -> None:
     """A product whose bytes differ from what is stored: changed, stamped anew, or back from the dead."""
@@ -238,7 +279,7 @@ def _update(
     product_id = rows.product[1]
     if is_change:
         kind: ChangeKind = "restore" if was_deleted else "update"
-        found.changes.append(_change(rows, kind, diff.encode(paths) if paths else None))
+        found.changes.append(_change(rows, kind, _fields(paths, room) if paths else None))
     else:
         found.unchanged += 1
     found.differing[product_id] = ", ".join(sorted(paths)) or "content_hash"
@@ -259,6 +300,15 @@ def _change(rows: Rows, kind: ChangeKind, fields: str | None = None) -> Change:
     return Change(str(store_view), int(str(product_id)), str(sku), kind, fields)
 
 
+def _fields(paths: Mapping[str, Any], room: Capacity) -> str:
+    """What an entry of the feed holds; marks stand for values that together are too long for a row."""
+    text = diff.encode(paths)
+    if fitting.fits(text, room.row_bytes):
+        return text
+    shorter = fitting.shorten(paths, room.row_bytes or 0)
+    return shorter.text.decode() if shorter is not None else diff.encode({"document": {}})
+
+
 # --- auditing --------------------------------------------------------------------------------
 
 
@@ -269,7 +319,8 @@ class _Expected(NamedTuple):
 
 def _audit(tx: sa.Connection, page: Page, items: Iterable[RawProduct], found: Comparison) -> None:
     """Find products whose bytes are as stored while the rows made from them are not, and mend them."""
-    expected = _expected(page.store_view, items)
+    room = capacity(tx)
+    expected = _expected(page.store_view, items, room)
     span = Interval(min(expected.rows) - 1, max(expected.rows))
     damages = products.audit(tx, page.store_view, span, expected.by_table, expected.rows.keys())
     if not damages:
@@ -282,15 +333,13 @@ def _audit(tx: sa.Connection, page: Page, items: Iterable[RawProduct], found: Co
         first_seen_at = stored[product_id].first_seen_at
         mended = Write(rows.product, rows.children, fingerprint(raws[product_id]), first_seen_at, now)
         found.updates.append(mended)
-        found.changes.append(_change(rows, "update", diff.encode(_repairs(damage))))
+        found.changes.append(_change(rows, "update", _fields(_repairs(damage), room)))
         found.differing[product_id] = ", ".join(sorted(_repairs(damage)))
         found.unchanged -= 1
 
 
-def _expected(store_view: str, items: Iterable[RawProduct]) -> _Expected:
-    rows = {
-        item.product_id: mapping.map_product(store_view, mapping.decode(item.raw), item.raw) for item in items
-    }
+def _expected(store_view: str, items: Iterable[RawProduct], room: Capacity) -> _Expected:
+    rows = {item.product_id: _mapped(store_view, item.raw, room)[1] for item in items}
     by_table: dict[str, list[tuple[Any, ...]]] = {"products": [r.product for r in rows.values()]}
     for table in CHILD_COLUMNS:
         by_table[table] = [row for r in rows.values() for row in r.children[table]]

@@ -9,6 +9,8 @@ import pytest
 
 from sync.settings import Settings
 
+pytest_plugins = ("tests.databases",)
+
 # No deadline per example: on a shared machine it fails by chance.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")

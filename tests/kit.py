@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,17 +19,20 @@ import sqlalchemy as sa
 from sync.commerce.client import Client
 from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.pacing import Outcome
-from sync.commerce.products import Products
+from sync.commerce.products import Extent, Products
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
+from sync.db.leases import LIFE
 from sync.db.schema import product_changes, products, rejected_items
-from sync.model import Interval, PassKind, Tally, Traffic, Unreadable
-from sync.passes.backfill import backfill
+from sync.errors import Interrupted
+from sync.model import Count, Interval, PassKind, Tally, Traffic, Unreadable
+from sync.passes.backfill import EVERYTHING, backfill
 from sync.passes.incremental import incremental, targeted
 from sync.passes.readahead import Item
 from sync.passes.reconcile import Drift, reconcile, verify
 from sync.passes.run import Summary, Sync
-from sync.sandbox import Sandbox
+from sync.sandbox import Served
+from sync.sandbox.access import Credentials
 
 SCOPES = (
     "openid",
@@ -42,12 +45,53 @@ SCOPES = (
 )
 
 
+class Stopped(Exception):
+    """What `stop_at` raises: a crash, as far as a pass can see."""
+
+
+def stop_at(page: int) -> Callable[[int], None]:
+    """For `Sightings.at_page`: crash once so many pages are written."""
+
+    def crash(number: int) -> None:
+        if number >= page:
+            raise Stopped
+
+    return crash
+
+
 class FreePacer:
     """Lets every request start at once: these tests are about something else."""
 
-    def acquire(self, stop: threading.Event) -> None: ...
+    def acquire(self, stop: threading.Event) -> None:
+        if stop.is_set():
+            raise Interrupted("stopped")
 
     def release(self, outcome: Outcome) -> None: ...
+
+
+class Overheard(Products):
+    """Products that tells `at_question` of each light question before it is asked, with the ids it names."""
+
+    def __init__(self, client: Client, page_size: int, at_question: Callable[[list[int]], None]) -> None:
+        super().__init__(client, page_size=page_size)
+        self._at_question = at_question
+
+    def count(
+        self, store_view: str, interval: Interval = EVERYTHING, *, updated_from: datetime | None = None
+    ) -> Count:
+        self._at_question([])
+        return super().count(store_view, interval, updated_from=updated_from)
+
+    def count_of(self, store_view: str, product_ids: Iterable[int]) -> int:
+        named = list(product_ids)
+        self._at_question(named)
+        return super().count_of(store_view, named)
+
+    def highest(
+        self, store_view: str, interval: Interval = EVERYTHING, *, updated_from: datetime | None = None
+    ) -> Extent:
+        self._at_question([])
+        return super().highest(store_view, interval, updated_from=updated_from)
 
 
 @dataclass
@@ -58,12 +102,15 @@ class Sightings:
     held_back: list[str] = field(default_factory=list)
     rejected: list[Unreadable] = field(default_factory=list)
     resumed: bool = False
-    at_page: Any = None
+    at_page: Callable[[int], None] | None = None
+    at_expectation: Callable[[], None] | None = None
 
     def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
         self.resumed = resumed
 
-    def products_expected(self, total: int) -> None: ...
+    def products_expected(self, total: int) -> None:
+        if self.at_expectation is not None:
+            self.at_expectation()
 
     def page_written(self, store_view: str, item: Item, tally: Tally) -> None:
         self.pages.append(item)
@@ -80,10 +127,27 @@ class Sightings:
 
 
 @dataclass
+class Elsewhere:
+    """A sandbox in another process, as far as a client needs to know it."""
+
+    host_url: str
+    credentials: Credentials = field(default_factory=Credentials)
+    requests: list[Served] = field(default_factory=list)
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.host_url}/sandbox"
+
+    @property
+    def token_url(self) -> str:
+        return f"{self.host_url}/ims/token/v3"
+
+
+@dataclass
 class Bench:
     """A sandbox tenant, a database, and short names for the passes."""
 
-    sandbox: Sandbox
+    sandbox: Any
     db: sa.Engine
     store_views: tuple[str, ...] = ("all",)
     page_size: int = 100
@@ -91,7 +155,10 @@ class Bench:
     overlap: timedelta = timedelta(minutes=10)
     max_delete_fraction: float = 0.2
     owner: str = "this test"
+    lease_life: timedelta = LIFE
+    is_dead: Callable[[str], bool] = lambda owner: False
     max_retry_time: float = 20.0
+    at_question: Callable[[list[int]], None] = lambda named: None
     watch: Sightings = field(default_factory=Sightings)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -115,7 +182,7 @@ class Bench:
             patience=patience,
             stop=self.stop,
         )
-        return Products(client, page_size=self.page_size)
+        return Overheard(client, self.page_size, lambda named: self.at_question(named))
 
     def _doze(self, seconds: float) -> bool:
         """Wait far less than asked: backoff is not what these tests measure."""
@@ -127,7 +194,8 @@ class Bench:
             db=self.db,
             store_views=self.store_views,
             owner=self.owner,
-            is_dead=lambda owner: False,
+            is_dead=self.is_dead,
+            lease_life=self.lease_life,
             traffic=lambda: Traffic(requests=len(self.sandbox.requests)),
             watch=self.watch,
             stop=self.stop,
@@ -141,7 +209,7 @@ class Bench:
     # --- passes ------------------------------------------------------------------------------
 
     def backfill(
-        self, *, restart: bool = False, interval: Interval = Interval(), dry: bool = False
+        self, *, restart: bool = False, interval: Interval = EVERYTHING, dry: bool = False
     ) -> Summary:
         return backfill(self.sync(dry=dry), restart=restart, interval=interval)
 

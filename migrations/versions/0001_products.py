@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from sync.db.dialects import TABLE_OPTIONS, BigKey, LongText, Money, UtcDateTime
+from sync.db.dialects import TABLE_OPTIONS, BigKey, Json, LongText, Money, UtcDateTime, own_schema
+from sync.errors import SettingsError
 
 revision = "0001"
 down_revision = None
@@ -21,7 +22,20 @@ def create_table(name: str, *columns: Any, **options: Any) -> None:
     op.create_table(name, *columns, **TABLE_OPTIONS, **options, if_not_exists=True)
 
 
+def refuse_foreign_table() -> None:
+    """Stop before somebody else's `products` is taken for ours: ours has a `content_hash`."""
+    inspector = sa.inspect(op.get_bind())
+    if inspector.has_table("products") and "content_hash" not in {
+        c["name"] for c in inspector.get_columns("products")
+    }:
+        raise SettingsError(
+            "DATABASE_URL: this database has a table `products` of another program; "
+            "example: DATABASE_URL=sqlite:///catalogue.db"
+        )
+
+
 def upgrade() -> None:
+    refuse_foreign_table()
     create_table(
         "products",
         sa.Column("store_view", sa.String(length=64), nullable=False),
@@ -51,12 +65,6 @@ def upgrade() -> None:
         sa.Column("product_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("attribute_code", sa.String(length=255), nullable=False),
         sa.Column("value", LongText),
-        sa.ForeignKeyConstraint(
-            ["store_view", "product_id"],
-            ["products.store_view", "products.product_id"],
-            name="fk_product_attributes_products",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("store_view", "product_id", "attribute_code", name="pk_product_attributes"),
         sqlite_with_rowid=False,
     )
@@ -66,12 +74,6 @@ def upgrade() -> None:
         sa.Column("product_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("category_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("position", sa.BigInteger(), autoincrement=False),
-        sa.ForeignKeyConstraint(
-            ["store_view", "product_id"],
-            ["products.store_view", "products.product_id"],
-            name="fk_product_categories_products",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("store_view", "product_id", "category_id", name="pk_product_categories"),
         sqlite_with_rowid=False,
     )
@@ -80,12 +82,6 @@ def upgrade() -> None:
         sa.Column("store_view", sa.String(length=64), nullable=False),
         sa.Column("product_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("website_id", sa.BigInteger(), nullable=False, autoincrement=False),
-        sa.ForeignKeyConstraint(
-            ["store_view", "product_id"],
-            ["products.store_view", "products.product_id"],
-            name="fk_product_websites_products",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("store_view", "product_id", "website_id", name="pk_product_websites"),
         sqlite_with_rowid=False,
     )
@@ -98,14 +94,8 @@ def upgrade() -> None:
         sa.Column("label", LongText),
         sa.Column("position", sa.BigInteger(), autoincrement=False),
         sa.Column("disabled", sa.Boolean()),
-        sa.Column("types", sa.JSON()),
+        sa.Column("types", Json),
         sa.Column("file", LongText),
-        sa.ForeignKeyConstraint(
-            ["store_view", "product_id"],
-            ["products.store_view", "products.product_id"],
-            name="fk_product_media_products",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("store_view", "product_id", "entry_id", name="pk_product_media"),
         sqlite_with_rowid=False,
     )
@@ -119,12 +109,6 @@ def upgrade() -> None:
         sa.Column("value", Money()),
         sa.Column("percentage_value", Money()),
         sa.Column("website_id", sa.BigInteger(), autoincrement=False),
-        sa.ForeignKeyConstraint(
-            ["store_view", "product_id"],
-            ["products.store_view", "products.product_id"],
-            name="fk_product_tier_prices_products",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("store_view", "product_id", "ordinal", name="pk_product_tier_prices"),
         sqlite_with_rowid=False,
     )
@@ -137,12 +121,6 @@ def upgrade() -> None:
         sa.Column("linked_product_type", sa.String(length=255)),
         sa.Column("position", sa.BigInteger(), autoincrement=False),
         sa.Column("qty", Money()),
-        sa.ForeignKeyConstraint(
-            ["store_view", "product_id"],
-            ["products.store_view", "products.product_id"],
-            name="fk_product_links_products",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint(
             "store_view", "product_id", "link_type", "linked_product_sku", name="pk_product_links"
         ),
@@ -153,12 +131,6 @@ def upgrade() -> None:
         sa.Column("store_view", sa.String(length=64), nullable=False),
         sa.Column("product_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("child_product_id", sa.BigInteger(), nullable=False, autoincrement=False),
-        sa.ForeignKeyConstraint(
-            ["store_view", "product_id"],
-            ["products.store_view", "products.product_id"],
-            name="fk_product_variants_products",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("store_view", "product_id", "child_product_id", name="pk_product_variants"),
         sqlite_with_rowid=False,
     )
@@ -170,7 +142,7 @@ def upgrade() -> None:
         sa.Column("sku", sa.String(length=255), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("changed_at", UtcDateTime(), nullable=False),
-        sa.Column("fields", sa.JSON()),
+        sa.Column("fields", Json),
         sa.Column("run_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.PrimaryKeyConstraint("change_id", name="pk_product_changes"),
     )
@@ -203,8 +175,11 @@ def upgrade() -> None:
         ["store_view", "product_id"],
         if_not_exists=True,
     )
-    op.execute("DROP VIEW IF EXISTS products_current")
-    op.execute("CREATE VIEW products_current AS SELECT * FROM products WHERE deleted_at IS NULL")
+    view = "products_current"
+    if schema := own_schema(op.get_bind()):
+        view = f'"{schema}".{view}'
+    op.execute(f"DROP VIEW IF EXISTS {view}")
+    op.execute(f"CREATE VIEW {view} AS SELECT * FROM products WHERE deleted_at IS NULL")
 
 
 def downgrade() -> None:

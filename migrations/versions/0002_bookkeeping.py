@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from sync.db.dialects import TABLE_OPTIONS, BigKey, LongText, UtcDateTime
+from sync.db.dialects import TABLE_OPTIONS, BigKey, Json, LongText, UtcDateTime
 
 revision = "0002"
 down_revision = "0001"
@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("started_at", UtcDateTime(), nullable=False),
         sa.Column("finished_at", UtcDateTime()),
         sa.Column("server_time", UtcDateTime()),
+        sa.Column("heard_at", UtcDateTime()),
         sa.Column("fetched", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("inserted", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("updated", sa.BigInteger(), server_default="0", nullable=False),
@@ -90,12 +91,17 @@ def upgrade() -> None:
     create_table(
         "sync_state",
         sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("value", sa.JSON(), nullable=False),
+        sa.Column("value", Json, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_sync_state"),
     )
+    op.execute("DELETE FROM sync_feed")  # of an attempt that MariaDB, which commits every DDL, could not undo
     op.execute(
-        "INSERT INTO sync_feed (name, last_change_id) SELECT 'changes', COALESCE(MAX(change_id), 0) "
-        "FROM product_changes WHERE NOT EXISTS (SELECT 1 FROM sync_feed) HAVING COUNT(*) >= 0"
+        "INSERT INTO sync_feed (name, last_change_id) "
+        "SELECT 'changes', COALESCE(MAX(change_id), 0) FROM product_changes"
+    )
+    op.execute(
+        "INSERT INTO sync_leases (name, fencing) "
+        "SELECT 'writer', COUNT(*) FROM sync_leases HAVING COUNT(*) = 0"
     )
 
 
@@ -109,4 +115,4 @@ def downgrade() -> None:
         "sync_watermarks",
         "sync_runs",
     ):
-        op.drop_table(name)
+        op.drop_table(name, if_exists=True)

@@ -8,14 +8,17 @@ each server takes fastest, and which of a driver's errors pass by themselves.
     bulk upsert              ON CONFLICT         COPY + merge           ON DUPLICATE KEY
     money numeric(20,6)      NUMERIC affinity    numeric(20,6)          decimal(20,6)
     time                     ISO text, UTC       timestamptz            datetime(6), UTC
+    JSON                     text                json                   longtext
+    one row's size           1 GB                1 GB                   max_allowed_packet
 
 SQLite keeps a number as an 8-byte float: exact to 15 digits, which is a price of 999 million
-to the sixth decimal. The `document` column keeps every digit.
+to the sixth decimal. The `document` column keeps every digit. `capacity` tells such limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -23,8 +26,10 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
 
-from sync.model import Interval
+from sync.errors import DatabaseUnavailable
+from sync.model import Capacity, Interval
 
 Row = tuple[Any, ...]
 MAX_ID = 2**63 - 1
@@ -73,6 +78,16 @@ class Money(sa.types.TypeDecorator[Decimal]):
         return None if value is None else Decimal(str(value)).quantize(MICRO)
 
 
+class _JsonText(mysql.JSON):
+    """JSON in MariaDB, where it is text anyway, without its check: that refuses 32 levels and more."""
+
+
+@compiles(_JsonText, "mysql", "mariadb")
+def _json_text(_type: _JsonText, _compiler: sa.Compiled, **_options: Any) -> str:
+    return "LONGTEXT"
+
+
+Json = sa.JSON().with_variant(_JsonText(), "mysql", "mariadb")
 LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER PRIMARY KEY is SQLite's rowid
 # Byte-wise and without padding, so that `abc`, `ABC` and `abc ` are three SKUs in MariaDB too.
@@ -167,6 +182,26 @@ def stored_rows(
         driver.close()
 
 
+def as_mapped(table: sa.Table, columns: Sequence[str], row: Row) -> Row:
+    """A row of `stored_rows` with times and amounts as mapping makes them, on every server the same."""
+    return tuple(_as_mapped(table.c[name].type, value) for name, value in zip(columns, row, strict=True))
+
+
+def _as_mapped(kind: sa.types.TypeEngine[Any], value: Any) -> Any:
+    """What somebody put there by hand, which SQLite takes whatever it is, stays as it is."""
+    try:
+        if isinstance(kind, Money) and value is not None:
+            return Decimal(str(value)).quantize(MICRO)
+        if isinstance(kind, UtcDateTime) and value is not None:
+            time = datetime.fromisoformat(value) if isinstance(value, str) else value
+            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        if isinstance(kind, sa.Boolean) and value in (0, 1):
+            return bool(value)
+    except (ValueError, ArithmeticError):
+        pass
+    return value
+
+
 # --- bulk statements -------------------------------------------------------------------------
 
 
@@ -238,7 +273,22 @@ def _copy(connection: sa.Connection, table: str, columns: Sequence[str], rows: S
             copy.write_row(row)
 
 
-# --- clocks and errors -----------------------------------------------------------------------
+# --- limits, clocks and errors -----------------------------------------------------------------------
+
+
+_STATEMENT_OVERHEAD = 16_384  # bytes of an INSERT besides its long texts, generously
+
+
+def capacity(connection: sa.Connection) -> Capacity:
+    """What this server takes of one product. MariaDB's limit is a session's for life: asked once."""
+    if connection.dialect.name == "sqlite":
+        return Capacity(digits=15)
+    if connection.dialect.name == "postgresql":
+        return Capacity()
+    if "max_allowed_packet" not in connection.info:
+        packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+        connection.info["max_allowed_packet"] = packet
+    return Capacity(row_bytes=max(0, connection.info["max_allowed_packet"] - _STATEMENT_OVERHEAD))
 
 
 def utc_now(connection: sa.Connection) -> datetime:
@@ -252,12 +302,38 @@ def utc_now(connection: sa.Connection) -> datetime:
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-def lock_schema(connection: sa.Connection) -> None:
-    """Let one process at a time migrate; SQLite's write lock does that already."""
+def own_schema(connection: sa.Connection) -> str | None:
+    """Where our tables are made: in PostgreSQL the first schema of the search path, and in no other of it.
+
+    Another tenant's tables further down the path are not to be taken for ours.
+    """
+    return connection.dialect.default_schema_name if connection.dialect.name == "postgresql" else None
+
+
+@contextmanager
+def schema_lock(connection: sa.Connection) -> Iterator[None]:
+    """Let one process at a time migrate; SQLite's write lock does that already.
+
+    MariaDB commits at every DDL statement, so its lock belongs to the session and must be given back.
+    """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('product-sync migrations'))")
-    elif connection.dialect.name in ("mysql", "mariadb"):
-        connection.exec_driver_sql("SELECT GET_LOCK(CONCAT(DATABASE(), '.product-sync'), 60)")
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        yield
+        return
+    if not connection.exec_driver_sql(f"SELECT GET_LOCK({_MARIADB_LOCK}, {LOCK_TIMEOUT_S})").scalar_one():
+        raise DatabaseUnavailable(
+            f"another process has been migrating this database for {LOCK_TIMEOUT_S} seconds.",
+            "wait for it to end, or end its connection, and try again.",
+        )
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql(f"SELECT RELEASE_LOCK({_MARIADB_LOCK})")
+
+
+LOCK_TIMEOUT_S = 60
+_MARIADB_LOCK = "CONCAT('product-sync ', MD5(DATABASE()))"  # a lock's name has at most 64 characters
 
 
 _POSTGRES_TRANSIENT = ("08", "40", "53300", "55P03", "57P")  # connection, rollback, too many, lock, shutdown

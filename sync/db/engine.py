@@ -19,12 +19,17 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from sync.db.dialects import is_transient, lock_schema
+from sync.db.dialects import is_transient, own_schema, schema_lock
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew
 
 T = TypeVar("T")
 BUSY_TIMEOUT_S = 30
 RETRY_TIME_S = 90  # a PostgreSQL restart takes seconds, a failover about a minute
+# A session of our own, whatever the server's defaults: without STRICT a text that is too long would be cut in
+# silence, without NO_BACKSLASH_ESCAPES every quote of a JSON document would be sent as two bytes.
+_PREPARE_MARIADB = (
+    "SET time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION'"
+)
 _WRITE: dict[str, Any] = {"sync_write": True}
 
 
@@ -41,9 +46,12 @@ def connect(url: str) -> sa.Engine:
         return engine
     options: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
     if parsed.get_backend_name() in ("mysql", "mariadb"):
-        options["connect_args"] = {"charset": "utf8mb4", "init_command": "SET time_zone = '+00:00'"}
+        options["connect_args"] = {"charset": "utf8mb4", "init_command": _PREPARE_MARIADB}
         options["isolation_level"] = "READ COMMITTED"
-    return sa.create_engine(parsed, **options)
+        return sa.create_engine(parsed, **options)
+    engine = sa.create_engine(parsed, **options)
+    sa.event.listen(engine, "connect", _prepare_postgresql)
+    return engine
 
 
 def in_memory() -> sa.Engine:
@@ -57,8 +65,20 @@ def in_memory() -> sa.Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the "begin" listener below begins, not the driver
+    connection.create_function("lower", 1, _lower, deterministic=True)
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-20000"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _lower(text: str | None) -> str | None:
+    """SQLite's own `lower` knows the letters of ASCII only."""
+    return None if text is None else text.lower()
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    """Read times back in UTC: in another zone, the first and the last year have hours that Python lacks."""
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -78,7 +98,10 @@ def in_transaction(
     Raises DatabaseUnavailable once RETRY_TIME_S is spent or the error will not pass by itself
     (disk full, no permission); Interrupted when `stop` is set while waiting.
     """
-    stop = stop or Event()
+    return _patiently(lambda: _transact(engine, work, keep), stop or Event())
+
+
+def _patiently(once: Callable[[], T], stop: Event) -> T:
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda e: isinstance(e, sa.exc.DBAPIError) and is_transient(e)),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
@@ -87,14 +110,11 @@ def in_transaction(
         reraise=True,
     )
     try:
-        for attempt in attempts:
-            with attempt:
-                return _transact(engine, work, keep)
+        return attempts(once)
     except sa.exc.SQLAlchemyError as error:
         if stop.is_set():
             raise Interrupted("stopped while waiting for the database") from error
         raise unavailable(error) from error
-    raise AssertionError("tenacity returns or raises")
 
 
 def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T], keep: bool) -> T:
@@ -105,11 +125,22 @@ def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T], keep: bool)
         return result  # closing the connection rolls back what was not committed
 
 
-def reading(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
-    """Run `work` in one read transaction. Raises DatabaseUnavailable."""
-    try:
+def reading(engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Event | None = None) -> T:
+    """Run `work` in one read transaction.
+
+    stop    wait for a database that is restarting, as `in_transaction` does; None: do not wait
+
+    Raises DatabaseUnavailable, and Interrupted when `stop` is set while waiting.
+    """
+
+    def once() -> T:
         with engine.connect() as connection:
             return work(connection)
+
+    if stop is not None:
+        return _patiently(once, stop)
+    try:
+        return once()
     except sa.exc.SQLAlchemyError as error:
         raise unavailable(error) from error
 
@@ -139,7 +170,12 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
 
 def current_revision(engine: sa.Engine) -> str | None:
     """The revision the database is at; None for an empty one."""
-    return reading(engine, lambda c: MigrationContext.configure(c).get_current_revision())
+    return reading(engine, _revision)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    options = {"version_table_schema": own_schema(connection)}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
 def newest_revision() -> str:
@@ -161,5 +197,5 @@ def upgrade(engine: sa.Engine) -> None:
 
 
 def _upgrade(connection: sa.Connection) -> None:
-    lock_schema(connection)
-    command.upgrade(alembic_config(connection), "head")
+    with schema_lock(connection):
+        command.upgrade(alembic_config(connection), "head")

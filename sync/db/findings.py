@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Literal
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from sync.db.schema import sync_findings
 
 FindingKind = Literal["missing", "extra", "different"]
+CHUNK = 1_000  # rows a statement: an emptied tenant leaves a whole catalogue of findings
 
 
 def add(
@@ -20,19 +22,16 @@ def add(
     found: Iterable[tuple[int, str | None]],
 ) -> None:
     """Keep findings: (product id, detail). A page that is read twice finds the same again."""
-    rows = dict(found)
-    if not rows:
-        return
-    table = sync_findings
-    here = (table.c.run_id == run_id, table.c.store_view == store_view)
-    connection.execute(table.delete().where(*here, table.c.product_id.in_(rows)))
-    connection.execute(
-        table.insert(),
-        [
-            {"run_id": run_id, "store_view": store_view, "product_id": i, "kind": kind, "detail": detail}
-            for i, detail in rows.items()
-        ],
-    )
+    remaining = iter(found)
+    while rows := dict(islice(remaining, CHUNK)):
+        settle(connection, run_id, store_view, rows)
+        connection.execute(
+            sync_findings.insert(),
+            [
+                {"run_id": run_id, "store_view": store_view, "product_id": i, "kind": kind, "detail": detail}
+                for i, detail in rows.items()
+            ],
+        )
 
 
 def ids(connection: sa.Connection, run_id: int, store_view: str, kind: FindingKind) -> list[int]:

@@ -4,7 +4,8 @@ The lease row carries a fencing number that grows with every holder. A page's tr
 by renewing the lease under its own number; a holder that slept through its lease finds another
 number there and cannot commit (M. Kleppmann, "How to do distributed locking", 2016).
 
-Time is the database server's, so that machines with different clocks agree.
+The row is there from the first migration on: whoever wants the lease locks it. Time is the database
+server's, so that machines with different clocks agree.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -29,10 +31,12 @@ class Lease:
     """A right to write, valid until it is taken over.
 
     owner    who holds it, in words: host, process, command
+    life     how long it is valid without being renewed
     """
 
     owner: str
     fencing: int
+    life: timedelta = LIFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,41 +48,42 @@ class Holder:
     until: datetime
 
 
-def acquire(engine: sa.Engine, owner: str, is_dead: Callable[[str], bool]) -> Lease:
+def acquire(engine: sa.Engine, owner: str, is_dead: Callable[[str], bool], life: timedelta = LIFE) -> Lease:
     """Take the lease, at once or not at all.
 
     is_dead    tells of an owner of this same machine that it no longer runs: then there is
                no need to wait for its lease to run out
+    life       at most LIFE
 
     Raises LeaseHeld, naming the holder.
     """
-    return in_transaction(engine, lambda connection: _acquire(connection, owner, is_dead))
+    return in_transaction(engine, lambda connection: _acquire(connection, owner, is_dead, life))
 
 
-def _acquire(connection: sa.Connection, owner: str, is_dead: Callable[[str], bool]) -> Lease:
-    now = utc_now(connection)
+def _acquire(connection: sa.Connection, owner: str, is_dead: Callable[[str], bool], life: timedelta) -> Lease:
     row = connection.execute(
         sa.select(sync_leases).where(sync_leases.c.name == WRITER).with_for_update()
-    ).one_or_none()
-    fencing = row.fencing + 1 if row else 1
-    values = {"owner": owner, "fencing": fencing, "acquired_at": now, "expires_at": now + LIFE}
-    if row is None:
-        connection.execute(sync_leases.insert().values(name=WRITER, **values))
-        return Lease(owner, fencing)
-    if row.owner is not None and row.expires_at > now and not is_dead(row.owner):
+    ).one()
+    now = utc_now(connection)
+    if _is_held(row, now) and not is_dead(row.owner):
         raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
-    claimed = connection.execute(
+    lease = Lease(owner, row.fencing + 1, life)
+    connection.execute(
         sync_leases.update()
-        .where(sync_leases.c.name == WRITER, sync_leases.c.fencing == row.fencing)
-        .values(values)
+        .where(sync_leases.c.name == WRITER)
+        .values(owner=owner, fencing=lease.fencing, acquired_at=now, expires_at=now + life)
     )
-    if claimed.rowcount != 1:  # somebody was faster between the two statements
-        raise LeaseHeld("another run", now, now + LIFE)
-    return Lease(owner, fencing)
+    return lease
+
+
+def _is_held(row: sa.Row[Any], now: datetime) -> bool:
+    """Whether somebody holds the lease. One that ends later than any lease can was given out before the
+    clock was set back: nobody should wait an hour for it, and a holder that lives is fenced off."""
+    return row.owner is not None and now < row.expires_at < now + 2 * LIFE
 
 
 def renew(connection: sa.Connection, lease: Lease) -> None:
-    """Hold the lease for another LIFE, in the transaction of `connection`.
+    """Hold the lease for another life, in the transaction of `connection`.
 
     The row stays locked until that transaction ends, so nobody can take over before it does.
     Raises LeaseHeld when somebody already has: then nothing of this transaction may be kept.
@@ -86,21 +91,21 @@ def renew(connection: sa.Connection, lease: Lease) -> None:
     renewed = connection.execute(
         sync_leases.update()
         .where(sync_leases.c.name == WRITER, sync_leases.c.fencing == lease.fencing)
-        .values(expires_at=utc_now(connection) + LIFE)
+        .values(expires_at=utc_now(connection) + lease.life)
     )
     if renewed.rowcount != 1:
         row = connection.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER)).one()
-        raise LeaseHeld(row.owner or "another run", row.acquired_at, row.expires_at)
+        raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
 
 
 def release(engine: sa.Engine, lease: Lease) -> None:
-    """Give the lease back, if it is still ours."""
+    """Give the lease back, if it is still ours. Who held it stays on record, for one that comes late."""
     in_transaction(
         engine,
         lambda connection: connection.execute(
             sync_leases.update()
             .where(sync_leases.c.name == WRITER, sync_leases.c.fencing == lease.fencing)
-            .values(owner=None, expires_at=None)
+            .values(expires_at=utc_now(connection))
         ),
     )
 
@@ -112,7 +117,5 @@ def holder(engine: sa.Engine) -> Holder | None:
 
 def _holder(connection: sa.Connection) -> Holder | None:
     now = utc_now(connection)
-    row = connection.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER)).one_or_none()
-    if row is None or row.owner is None or row.expires_at <= now:
-        return None
-    return Holder(row.owner, row.acquired_at, row.expires_at)
+    row = connection.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER)).one()
+    return Holder(row.owner, row.acquired_at, row.expires_at) if _is_held(row, now) else None

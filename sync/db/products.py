@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sync.db.dialects import Row, bulk_insert, bulk_upsert, comparable_rows, stored_rows
+from sync.db.dialects import Row, as_mapped, bulk_insert, bulk_upsert, comparable_rows, stored_rows
 from sync.db.schema import CHILDREN, metadata, products
 from sync.model import CHILD_COLUMNS, PRODUCT_COLUMNS, Interval
 
@@ -113,25 +113,38 @@ def highest_live(connection: sa.Connection, store_view: str) -> int:
 
 def live_ids(connection: sa.Connection, store_view: str, interval: Interval) -> array[int]:
     """The ids that live in an interval, ascending: 8 bytes each, so a million cost 8 MB."""
-    rows = connection.execution_options(yield_per=10_000).execute(
+    rows = connection.execute(
         sa.select(products.c.product_id)
         .where(products.c.store_view == store_view, products.c.deleted_at.is_(None), *_within(interval))
         .order_by(products.c.product_id)
+        .execution_options(yield_per=10_000)  # of the statement: a connection would keep it
     )
     return array("q", rows.scalars())
+
+
+def newest_live(
+    connection: sa.Connection, store_view: str, besides: Collection[int], limit: int
+) -> list[int]:
+    """The highest ids that live here and are not among `besides`, descending."""
+    rows = connection.execute(
+        sa.select(products.c.product_id)
+        .where(products.c.store_view == store_view, products.c.deleted_at.is_(None))
+        .order_by(products.c.product_id.desc())
+        .limit(limit + len(besides))
+    )
+    return [i for i in rows.scalars() if i not in besides][:limit]
 
 
 def named(
     connection: sa.Connection, store_view: str, ids: Collection[int], skus: Collection[str]
 ) -> dict[int, str]:
     """Live products with one of these ids or SKUs: SKU by id. Case does not count, as in Commerce."""
-    wanted = [sku.strip().lower() for sku in skus]
     table = products.c
     rows = connection.execute(
         sa.select(table.product_id, table.sku).where(
             table.store_view == store_view,
             table.deleted_at.is_(None),
-            table.product_id.in_(ids) | sa.func.lower(table.sku).in_(wanted),
+            table.product_id.in_(ids) | _has_sku(skus),
         )
     )
     return {row.product_id: row.sku for row in rows}
@@ -139,11 +152,17 @@ def named(
 
 def find(connection: sa.Connection, sku: str, store_view: str | None) -> list[sa.Row[tuple[Any, ...]]]:
     """Products with this SKU, tombstones last: one per store view, more where the SKU was used again."""
-    where = [sa.func.lower(products.c.sku) == sku.strip().lower()]
+    where = [_has_sku([sku])]
     if store_view is not None:
         where.append(products.c.store_view == store_view)
     order = (products.c.deleted_at.is_not(None), products.c.store_view, products.c.product_id.desc())
     return list(connection.execute(sa.select(products).where(*where).order_by(*order)))
+
+
+def _has_sku(skus: Collection[str]) -> sa.ColumnElement[bool]:
+    """As stored, or in other letters and without the spaces around it: `lower` differs between servers."""
+    in_other_letters = sa.func.lower(products.c.sku).in_([sku.strip().lower() for sku in skus])
+    return products.c.sku.in_(skus) | in_other_letters
 
 
 def children_of(
@@ -274,7 +293,8 @@ def audit(
         should = set(comparable_rows(connection, table, columns, expected[name]))
         have = {row for row in stored_rows(connection, table, columns, store_view, interval) if row[1] in ids}
         if have != should:
-            _note(damages, name, have - should, should - have)
+            stored = [as_mapped(table, columns, row) for row in have - should]
+            _note(damages, name, stored, [as_mapped(table, columns, row) for row in should - have])
     return damages
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from sync.db.dialects import capacity
 from sync.db.schema import products, rejected_items
 from sync.model import Interval
 
@@ -36,6 +37,7 @@ class Reject:
 def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -> None:
     """Note a rejection; one that is known already is counted again, not added."""
     table = rejected_items
+    longest = _longest(connection)
     same = (
         (table.c.product_id == reject.product_id)
         if reject.product_id is not None
@@ -44,8 +46,8 @@ def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -
     seen = {
         "last_id": reject.interval.last,
         "kind": reject.kind,
-        "reason": reject.reason,
-        "payload": _cut(reject.payload),
+        "reason": _cut(reject.reason, longest),
+        "payload": _cut(reject.payload, longest) if reject.payload is not None else None,
         "last_seen_at": at,
         "run_id": run_id,
     }
@@ -67,10 +69,16 @@ def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -
         )
 
 
-def _cut(payload: str | None) -> str | None:
-    if payload is None or len(payload) <= MAX_PAYLOAD:
-        return payload
-    return f"{payload[:MAX_PAYLOAD]} … cut here, {len(payload)} characters in all"
+def _longest(connection: sa.Connection) -> int:
+    """Characters of a reason, or of a payload; one takes up to 4 bytes, and a row holds both."""
+    room = capacity(connection).row_bytes
+    return MAX_PAYLOAD if room is None else min(MAX_PAYLOAD, room // 8)
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]} … cut here, {len(text)} characters in all"
 
 
 def open_ids(connection: sa.Connection, store_view: str) -> set[int]:
@@ -87,12 +95,13 @@ def open_ids(connection: sa.Connection, store_view: str) -> set[int]:
     )
 
 
-def to_retry(connection: sa.Connection, store_view: str) -> list[Interval]:
-    """The id ranges that are owed another try: `(id - 1, id]` where the product is known."""
+def to_retry(connection: sa.Connection, store_view: str, run_id: int) -> list[Interval]:
+    """The id ranges that run `run_id` owes another try: `(id - 1, id]` where the product is known."""
     table = rejected_items
     rows = connection.execute(
         sa.select(table.c.product_id, table.c.first_id, table.c.last_id)
         .where(table.c.store_view == store_view, table.c.resolved_at.is_(None), table.c.kind.in_(RETRIED))
+        .where(table.c.run_id != run_id)
         .order_by(table.c.first_id)
     )
     return [Interval(i - 1, i) if i is not None else Interval(first - 1, last) for i, first, last in rows]

@@ -17,17 +17,25 @@ from sync.model import PassKind, RunStatus, Tally, Traffic
 
 
 @dataclass(frozen=True, slots=True)
+class Clocks:
+    """What two clocks showed at the pass's first answer: the tenant's there, the database's here."""
+
+    there: datetime
+    here: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One attempt at one pass.
 
-    scope          what it reads, as text: equal scopes mean the same work
-    server_time    the tenant's clock at the pass's first answer
+    scope     what it reads, as text: equal scopes mean the same work
+    clocks    None until the tenant answered
     """
 
     run_id: int
     scope: str
     started_at: datetime
-    server_time: datetime | None
+    clocks: Clocks | None
 
 
 def begin(connection: sa.Connection, kind: PassKind, store_views: Sequence[str], scope: str) -> int:
@@ -57,12 +65,22 @@ def unfinished(connection: sa.Connection, kind: PassKind) -> list[Run]:
         .where(sync_runs.c.kind == kind, sync_runs.c.run_id.in_(sa.select(sync_partitions.c.run_id)))
         .order_by(sync_runs.c.run_id.desc())
     )
-    return [Run(row.run_id, row.scope, row.started_at, row.server_time) for row in rows]
+    return [
+        Run(row.run_id, row.scope, row.started_at, _clocks(row.server_time, row.heard_at)) for row in rows
+    ]
 
 
-def note_server_time(connection: sa.Connection, run_id: int, server_time: datetime | None) -> None:
-    """Keep the tenant's clock of the pass's first answer: the watermark, should the pass complete."""
-    connection.execute(sync_runs.update().where(sync_runs.c.run_id == run_id).values(server_time=server_time))
+def _clocks(there: datetime | None, here: datetime | None) -> Clocks | None:
+    return None if there is None or here is None else Clocks(there, here)
+
+
+def note_clocks(connection: sa.Connection, run_id: int, clocks: Clocks) -> None:
+    """Keep the clocks of the pass's first answer: the tenant's is the watermark, should the pass complete."""
+    connection.execute(
+        sync_runs.update()
+        .where(sync_runs.c.run_id == run_id)
+        .values(server_time=clocks.there, heard_at=clocks.here)
+    )
 
 
 def add(connection: sa.Connection, run_id: int, tally: Tally) -> None:
@@ -107,13 +125,14 @@ def set_watermark(connection: sa.Connection, store_view: str, to: datetime, run_
         connection.execute(sync_watermarks.insert().values(store_view=store_view, **values))
 
 
-def watermark_set_at(connection: sa.Connection, store_view: str) -> datetime | None:
-    """When, by the database's clock, the run that set the watermark began."""
-    return connection.execute(
-        sa.select(sync_runs.c.started_at)
+def watermark_clocks(connection: sa.Connection, store_view: str) -> Clocks | None:
+    """The clocks of the run that set the watermark."""
+    row = connection.execute(
+        sa.select(sync_runs.c.server_time, sync_runs.c.heard_at)
         .join(sync_watermarks, sync_watermarks.c.updated_by_run == sync_runs.c.run_id)
         .where(sync_watermarks.c.store_view == store_view)
-    ).scalar_one_or_none()
+    ).one_or_none()
+    return None if row is None else _clocks(row.server_time, row.heard_at)
 
 
 def recent(connection: sa.Connection, limit: int) -> list[sa.Row[tuple[object, ...]]]:

@@ -1,4 +1,4 @@
-"""backfill: every product up to the highest id at its start is here.
+"""backfill: every product that the tenant had at its start is here.
 
 What is edited or added meanwhile is stamped later than the pass's first answer, whose time
 becomes the watermark: the next incremental pass reads it. Deletions are that pass's work too.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from sync.db import runs
-from sync.model import Interval, Tally
+from sync.db import products, runs
+from sync.model import Interval
 from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import ranges, sweep
 
@@ -33,15 +33,16 @@ def backfill(sync: Sync, *, restart: bool = False, interval: Interval = EVERYTHI
 def prove(run: Run) -> None:
     """Everything stamped before the pass's first answer is here: say so in the watermark.
 
-    A tenant that listed nothing at all proves nothing: it may be an outage, or a credential that
-    sees no products. Then the next pass starts from nothing again.
+    A store view that has shown no product at all proves nothing: it may be an outage, or a
+    credential that sees none. Then the next pass loads it from nothing again.
     """
-    server_time = run.server_time
-    if server_time is None or (run.resumed is None and run.tally == Tally()):
+    clocks = run.clocks
+    if clocks is None:
         return
 
     def save(tx: sa.Connection) -> None:
         for view in run.sync.store_views:
-            runs.set_watermark(tx, view, server_time, run.run_id)
+            if products.highest_live(tx, view):
+                runs.set_watermark(tx, view, clocks.there, run.run_id)
 
     run.transact(save)

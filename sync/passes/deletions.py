@@ -11,9 +11,8 @@ for it by name together with a product that it must know, names only the latter.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from math import log2
 
 import sqlalchemy as sa
@@ -23,6 +22,7 @@ from sync.db import findings, products, rejected
 from sync.db.partitions import Partition
 from sync.errors import AnswerUnreadable
 from sync.model import Interval, Tally
+from sync.passes.partitioning import cut
 from sync.passes.run import Run
 from sync.passes.sweep import sweep
 from sync.pipeline import bury
@@ -31,7 +31,8 @@ PAGE_COST = 10  # counts that a page of a few hundred products is worth
 CLEAR_GAIN = 200  # counts: below this difference, small requests are the kinder way
 SMALL_PAGE = 30  # products, read in about the time of three counts
 CHUNK = 200  # ids in one question: keeps the URL below 4 kB
-ROUNDS = 3  # how often to count again while the catalogue moves
+ROUNDS = 3  # how often to ask again while the catalogue moves
+WITNESSES = 3  # how many of the newest products may have gone before it looks like an outage
 
 
 @dataclass(slots=True)
@@ -83,9 +84,10 @@ def _between(ids: Sequence[int], interval: Interval) -> range:
 
 def _better_read(here: int, lacking: int, page_size: int) -> bool:
     """Whether reading a range costs the tenant clearly less than halving it further."""
-    if lacking < 0:  # more there than here: they must be read anyway, once the range is small
-        return here <= SMALL_PAGE
-    counting = lacking * (log2(here / lacking) + 1)
+    if lacking < 0 and here <= SMALL_PAGE:  # more there than here: they must be read anyway
+        return True
+    places = abs(lacking)
+    counting = places * (log2(max(here, places) / places) + 1)
     reading = PAGE_COST * (here / page_size + 1)
     return counting - reading > CLEAR_GAIN
 
@@ -113,11 +115,22 @@ def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) 
             whole = Interval(0, ids[-1])
             count = _counter(run.sync.source, store_view)
             found = locate(ids, whole, missing, count, run.sync.page_size)
-        sweep(run, [Partition.of(store_view, span) for span in found.unclear], complete=True)
+        sweep(run, _pieces(run, store_view, found.unclear, ids), complete=True)
         buried |= bury_missing(run, store_view, found.gone)
         if run.tally == before or run.sync.dry:
             break
     return buried
+
+
+def _pieces(run: Run, store_view: str, unclear: Iterable[Interval], ids: Sequence[int]) -> list[Partition]:
+    """Ranges to be read, cut up for the readers by what the copy has in them."""
+    pieces = []
+    for span in unclear:
+        here = _between(ids, span)
+        highest = ids[here.stop - 1] if here else span.after
+        cuts = cut(span, highest, len(here), run.sync.page_size, run.sync.concurrency)
+        pieces += [Partition.of(store_view, piece) for piece in cuts]
+    return pieces
 
 
 def _counter(source: Products, store_view: str) -> Callable[[Interval], int]:
@@ -154,10 +167,9 @@ def bury_missing(
     suspected = sorted({*suspected, *_swept(run, store_view)})
     if not suspected or (not allow_mass_delete and _too_many(run, store_view, len(suspected))):
         return set()
-    proof = _Proof(run.sync.source, store_view, _witness(run, store_view, suspected))
-    buried: set[int] = set()
+    doubted, buried = set(suspected), set[int]()
     for chunk in _chunks(suspected, CHUNK):
-        gone = set(proof.absent(chunk))
+        gone = _proven_gone(run, store_view, chunk, doubted)
         _bury(run, store_view, chunk, gone)
         buried |= gone
     return buried
@@ -191,45 +203,48 @@ def _too_many(run: Run, store_view: str, missing: int) -> bool:
     return True
 
 
-def _witness(run: Run, store_view: str, suspected: Collection[int]) -> int | None:
-    """A product that the tenant must know: the newest that is not suspected and that it still lists."""
-    ids = run.read(lambda c: products.live_ids(c, store_view, Interval()))
-    doubted = set(suspected)
-    candidates = islice((i for i in reversed(ids) if i not in doubted), 3)
+def _proven_gone(run: Run, store_view: str, ids: Sequence[int], suspected: Collection[int]) -> set[int]:
+    """Those of `ids` that the tenant does not list, while it lists a product that it must know.
+
+    The witness is asked for once more at the end: had it gone meanwhile, one of `ids` could have been
+    counted in its place.
+    """
+    for _ in range(ROUNDS):
+        witness = _witness(run, store_view, suspected)
+        gone = set(_absent(run.sync.source, store_view, ids, witness))
+        if not witness or run.sync.source.count_of(store_view, witness) == 1:
+            return gone
+    raise _outage(store_view)
+
+
+def _witness(run: Run, store_view: str, suspected: Collection[int]) -> list[int]:
+    """The newest product that is not suspected and that the tenant lists; none when all are suspected."""
+    candidates = run.read(lambda c: products.newest_live(c, store_view, suspected, WITNESSES))
     for candidate in candidates:
         if run.sync.source.count_of(store_view, [candidate]) == 1:
-            return candidate
-    if len(ids) > len(doubted):
-        raise AnswerUnreadable(
-            f"the tenant lists none of the products of store view {store_view} it was asked for: "
-            "this looks like an outage, so nothing was deleted"
-        )
-    return None  # the copy holds nothing but suspects
+            return [candidate]
+    if candidates:
+        raise _outage(store_view)
+    return []
 
 
-@dataclass(frozen=True, slots=True)
-class _Proof:
-    """Asks the tenant for products by id, together with a witness that shows it can see at all."""
+def _absent(source: Products, store_view: str, ids: Sequence[int], witness: list[int]) -> Iterator[int]:
+    """Those of `ids` that the tenant does not list, if it lists the witness all the while."""
+    listed = source.count_of(store_view, [*ids, *witness]) - len(witness)
+    if listed <= 0:
+        yield from ids
+    elif listed < len(ids):
+        middle = len(ids) // 2
+        yield from _absent(source, store_view, ids[:middle], witness)
+        yield from _absent(source, store_view, ids[middle:], witness)
 
-    source: Products
-    store_view: str
-    witness: int | None
 
-    def absent(self, ids: Sequence[int]) -> Iterator[int]:
-        """Those of `ids` that the tenant does not list."""
-        witnesses = [] if self.witness is None else [self.witness]
-        listed = self.source.count_of(self.store_view, [*ids, *witnesses]) - len(witnesses)
-        if listed < 0:
-            raise AnswerUnreadable(
-                f"product {self.witness} of store view {self.store_view} was listed a moment ago and is not "
-                "now: this looks like an outage, so nothing was deleted"
-            )
-        if listed == 0:
-            yield from ids
-        elif listed < len(ids):
-            middle = len(ids) // 2
-            yield from self.absent(ids[:middle])
-            yield from self.absent(ids[middle:])
+def _outage(store_view: str) -> AnswerUnreadable:
+    return AnswerUnreadable(
+        f"the tenant lists none of the products of store view {store_view} that it must know: "
+        "this looks like an outage, so nothing was deleted.",
+        "check the tenant; the next run asks again.",
+    )
 
 
 def _chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:

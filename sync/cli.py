@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 USAGE, BUG, INTERRUPTED = 64, 70, 130
 REPORT = "run it again with LOG_LEVEL=DEBUG, and report what that prints."
+STOPPING = "product-sync: stopping behind the page in hand; once more ends it at once."
 POLL_S = 1.0
 CHUNK = 1000  # entries of the feed read at once
 
@@ -232,7 +233,7 @@ def _live(*, dry: bool = False) -> Iterator[App]:
     from sync.app import opened
 
     settings = _settings()
-    with _stoppable() as stop, opened(settings, stop, dry=dry) as live:
+    with _stoppable(STOPPING) as stop, opened(settings, stop, dry=dry) as live:
         yield live
 
 
@@ -561,24 +562,38 @@ def _configure_logs(settings: Settings) -> None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one ends the command at once."""
+def _stoppable(notice: str = "") -> Iterator[Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one kills the process, which loses no page.
+
+    notice    what is said about it on standard error
+    """
     stop = Event()
-    asked = False
 
     def ask(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        Thread(target=stop.set).start()  # not here: this thread may hold the event's lock just now
+        for number in former:
+            signal.signal(number, signal.SIG_DFL)
+        Thread(target=obey).start()  # not here: this thread may be writing, or hold the event's lock
 
-    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    def obey() -> None:
+        stop.set()
+        if notice:
+            _show_cursor()
+            _complain(notice)
+
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in former:
+        signal.signal(number, ask)
     try:
         yield stop
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _show_cursor() -> None:
+    """The progress bar hides it, and a killed process cannot show it again."""
+    if sys.__stderr__ is not None and sys.__stderr__.isatty():
+        sys.__stderr__.write("\x1b[?25h")
 
 
 def _print(text: str) -> None:

@@ -38,7 +38,7 @@ from sync.passes.reconcile import reconcile
 from sync.passes.run import Summary, Sync
 from sync.settings import Settings
 
-STANDBY_S = 5.0
+STANDBY_S = 2.0
 JITTER_SHARE = 0.05  # of the interval: daemons of many shops should not ask at the same second
 LONGEST_JITTER_S = 30
 

@@ -56,8 +56,8 @@ def shorten(value: Any, room: int) -> Shortened | None:
     A mark tells the size of the text and a fingerprint, so that another text has another mark.
     Returns None when it is not for its texts that the value is too large.
     """
-    excess = _size(value) - room
-    shortest = 0
+    whole = _size(value)
+    excess, shortest = whole - room, whole + 1
     for size in sorted(map(_size, _texts(value)), reverse=True):
         if excess <= 0 or size <= MARK_BYTES:
             break
@@ -91,7 +91,7 @@ def _marked(value: Any, shortest: int, path: str, left_out: list[str]) -> Any:
         return {name: _marked(item, shortest, f"{inside}{name}", left_out) for name, item in value.items()}
     if isinstance(value, list):
         return [_marked(item, shortest, f"{path}[{i}]", left_out) for i, item in enumerate(value)]
-    if not isinstance(value, str) or len(value) * 6 < shortest or _size(value) < shortest:
+    if not isinstance(value, str) or len(value) * 6 + 2 < shortest or _size(value) < shortest:
         return value
     left_out.append(path)
     fingerprint = blake2b(value.encode(), digest_size=8).hexdigest()

@@ -29,6 +29,10 @@ class Allowance:
     gap: float
     as_of: float
 
+    def is_newer(self, begun: float, now: float) -> bool:
+        """Whether what was told to a request begun then is out of date: overtaken, or of a window now over."""
+        return begun < self.as_of or begun < self.until <= now
+
     def next_slot(self, last: float, now: float) -> float:
         """Behind `until` the gap still holds: a full house must not fall on the new window all at once."""
         return self.until if self.left <= 0 and now < self.until else last + self.gap

@@ -194,7 +194,7 @@ def _refused(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
     elif pace.failures == 1:
         rate = rate.slowed(now)
     if outcome.is_overload or pace.failures:  # a quota alone says nothing of workers
-        room = room.overloaded(now, least=1 if pace.failures else 2)
+        room = room.overloaded(now)
     return replace(
         pace,
         rate=rate,
@@ -219,7 +219,7 @@ def _wait(pace: Pace, outcome: Outcome) -> float:
 
 def _allowance(pace: Pace, now: float, begun: float, headers: Mapping[str, str]) -> Allowance | None:
     told, old = read_allowance(headers), pace.allowance
-    if told is None or (old is not None and begun < old.as_of):
+    if told is None or (old is not None and old.is_newer(begun, now)):
         return old
     remaining, reset = told
     left = max(0, remaining - sum(start > begun for start in pace.rate.starts))

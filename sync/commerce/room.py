@@ -24,6 +24,7 @@ TOLERANCE: Final = 1.5
 SHRINK_ABOVE: Final = 1.6
 GROW_BELOW: Final = 1.35
 BACK_OFF: Final = 0.7
+SHORTEST_S: Final = 0.001  # clocks may stand still; below this a queue does not matter
 DRAIN_EVERY: Final = 64  # rounds
 DOUBTED: Final = 56  # rounds counted as run when a floor was raised: its drain comes sooner
 
@@ -58,11 +59,11 @@ class Room:
     def answered(self, now: float, kind: str, seconds: float) -> Self:
         if now - seconds < self.since:
             return self
-        room = replace(self, round=(*self.round, (kind, seconds)))
+        room = replace(self, round=(*self.round, (kind, max(seconds, SHORTEST_S))))
         return room._judged(now) if len(room.round) >= max(6, 2 * self.limit) else room
 
-    def overloaded(self, now: float, least: int) -> Self:
-        return self._moved(now, min(self.limit, max(least, round(self.limit * BACK_OFF))))
+    def overloaded(self, now: float) -> Self:
+        return self._moved(now, max(1, round(self.limit * BACK_OFF)))
 
     def _judged(self, now: float) -> Self:
         means = {kind: sum(times) / len(times) for kind, times in self._times().items()}
@@ -85,14 +86,9 @@ class Room:
             return replace(self._moved(now, fewer), before=(self.limit, ratio), too_many=self.limit)
         if self.rounds > DRAIN_EVERY and self.limit > 1:
             return replace(self._moved(now, math.ceil(self.limit / 2)), drained=self.limit)
-        if ratio < GROW_BELOW and peak >= self.limit < self._ceiling:
+        if ratio < GROW_BELOW and peak >= self.limit < min(self.most, (self.too_many or math.inf) - 1):
             return self._moved(now, self.limit + 1)
         return replace(self, before=None)
-
-    @property
-    def _ceiling(self) -> int:
-        """A second beside a single request is always worth a try: it hides the way there and back."""
-        return self.most if self.too_many is None or self.limit == 1 else self.too_many - 1
 
     def _moved(self, now: float, limit: int) -> Self:
         return replace(self, limit=limit, since=now, round=(), peak=0, before=None, drained=None)

@@ -312,10 +312,13 @@ def own_schema(connection: sa.Connection) -> str | None:
 
 @contextmanager
 def schema_lock(connection: sa.Connection) -> Iterator[None]:
-    """Let one process at a time migrate; SQLite's write lock does that already.
+    """Let one process at a time migrate, in one transaction where DDL can be undone.
 
+    Alembic commits step by step unless a transaction is under way; SQLite's begins with the write lock.
     MariaDB commits at every DDL statement, so its lock belongs to the session and must be given back.
     """
+    if connection.dialect.name == "sqlite":
+        connection.begin()
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('product-sync migrations'))")
     if connection.dialect.name not in ("mysql", "mariadb"):

@@ -66,8 +66,20 @@ def in_memory() -> sa.Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the "begin" listener below begins, not the driver
     connection.create_function("lower", 1, _lower, deterministic=True)
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-20000"):
+    _enter_wal(connection)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "cache_size=-20000"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_message(match=".*locked"),
+    wait=tenacity.wait_random(0, 0.1),
+    stop=tenacity.stop_after_delay(BUSY_TIMEOUT_S),
+    reraise=True,
+)
+def _enter_wal(connection: Any) -> None:
+    """Switch a new file to WAL; where two processes do so at once, SQLite's own time-out does not wait."""
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _lower(text: str | None) -> str | None:
@@ -121,8 +133,21 @@ def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T], keep: bool)
     with engine.execution_options(**_WRITE).connect() as connection:
         result = work(connection)
         if keep:
-            connection.commit()
+            _commit(connection)
         return result  # closing the connection rolls back what was not committed
+
+
+def _commit(connection: sa.Connection) -> None:
+    """Commit; a connection that cannot is thrown away.
+
+    SQLite may keep a transaction open whose COMMIT failed, and SQLAlchemy 2 takes it for ended: back in
+    the pool, that connection would hold the write lock for good.
+    """
+    try:
+        connection.commit()
+    except BaseException:
+        connection.invalidate()
+        raise
 
 
 def reading(engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Event | None = None) -> T:

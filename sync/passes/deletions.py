@@ -145,13 +145,21 @@ def _shortfall(run: Run, store_view: str) -> tuple[Sequence[int], int]:
     highest = run.read(lambda c: products.highest_live(c, store_view))
     if highest == 0:
         return [], 0
-    rejects = run.read(lambda c: rejected.not_in_copy(c, store_view, highest))
+    besides = _not_in_copy(run, store_view, highest)
     live = run.read(lambda c: products.count_live(c, store_view, highest))
-    missing = live + len(rejects) - run.sync.source.count(store_view, Interval(0, highest)).total
+    missing = live + len(besides) - run.sync.source.count(store_view, Interval(0, highest)).total
     if missing == 0:
         return [], 0
     ids = run.read(lambda c: products.live_ids(c, store_view, Interval(0, highest)))
-    return sorted([*ids, *rejects]) if rejects else ids, missing
+    return sorted([*ids, *besides]) if besides else ids, missing
+
+
+def _not_in_copy(run: Run, store_view: str, highest: int) -> set[int]:
+    """Ids that the tenant lists and the copy lacks for a reason: rejected, or a dry run did not keep them."""
+    rejects = run.read(lambda c: rejected.not_in_copy(c, store_view, highest))
+    arrived = {i for i in run.arrived.get(store_view, ()) if i <= highest}
+    here = run.read(lambda c: products.live_of(c, store_view, arrived)) if arrived else set()
+    return {*rejects, *arrived} - here
 
 
 # --- tombstones ------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def incremental(sync: Sync) -> Summary:
 
 
 def _watermark(sync: Sync, store_view: str) -> datetime | None:
-    return reading(sync.db, lambda connection: runs.watermark(connection, store_view))
+    return reading(sync.db, lambda connection: runs.watermark(connection, store_view), stop=sync.stop)
 
 
 def _read_windows(sync: Sync, since: Since) -> Summary:

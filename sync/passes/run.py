@@ -11,7 +11,7 @@ A dry run does all of it and keeps nothing: no lease, no row, every transaction 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ from sync.db.runs import Clocks
 from sync.errors import Interrupted, SyncError
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
 from sync.passes.readahead import Item
-from sync.pipeline import Comparison, Reading
+from sync.pipeline import Reading
 
 T = TypeVar("T")
 RESUME_WITHIN = timedelta(hours=12)  # an older sweep says too little about today's catalogue
@@ -114,6 +114,7 @@ class Run:
 
     resumed    ranges that an earlier run of the same scope left unread; None when this run starts afresh
     extra      in a dry run, ids stored here that no page listed, by store view; otherwise they are findings
+    arrived    in a dry run, ids that the real one would by now have copied or rejected, by store view
     """
 
     sync: Sync
@@ -128,6 +129,7 @@ class Run:
     tally: Tally = field(default_factory=Tally)
     held_back: list[str] = field(default_factory=list)
     extra: dict[str, list[int]] = field(default_factory=dict)
+    arrived: dict[str, set[int]] = field(default_factory=dict)
 
     # --- transactions ------------------------------------------------------------------------
 
@@ -178,10 +180,12 @@ class Run:
             self.clocks = clocks
             self.transact(lambda tx: runs.note_clocks(tx, self.run_id, clocks))
 
-    def note_extra(self, store_view: str, found: Comparison) -> None:
-        """A dry run's findings are rolled back with everything else: remember them here."""
-        if self.sync.dry and found.missing:
-            self.extra.setdefault(store_view, []).extend(found.missing)
+    def note_dry(self, store_view: str, extra: Iterable[int], arrived: Iterable[int]) -> None:
+        """What a dry run has found is rolled back: remember here what it needs to find the rest."""
+        if self.sync.dry:
+            self.extra.setdefault(store_view, []).extend(extra)
+        if self.sync.dry and self.kind == "incremental":  # nobody else counts
+            self.arrived.setdefault(store_view, set()).update(arrived)
 
     def hold_back(self, message: str) -> None:
         """Products missing there are not believed to be gone: say so, and end as partial."""

@@ -105,12 +105,14 @@ def _take(run: Run, partition: Partition, page: Page, reading: Reading, step: _S
         return tally
 
     tally = run.commit(work)
-    run.note_extra(page.store_view, found[-1])
+    arrived = (change.product_id for change in found[-1].changes if change.kind != "update")
+    run.note_dry(page.store_view, found[-1].missing, arrived)
     return tally
 
 
 def _reject(run: Run, partition: Partition, item: Unreadable, reading: Reading) -> Tally:
     run.sync.watch.product_rejected(item)
+    run.note_dry(item.store_view, (), () if item.product_id is None else (item.product_id,))
 
     def work(tx: sa.Connection) -> Tally:
         tally = reject_unreadable(tx, item, reading) if run.kind != "verify" else Tally(rejected=1)

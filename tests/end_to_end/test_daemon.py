@@ -88,8 +88,9 @@ def test_a_rotated_secret_is_picked_up_from_its_file(shell: Shell) -> None:
 
 
 def test_when_the_one_at_work_is_killed_the_other_takes_over(shell: Shell) -> None:
-    """Two daemons on one database; the first is killed in the middle of the load."""
-    shell.settings |= {"SYNC_PAGE_SIZE": "50", "SYNC_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
+    """Two daemons on one database; the first is killed in the middle of the load; no pass is due soon."""
+    shell.settings |= {"SYNC_INTERVAL": "1h", "SYNC_PAGE_SIZE": "50", "SYNC_CONCURRENCY": "1"}
+    shell.settings |= {"LOG_LEVEL": "DEBUG"}
     shell.tenant.faults.slow(30, after=100, times=1)
 
     with shell.start("daemon") as first:

@@ -16,10 +16,10 @@ from alembic.script import ScriptDirectory
 
 from sync.db.engine import alembic_config, current_revision, newest_revision, upgrade
 from sync.db.schema import CHILDREN, metadata, product_changes, products, rejected_items
-from sync.errors import SettingsError
+from sync.errors import DatabaseUnavailable, SettingsError
 from sync.sandbox import Sandbox
 from tests.command import Shell
-from tests.databases import NewDatabase, connected, opened
+from tests.databases import Kind, NewDatabase, connected, opened
 from tests.kit import Bench
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +119,20 @@ def test_every_revision_down_and_up_again_loses_no_product_and_no_change(db: sa.
 def step(db: sa.Engine, revision: str) -> None:
     with db.begin() as connection:
         command.downgrade(alembic_config(connection), revision)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_an_upgrade_that_fails_leaves_the_database_as_it_was(kind: Kind, new_database: NewDatabase) -> None:
+    """The last revision trips over a view of somebody else's."""
+    with connected(new_database(kind)) as db:
+        with db.begin() as connection:
+            connection.exec_driver_sql("CREATE VIEW sync_feed AS SELECT 1 AS name")
+
+        with pytest.raises(DatabaseUnavailable):
+            upgrade(db)
+
+        assert current_revision(db) is None
+        assert sa.inspect(db).get_table_names() == []
 
 
 def test_a_migration_that_was_cut_short_is_finished_by_the_next_attempt(new_database: NewDatabase) -> None:

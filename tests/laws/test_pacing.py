@@ -16,7 +16,7 @@ from statistics import median
 from typing import Protocol
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.commerce.pacing import Learned, Outcome, answered, new_pace, next_start, started
@@ -199,6 +199,14 @@ def test_the_limit_is_found_within_seconds(limiter: type[Quota]) -> None:
 
 
 @LIMITERS
+def test_a_first_guess_far_off_is_corrected_in_few_refusals(limiter: type[Quota]) -> None:
+    """Pages so slow that several are under way, and two windows touched, when the first one is refused."""
+    run = simulate(limiter(5, latency=0.3, phase=0.6), seconds=MINUTES)
+
+    assert len(run.refused) <= 4
+
+
+@LIMITERS
 @pytest.mark.parametrize(("quota", "span"), [(2, 1), (20, 1), (50, 10), (300, 60)])
 def test_other_quotas_are_used_whole_too(limiter: type[Quota], quota: int, span: float) -> None:
     """Small, large, and of long windows, whose refusals ask to wait for long."""
@@ -304,10 +312,10 @@ def test_a_503_alone_is_understood_as_a_limit_of_some_kind(limiter: type[Quota])
 
 
 def test_a_quota_is_no_reason_for_fewer_in_flight() -> None:
-    """Slow pages: to use 5 a second, 4 must be under way."""
-    run = simulate(FixedWindow(5, latency=0.6), seconds=2 * MINUTES)
+    """Slow pages: to use 5 a second, 4 must be under way; so also just after the first refusal."""
+    run = simulate(FixedWindow(5, latency=0.6), seconds=3)
 
-    assert run.refused
+    assert len(run.refused) == 1
     assert run.learned.in_flight == 4
 
 
@@ -336,16 +344,16 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS.keys())
-@pytest.mark.parametrize(("quota", "span"), [(5, 1.0), (60, 60.0)])
+@pytest.mark.parametrize(("quota", "span", "latency"), [(5, 1.0, 0.05), (5, 1.0, 0.3), (60, 60.0, 0.3)])
 def test_what_headers_leave_is_spent_evenly(
-    headers: Callable[[int, int], Mapping[str, str]], quota: int, span: float
+    headers: Callable[[int, int], Mapping[str, str]], quota: int, span: float, latency: float
 ) -> None:
-    """The first window began before us; from the second one on nothing is refused, or left over."""
-    run = simulate(Telling(FixedWindow(quota, span, latency=0.05), headers), seconds=5 * MINUTES)
+    """Nothing is refused, ever; from the second window on nothing is left over either."""
+    run = simulate(Telling(FixedWindow(quota, span, latency=latency), headers), seconds=5 * MINUTES)
 
     spent = run.between(2 * span, 4 * MINUTES)
     assert len(spent) >= 0.95 * quota / span * (4 * MINUTES - 2 * span)
-    assert run.refused_share < 0.01
+    assert run.refused == []
     gaps = [later.began - earlier.began for earlier, later in pairwise(spent)]
     assert median(gaps) == pytest.approx(span / quota, rel=0.1)
 
@@ -464,7 +472,7 @@ def test_a_tenant_that_is_down_is_asked_once_a_minute() -> None:
     assert len(run.between(12.5 * MINUTES, 14.5 * MINUTES)) >= 0.95 * 4 / 0.5 * 2 * MINUTES
 
 
-@pytest.mark.parametrize(("share", "cost"), [(0.01, 1.1), (0.05, 1.5)])
+@pytest.mark.parametrize(("share", "cost"), [(0.01, 1.1), (0.05, 1.6)])
 @pytest.mark.parametrize("status", [503, None])
 def test_accidents_cost_little(share: float, cost: float, status: int | None) -> None:
     """Some answers are failures that mean nothing."""
@@ -498,7 +506,7 @@ def test_a_second_failure_in_a_row_slows_the_rate() -> None:
 OUTCOMES = st.builds(
     Outcome,
     status=st.sampled_from([200, 200, 200, 200, 400, 401, 429, 500, 502, 503, 504, None]),
-    seconds=st.floats(0.001, 30),
+    seconds=st.floats(0, 30) | st.just(0.0),
     retry_after=st.none() | st.floats(0, 100),
     headers=st.sampled_from(
         [
@@ -521,7 +529,6 @@ class Scripted:
         return self.outcomes.pop() if self.outcomes else Outcome(200, 0.1)
 
 
-@settings(max_examples=60)
 @given(
     script=st.lists(OUTCOMES, max_size=60),
     max_in_flight=st.integers(1, 8),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
+from time import monotonic
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -143,6 +144,25 @@ def test_an_answer_lets_the_next_thread_start() -> None:
 
     pacer.release(Outcome(200, 0.01))
     assert waiting.may_start()
+
+
+def test_a_turn_is_handed_on_at_once() -> None:
+    """30 threads, one request at a time: none waits until it happens to look again."""
+    pacer = Pacer(max_in_flight=1, learned=Learned(10_000.0, 1))
+
+    def request() -> None:
+        pacer.acquire(threading.Event())
+        pacer.release(Outcome(200, 0.0))
+
+    began = monotonic()
+    threads = [threading.Thread(target=request, daemon=True) for _ in range(30)]
+    pacer.acquire(threading.Event())
+    for thread in threads:
+        thread.start()
+    pacer.release(Outcome(200, 0.0))
+    for thread in threads:
+        thread.join(10.0)
+    assert monotonic() - began < 3
 
 
 def test_one_refusal_holds_up_all_threads() -> None:

@@ -293,7 +293,8 @@ def check() -> None:
     worst = 0
     with _stoppable() as stop:
         for finding in _findings(stop):
-            _print(f"{finding.verdict:8} {finding.subject:12} {finding.words}")
+            words = finding.words.replace("\n", "\n" + 22 * " ")
+            _print(f"{finding.verdict:8} {finding.subject:12} {words}")
             worst = worst or finding.exit_code
     raise typer.Exit(worst)
 

@@ -30,7 +30,7 @@ class Allowance:
     as_of: float
 
     def is_newer(self, begun: float, now: float) -> bool:
-        """Whether what was told to a request begun then is out of date: overtaken, or of a window now over."""
+        """Whether what a request begun then was told is out of date: overtaken, or of a window now over."""
         return begun < self.as_of or begun < self.until <= now
 
     def next_slot(self, last: float, now: float) -> float:

@@ -1,7 +1,8 @@
 """backfill: every product that the tenant had at its start is here.
 
 What is edited or added meanwhile is stamped later than the pass's first answer, whose time
-becomes the watermark: the next incremental pass reads it. Deletions are that pass's work too.
+becomes the watermark: the next incremental pass reads it. One count at the end says whether the
+tenant listed all that it has; an outage can look like an end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from sync.db import products, runs
 from sync.model import Interval
+from sync.passes.deletions import settle_all
 from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import ranges, sweep
 
@@ -26,6 +28,8 @@ def backfill(sync: Sync, *, restart: bool = False, interval: Interval = EVERYTHI
         todo = run.resumed if run.resumed is not None else run.plan(ranges(run, interval))
         sweep(run, todo)
         if interval == EVERYTHING:
+            for view in sync.store_views:
+                settle_all(run, view)
             prove(run)
     return run.summary()
 
@@ -37,7 +41,7 @@ def prove(run: Run) -> None:
     credential that sees none. Then the next pass loads it from nothing again.
     """
     clocks = run.clocks
-    if clocks is None:
+    if clocks is None or run.held_back:
         return
 
     def save(tx: sa.Connection) -> None:

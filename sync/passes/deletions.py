@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from sync.commerce.products import Products
 from sync.db import findings, products, rejected
+from sync.db.dialects import MAX_ID
 from sync.db.partitions import Partition
 from sync.errors import AnswerUnreadable
 from sync.model import Interval, Tally
@@ -100,11 +101,38 @@ def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) 
 
     suspects    ids that were just found gone in another store view: asked for first
 
-    Returns the ids tombstoned.
+    No further than the copy's highest id: a product added since the window was read would hide a
+    deletion. Returns the ids tombstoned.
     """
+    highest = run.read(lambda c: products.highest_live(c, store_view))
+    if highest == 0:
+        return set()
+    return _settle(run, store_view, Interval(0, highest), suspects)
+
+
+def settle_all(run: Run, store_view: str) -> None:
+    """After a whole catalogue was read: whether that was all the tenant has, and only that.
+
+    Raises AnswerUnreadable when it counts products that it does not list: an outage can look like an end.
+    """
+    if run.held_back:
+        return
+    _settle(run, store_view, Interval())
+    if run.held_back or run.sync.dry:  # what a dry run reads is not here to be counted again
+        return
+    _, missing = _shortfall(run, store_view, Interval())
+    if missing < 0:
+        raise AnswerUnreadable(
+            f"the tenant counts {-missing} products of store view {store_view} that it does not list: this "
+            "looks like an outage.",
+            "check the tenant; the next run reads again.",
+        )
+
+
+def _settle(run: Run, store_view: str, whole: Interval, suspects: Collection[int] = ()) -> set[int]:
     buried: set[int] = set()
     for _ in range(ROUNDS):
-        ids, missing = _shortfall(run, store_view)
+        ids, missing = _shortfall(run, store_view, whole)
         if missing == 0 or _too_many(run, store_view, missing):
             break
         before = run.tally
@@ -112,7 +140,6 @@ def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) 
         if missing == len(likely):
             found = Located(gone=likely)
         else:
-            whole = Interval(0, ids[-1])
             count = _counter(run.sync.source, store_view)
             found = locate(ids, whole, missing, count, run.sync.page_size)
         sweep(run, _pieces(run, store_view, found.unclear, ids), complete=True)
@@ -137,20 +164,14 @@ def _counter(source: Products, store_view: str) -> Callable[[Interval], int]:
     return lambda interval: source.count(store_view, interval).total
 
 
-def _shortfall(run: Run, store_view: str) -> tuple[Sequence[int], int]:
-    """The ids the tenant should list up to the copy's highest, and how many fewer it counts.
-
-    No further than that: a product added since the window was read would hide a deletion.
-    """
-    highest = run.read(lambda c: products.highest_live(c, store_view))
-    if highest == 0:
-        return [], 0
-    besides = _not_in_copy(run, store_view, highest)
-    live = run.read(lambda c: products.count_live(c, store_view, highest))
-    missing = live + len(besides) - run.sync.source.count(store_view, Interval(0, highest)).total
+def _shortfall(run: Run, store_view: str, whole: Interval) -> tuple[Sequence[int], int]:
+    """The ids the tenant should list in `whole`, and how many fewer it counts."""
+    besides = _not_in_copy(run, store_view, MAX_ID if whole.last is None else whole.last)
+    live = run.read(lambda c: products.count_live(c, store_view, whole.last))
+    missing = live + len(besides) - run.sync.source.count(store_view, whole).total
     if missing == 0:
         return [], 0
-    ids = run.read(lambda c: products.live_ids(c, store_view, Interval(0, highest)))
+    ids = run.read(lambda c: products.live_ids(c, store_view, whole))
     return sorted([*ids, *besides]) if besides else ids, missing
 
 

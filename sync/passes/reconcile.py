@@ -16,7 +16,7 @@ from sync.db.findings import FindingKind
 from sync.db.partitions import Partition
 from sync.model import Interval
 from sync.passes.backfill import prove
-from sync.passes.deletions import bury_missing
+from sync.passes.deletions import bury_missing, settle_all
 from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import inspect, ranges, sweep
 
@@ -32,9 +32,10 @@ def reconcile(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
         sweep(run, _todo(run), complete=True, audit=True)
         for view in sync.store_views:
             bury_missing(run, view, allow_mass_delete=allow_mass_delete)
+            if not sync.dry:  # its tombstones are not here to be counted
+                settle_all(run, view)
         run.transact(lambda tx: _resolve(tx, run))
-        if not run.held_back:
-            prove(run)
+        prove(run)
     return run.summary()
 
 

@@ -184,7 +184,7 @@ class Run:
         """What a dry run has found is rolled back: remember here what it needs to find the rest."""
         if self.sync.dry:
             self.extra.setdefault(store_view, []).extend(extra)
-        if self.sync.dry and self.kind == "incremental":  # nobody else counts
+        if self.sync.dry and self.kind != "reconcile":  # which does not count
             self.arrived.setdefault(store_view, set()).update(arrived)
 
     def hold_back(self, message: str) -> None:

@@ -25,7 +25,7 @@ def ranges(run: Run, interval: Interval, since: Since | None = None) -> list[Par
     since    only products stamped from then on; a store view without any has no ranges
 
     The answer only shapes the ranges: they are read until the tenant has nothing more, wherever it said
-    that it ends.
+    that it ends. A window ends at its highest id of now: what is stamped later, the next one reads.
     """
     sync = run.sync
     planned: list[Partition] = []
@@ -34,7 +34,8 @@ def ranges(run: Run, interval: Interval, since: Since | None = None) -> list[Par
         run.note_server_time(top.server_time)
         sync.watch.products_expected(top.total)
         if top.total or since is None:
-            pieces = cut(interval, top.highest_id, top.total, sync.page_size, sync.concurrency)
+            span = interval if since is None else Interval(interval.after, top.highest_id)
+            pieces = cut(span, top.highest_id, top.total, sync.page_size, sync.concurrency)
             planned += [Partition.of(view, piece) for piece in pieces]
     return planned
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import sqlalchemy as sa
 
 from sync.db.schema import product_attributes, products, sync_partitions, sync_runs, sync_watermarks
 from sync.errors import AnswerUnreadable, CommerceUnavailable
 from sync.model import Interval
+from sync.passes.run import Summary
 from sync.sandbox import Sandbox
 from tests.kit import Bench, Stopped, stop_at
+
+Pass = Callable[[Bench], Summary]
 
 
 def test_every_product_is_copied_as_sent(bench: Bench) -> None:
@@ -155,21 +160,32 @@ def test_a_tenant_that_lists_nothing_proves_nothing(bench: Bench) -> None:
     bench.assert_copy_is_exact()
 
 
-def test_a_store_view_that_lists_nothing_is_loaded_by_the_next_run(
+def test_a_store_view_that_seemed_empty_is_read_once_it_is_counted(
     tenant: Sandbox, sqlite: sa.Engine
 ) -> None:
-    """Two pages bring the first of two store views; then the second one shows nothing of what it counts."""
+    """Two pages bring the first of two store views; then the second one shows nothing for a moment."""
     bench = Bench(tenant, sqlite, store_views=("default", "de"), page_size=100, concurrency=1)
     tenant.faults.empty(page=3)
     bench.watch.at_expectation = lambda: tenant.faults.empty(kind="count", times=2)
-    with pytest.raises(AnswerUnreadable, match="store view de"):
-        bench.backfill()
+
+    bench.backfill()
+
+    bench.assert_copy_is_exact()
+
+
+@pytest.mark.parametrize("sweep", [Bench.backfill, Bench.reconcile])
+def test_an_outage_that_looks_like_an_end_is_none(tenant: Sandbox, sqlite: sa.Engine, sweep: Pass) -> None:
+    """Behind id 100 every answer is empty, pages and counts alike; only the whole is counted as it is."""
+    bench = Bench(tenant, sqlite, page_size=20, concurrency=4)
+    for kind in ("page", "count"):
+        tenant.faults.empty(kind=kind, after=100)
+
+    with pytest.raises(AnswerUnreadable, match="does not list"):
+        sweep(bench)
     assert bench.rows(sync_watermarks) == []
 
     tenant.faults.clear()
-    bench.watch.at_expectation = None
     bench.run()
-
     bench.assert_copy_is_exact()
 
 

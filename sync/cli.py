@@ -338,7 +338,7 @@ def status(
     from sync.db.engine import reading
     from sync.db.runs import recent
 
-    with copy_of(_settings()) as engine:
+    with copy_of(_copy_settings()) as engine:
         found = text.Status(
             store_views=reading(engine, overview.store_views),
             runs=[row._asdict() for row in reading(engine, lambda connection: recent(connection, runs))],
@@ -369,7 +369,7 @@ def show(
     from sync.db import products
     from sync.db.engine import reading
 
-    with copy_of(_settings()) as engine:
+    with copy_of(_copy_settings()) as engine:
         found = reading(engine, lambda connection: products.find(connection, sku, store_view))
         if not found:
             raise UsageError(
@@ -417,7 +417,7 @@ def changes(
     from sync.db.engine import reading
     from sync.text import json_line
 
-    with copy_of(_settings()) as engine, _stoppable() as stop:
+    with copy_of(_copy_settings()) as engine, _stoppable() as stop:
 
         def read(change_id: int, most: int) -> Sequence[sa.Row[Any]]:
             return reading(engine, lambda connection: entries_after(connection, change_id, most))
@@ -459,7 +459,7 @@ def upgrade() -> None:
     from sync.app import writable_copy
     from sync.db.engine import newest_revision
 
-    writable_copy(_settings()).dispose()
+    writable_copy(_copy_settings()).dispose()
     _print(f"The database is at revision {newest_revision()}, the newest.")
 
 
@@ -472,7 +472,7 @@ def current() -> None:
     from sync.app import revision_of
     from sync.db.engine import newest_revision
 
-    revision, newest = revision_of(_settings()), newest_revision()
+    revision, newest = revision_of(_copy_settings()), newest_revision()
     _print(f"{revision or 'empty'}, {'the newest' if revision == newest else f'the newest is {newest}'}")
 
 
@@ -551,7 +551,17 @@ def _settings() -> Settings:
     """The settings in force; what is logged from now on follows them. Raises SettingsError."""
     from sync.settings import Settings
 
-    settings = Settings.load()
+    return _in_force(Settings.load())
+
+
+def _copy_settings() -> Settings:
+    """The same for a command that only looks into the copy, where no tenant need be named."""
+    from sync.settings import CopySettings
+
+    return _in_force(CopySettings.load())
+
+
+def _in_force(settings: Settings) -> Settings:
     _configure_logs(settings)
     return settings
 

@@ -262,7 +262,7 @@ class Settings(BaseSettings):
     @classmethod
     def _settle(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Drop what is blank; where a credential is missing or one too many, put the fault in its place."""
-        given = {name: text for name, value in values.items() if (text := _trimmed(value))}
+        given = _not_blank(values)
         return given | _credential_faults(given)
 
     @field_validator("*", mode="before")
@@ -272,6 +272,17 @@ class Settings(BaseSettings):
         if isinstance(value, ValueError):
             raise value
         return value
+
+
+class CopySettings(Settings):
+    """The settings of a command that only looks into the copy: no tenant need be named."""
+
+    api_endpoint: ApiEndpoint = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _not_blank(values)
 
 
 class FileSource(PydanticBaseSettingsSource):
@@ -308,6 +319,10 @@ def _sources() -> dict[str, PydanticBaseSettingsSource]:
     environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
     files = FileSource({**dotenv.env_vars, **environment.env_vars})
     return {"file": files, "environment": environment, ".env": dotenv}
+
+
+def _not_blank(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: text for name, value in values.items() if (text := _trimmed(value))}
 
 
 def _trimmed(value: Any) -> Any:

@@ -31,10 +31,11 @@ DOUBLES_AFTER: Final = 8  # answers
 FASTEST: Final = 10_000.0
 SLOWEST: Final = 0.2
 MARGIN: Final = 0.985  # a second holds no sixth start of a quota of 5 unless one came 15 ms late
-CATCH_UP_S: Final = 0.008  # a start this late does not delay the ones behind it
+CATCH_UP_S: Final = 0.008  # so much of a start's lateness does not delay the ones behind it
 JITTER_S: Final = 0.01
 ROUNDING_S: Final = 1e-6
 REMEMBERED: Final = 64  # starts
+SETTLED_S: Final = 20.0
 CUBIC_S: Final = 40.0
 BACK_OFF: Final = 0.7
 
@@ -94,7 +95,7 @@ class Rate:
         last = self.starts[-1] if self.starts else now
         return replace(
             self,
-            slot=due if due <= now <= due + CATCH_UP_S else now,
+            slot=min(now, max(due, now - CATCH_UP_S)),
             busy_s=self.busy_s + min(now - last, 2 * gap),
             starts=(*self.starts[1 - REMEMBERED :], now),
             resumed_at=min(self.resumed_at, now),
@@ -146,8 +147,13 @@ class Rate:
 
     @property
     def _proven(self) -> float:
-        """A limit that was held below for the whole of its time, and only failed when probed."""
-        return self.base / MARGIN if self.probing is SURE and self.busy_s > SURE.hold else 0.0
+        """A limit that need not be searched anew: just above a rate that failed only after it had held.
+
+        While probed: back to what held. Before: tenant or network are uneven, and a step back is enough.
+        """
+        if self.probing is not SURE or self.busy_s < SETTLED_S:
+            return 0.0
+        return self.base / MARGIN if self.busy_s > SURE.hold else self.base
 
     def _learned(self, limit: float, probing: Probing) -> Self:
         return replace(self, base=max(SLOWEST, limit * MARGIN), probing=probing, busy_s=0.0)

@@ -1,0 +1,41 @@
+"""What the README shows is what the program prints and takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sync.cli import app
+from sync.settings import Settings
+from tests.command import Shell
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def masked(text: str) -> list[str]:
+    """The lines, with what differs from run to run blanked: times, counts of requests, folders."""
+    return [re.sub(r"\d+", "#", line.split(" …")[0]).strip() for line in text.splitlines()]
+
+
+def test_the_first_screen_is_what_the_demo_prints(shell: Shell) -> None:
+    shown = README.split("```console\n")[1].split("```")[0].removeprefix("$ make demo\n")
+
+    demo = shell.run("demo")
+
+    told = "\n".join(masked(demo.out + demo.err))
+    for line in masked(shown):
+        if line not in ("", "…"):
+            assert line in told
+
+
+def test_every_command_is_named() -> None:
+    names = [
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    ]
+    assert [name for name in names if f"`{name}" not in README] == []
+
+
+def test_every_setting_is_in_the_example_file_or_the_readme() -> None:
+    told = README + (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if name.upper() not in told] == []

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 from sync.db.dialects import is_transient, own_schema, schema_lock
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 T = TypeVar("T")
 BUSY_TIMEOUT_S = 30
@@ -187,10 +185,21 @@ def migrations_path() -> Path:
 
 
 def alembic_config(connection: sa.Connection | None = None) -> Config:
+    from alembic.config import Config  # a fifth of a second, and needed once in a database's life
+
     config = Config()
     config.set_main_option("script_location", str(migrations_path()))
     config.attributes["connection"] = connection
     return config
+
+
+def revisions() -> list[str]:
+    """Every revision this program knows, oldest first: what the files of `migrations/versions` begin with."""
+    return sorted(path.name.partition("_")[0] for path in migrations_path().glob("versions/[0-9]*.py"))
+
+
+def newest_revision() -> str:
+    return revisions()[-1]
 
 
 def current_revision(engine: sa.Engine) -> str | None:
@@ -199,28 +208,25 @@ def current_revision(engine: sa.Engine) -> str | None:
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    options = {"version_table_schema": own_schema(connection)}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
-
-
-def newest_revision() -> str:
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    assert head is not None  # noqa: S101 - migrations/ ships with the package
-    return head
+    schema = own_schema(connection)
+    if not sa.inspect(connection).has_table("alembic_version", schema=schema):
+        return None
+    version = sa.table("alembic_version", sa.column("version_num", sa.String), schema=schema)
+    return connection.execute(sa.select(version.c.version_num)).scalar_one_or_none()
 
 
 def upgrade(engine: sa.Engine) -> None:
     """Bring an empty or older database to the newest schema. Raises SchemaTooNew, DatabaseUnavailable."""
-    if current_revision(engine) == newest_revision():
+    revision = current_revision(engine)
+    if revision == newest_revision():
         return
-    try:
-        in_transaction(engine, _upgrade)
-    except CommandError as error:
-        raise SchemaTooNew(
-            f"the database is at revision {current_revision(engine)}, which this product-sync does not know"
-        ) from error
+    if revision is not None and revision not in revisions():
+        raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
+    in_transaction(engine, _upgrade)
 
 
 def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command
+
     with schema_lock(connection):
         command.upgrade(alembic_config(connection), "head")

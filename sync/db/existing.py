@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
 
-from sync.db.engine import alembic_config, connect, current_revision, newest_revision
+from sync.db.engine import connect, current_revision, newest_revision, revisions
 from sync.errors import DatabaseUnavailable, SchemaTooNew
 
 
@@ -32,7 +31,7 @@ def find(url: str) -> sa.Engine | None:
     revision = revision_of(engine)
     if revision is None:
         return None
-    if revision not in _known_revisions():
+    if revision not in revisions():
         raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
     if revision != newest_revision():
         raise DatabaseUnavailable(
@@ -47,7 +46,3 @@ def revision_of(engine: sa.Engine) -> str | None:
     if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
         return None
     return current_revision(engine)
-
-
-def _known_revisions() -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}

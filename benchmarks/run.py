@@ -1,0 +1,113 @@
+"""Every target of the design, measured side by side with its floor in one run.
+
+    python -m benchmarks                                   all of it at 100,000 products
+    python -m benchmarks --only first-load unchanged       some of it
+    python -m benchmarks --size nightly --json out.json    a million products
+
+Exit status: 0 every target holds, 1 one does not. The tenant runs in a process of its own and shares the
+machine's cores with what is measured, as does PostgreSQL: compare ratios, not seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.databases import Databases, SqliteFiles, postgres
+from benchmarks.loads import first_load, scale, unchanged
+from benchmarks.pacing import Client, halved_quota, idle, latency, quota, two_workers
+from benchmarks.processor import processor
+from benchmarks.results import Result, save, table
+
+RESULTS = Path(__file__).with_name("results")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything.
+
+    products         of a load
+    large            the larger catalogue of the comparison by size
+    times            pairs of runs; medians of these count
+    requests         against a quota
+    pages, page_s    against a slow tenant
+    works            what is measured when nothing is named
+    """
+
+    products: int
+    large: int
+    times: int
+    requests: int
+    pages: int
+    page_s: float
+    works: tuple[str, ...]
+
+
+SMALL = 10_000
+WORKS = ("first-load", "unchanged", "scale", "quota", "latency", "idle", "processor")
+SIZES = {
+    "smoke": Size(3_000, 3_000, 3, 60, 40, 0.2, ("processor", "idle")),
+    "normal": Size(100_000, 100_000, 3, 600, 334, 1.0, WORKS),
+    "nightly": Size(100_000, 1_000_000, 5, 1_500, 334, 1.0, WORKS),
+}
+
+
+def measure(work: str, size: Size, databases: Sequence[Databases], directory: Path) -> Iterator[Result]:
+    """The results of one of WORKS."""
+    client = Client(databases[0], directory)
+    match work:
+        case "first-load":
+            for here in databases:
+                yield from first_load(here, directory, size.products, size.times)
+        case "unchanged":
+            for here in databases:
+                yield from unchanged(here, directory, size.products, size.times)
+        case "scale":
+            yield from scale(databases[0], directory, SMALL, size.large, size.times)
+        case "quota":
+            yield from quota(client, size.requests)
+            yield from halved_quota(client, size.requests)
+        case "latency":
+            yield from latency(client, size.pages, size.page_s)
+            yield from two_workers(client, size.pages, size.page_s / 4)
+        case "idle":
+            yield from idle(client, size.products)
+        case "processor":
+            for here in databases:
+                yield from processor(here, size.products, size.times)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = _parse(arguments)
+    size = SIZES[chosen.size]
+    size = replace(size, products=chosen.products or size.products, times=chosen.times or size.times)
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(dir=chosen.directory) as name:
+        directory = Path(name)
+        with postgres(chosen.postgres, directory) as server:
+            databases = (SqliteFiles(directory), server)
+            for work in chosen.only or size.works:
+                for result in measure(work, size, databases, directory):
+                    print(table([result]).splitlines()[-1], flush=True)
+                    results.append(result)
+    print(f"\n{os.cpu_count()} cores, shared with the tenant and the database\n\n{table(results)}")
+    save(results, chosen.json or RESULTS / f"{chosen.size}.json", chosen.size)
+    return 0 if all(result.holds for result in results) else 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=SIZES, default="normal")
+    parser.add_argument("--only", nargs="+", choices=WORKS, default=(), metavar="WORK", help=", ".join(WORKS))
+    parser.add_argument("--products", type=int, help="instead of the size's number")
+    parser.add_argument("--times", type=int, help="pairs of runs, instead of the size's number")
+    parser.add_argument("--postgres", metavar="URL", help="a server; else the wheel's is started")
+    parser.add_argument("--json", type=Path, help="where the results go")
+    parser.add_argument("--directory", type=Path, help="where databases are made; else the system's choice")
+    return parser.parse_args(arguments)

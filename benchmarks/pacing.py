@@ -25,6 +25,7 @@ WORKERS = 2
 SETTLED_IN_FLIGHT = 3.0
 NO_SLOWER = 1.05  # what two equal runs differ by
 IDLE_REQUESTS = 3
+PAGE = 300
 SMALL_PAGE = 10  # a quota counts requests, not products
 
 
@@ -71,8 +72,8 @@ def halved_quota(client: Client, requests: int) -> Iterator[Result]:
 
 def latency(client: Client, pages: int, page_s: float) -> Iterator[Result]:
     """A tenant that takes its time for each page and works on several at once."""
-    with tenant(pages * 300) as there:
-        there.ail("workers", count=ROOM, seconds_per_page=page_s)
+    with tenant(pages * PAGE) as there:
+        _slow_down(there, ROOM, page_s)
         cost = client.backfill(there, concurrency=ROOM)
     ideal, took = pages * page_s / ROOM, cost.wall_s
     yield Result(
@@ -89,8 +90,8 @@ def latency(client: Client, pages: int, page_s: float) -> Iterator[Result]:
 def two_workers(client: Client, pages: int, page_s: float) -> Iterator[Result]:
     """A tenant that works on two at once, whatever it is sent; allowed 8 in flight, held against 2."""
     walls = {}
-    with tenant(pages * 300) as there:
-        there.ail("workers", count=WORKERS, seconds_per_page=page_s)
+    with tenant(pages * PAGE) as there:
+        _slow_down(there, WORKERS, page_s)
         seen: list[Request] = []
         for concurrency in (WORKERS, ROOM):
             earlier = len(there.requests())
@@ -113,6 +114,12 @@ def idle(client: Client, products: int) -> Iterator[Result]:
         client.call("run", there, url)
         count = len(there.requests()) - earlier
     yield Result("run, nothing changed", "requests", count, IDLE_REQUESTS, f"{count} requests", "", {})
+
+
+def _slow_down(there: Tenant, workers: int, page_s: float) -> None:
+    """A full page takes `page_s`, a count a tenth of it (observed on Magento 2.4.7: 0.2 s of 3.3 s)."""
+    per_product = 0.9 * page_s / PAGE
+    there.ail("workers", count=workers, seconds_per_request=0.1 * page_s, seconds_per_product=per_product)
 
 
 # --- what the tenant saw ---------------------------------------------------------------------

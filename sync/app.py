@@ -20,6 +20,7 @@ from sync import __version__, owner
 from sync.commerce.client import Auth, Client
 from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.pacing import Learned, Pacer, QuietHours
+from sync.commerce.page_size import LearnedSize
 from sync.commerce.products import Products
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
@@ -30,7 +31,7 @@ from sync.journal import Journal
 from sync.passes.run import Sync, Watch
 from sync.settings import Settings
 
-PACE = "pace"  # the name under which sync_state keeps what the pacer learned
+PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
 TIMEOUTS_S = (10.0, 120.0)  # connect; the longest silence of a tenant that builds a heavy page
 
 
@@ -50,28 +51,37 @@ class Tenant:
     tokens: ImsTokens | None
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What an earlier process learned about the tenant; None where it learned nothing."""
+
+    pace: Learned | None = None
+    page_size: LearnedSize | None = None
+
+
 @contextmanager
 def tenant_of(
     settings: Settings,
     journal: Journal,
     stop: Event,
     *,
-    learned: Learned | None = None,
+    memory: Memory | None = None,
     max_retry_time: float | None = None,
     timeouts: tuple[float, float] = TIMEOUTS_S,
 ) -> Iterator[Tenant]:
     """The tenant the settings name; nothing is sent yet.
 
-    learned           what an earlier pacer found out
+    memory            what an earlier process learned
     max_retry_time    seconds, when it is to be less than the settings allow
     """
+    memory = memory or Memory()
     patience = Patience(stop.wait, max_retry_time or settings.sync_max_retry_time)
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(
         f"product-sync/{__version__}", pool_size=settings.sync_concurrency, ca_bundle=ca_bundle
     ) as session:
         tokens = _tokens(settings, session, patience, timeouts, journal)
-        pacer = Pacer(settings.sync_concurrency, settings.sync_max_rps, _quiet_hours(settings), learned)
+        pacer = Pacer(settings.sync_concurrency, settings.sync_max_rps, _quiet_hours(settings), memory.pace)
         client = Client(
             settings.api_endpoint,
             _auth(settings, tokens),
@@ -83,7 +93,8 @@ def tenant_of(
             hook=journal,
             timeouts=timeouts,
         )
-        yield Tenant(client, Products(client, page_size=settings.sync_page_size), pacer, tokens)
+        products = Products(client, page_size=settings.sync_page_size, learned=memory.page_size)
+        yield Tenant(client, products, pacer, tokens)
 
 
 def _tokens(
@@ -227,24 +238,32 @@ def opened(settings: Settings, stop: Event, *, dry: bool = False) -> Iterator[Ap
         db = _copy_to_compare(settings) if dry else writable_copy(settings)
         closing.callback(db.dispose)
         journal = Journal()
-        learned = _recall(db)
-        tenant = closing.enter_context(tenant_of(settings, journal, stop, learned=learned))
+        memory = _recall(db)
+        tenant = closing.enter_context(tenant_of(settings, journal, stop, memory=memory))
         if not dry:
-            closing.callback(_remember, db, tenant.pacer)
+            closing.callback(_remember, db, tenant)
         yield App(settings, db, tenant, journal, stop, dry)
 
 
-def _recall(db: sa.Engine) -> Learned | None:
-    """What the pacer of an earlier process learned; None also when an older version wrote it differently."""
-    saved = reading(db, lambda connection: state.load(connection, PACE))
+def _recall(db: sa.Engine) -> Memory:
+    """What an earlier process learned; nothing where an older version wrote it differently."""
+    pace, size = (
+        reading(db, lambda connection, name=name: state.load(connection, name))  # type: ignore[misc]
+        for name in (PACE, PAGE_SIZE)
+    )
     with suppress(TypeError):
-        return Learned(**saved)
-    return None
+        return Memory(Learned(**pace), LearnedSize(**size))
+    return Memory()
 
 
-def _remember(db: sa.Engine, pacer: Pacer) -> None:
+def _remember(db: sa.Engine, tenant: Tenant) -> None:
     """Keep it for the next process. Not worth waiting for: a database that is away is left alone."""
     at_once = Event()
     at_once.set()
+
+    def save(tx: sa.Connection) -> None:
+        state.save(tx, PACE, asdict(tenant.pacer.learned))
+        state.save(tx, PAGE_SIZE, asdict(tenant.products.learned))
+
     with suppress(SyncError):
-        in_transaction(db, lambda tx: state.save(tx, PACE, asdict(pacer.learned)), stop=at_once)
+        in_transaction(db, save, stop=at_once)

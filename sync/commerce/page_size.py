@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Final
 
 HEAVY_PAGE: Final = 8 << 20  # bytes; several pages are in memory at once, as text and as Python objects
 CALM_PAGES: Final = 5
 LONGEST_CALM: Final = 160
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedSize:
+    """What a restart need not find out again: the size that went well, and the largest the server named."""
+
+    size: int
+    maximum: int | None
 
 
 class PageSize:
@@ -17,10 +26,11 @@ class PageSize:
     long before it tries again, so that a limit nobody published is not run into over and over.
     """
 
-    def __init__(self, ceiling: int) -> None:
+    def __init__(self, ceiling: int, learned: LearnedSize | None = None) -> None:
         self._lock = threading.Lock()
-        self._ceiling = ceiling
-        self._current = ceiling
+        self._named = learned.maximum if learned else None
+        self._ceiling = min(ceiling, self._named or ceiling)
+        self._current = min(self._ceiling, learned.size) if learned else ceiling
         self._calm = 0
         self._calm_needed = CALM_PAGES
         self._grew = False
@@ -29,9 +39,14 @@ class PageSize:
     def current(self) -> int:
         return self._current
 
+    @property
+    def learned(self) -> LearnedSize:
+        return LearnedSize(self._current, self._named)
+
     def cap(self, maximum: int) -> None:
         """Never ask for more again: the server named its limit."""
         with self._lock:
+            self._named = maximum
             self._ceiling = min(self._ceiling, maximum)
             self._current = min(self._current, self._ceiling)
 

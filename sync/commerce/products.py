@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from sync.commerce.client import Answer, Client
 from sync.commerce.listing import read_page
-from sync.commerce.page_size import PageSize
+from sync.commerce.page_size import LearnedSize, PageSize
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import (
     LIGHT_FIELDS,
@@ -82,10 +82,15 @@ class Products:
     Every method raises what `Client.get` raises.
     """
 
-    def __init__(self, client: Client, *, page_size: int = 300) -> None:
+    def __init__(self, client: Client, *, page_size: int = 300, learned: LearnedSize | None = None) -> None:
         self._client = client
         self._ceiling = page_size
-        self._size = PageSize(page_size)
+        self._size = PageSize(page_size, learned)
+
+    @property
+    def learned(self) -> LearnedSize:
+        """What there is to know about page sizes, for the next process."""
+        return self._size.learned
 
     def walk(
         self, store_view: str, interval: Interval, *, updated_from: datetime | None = None

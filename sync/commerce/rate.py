@@ -122,8 +122,9 @@ class Rate:
         wait         seconds the tenant asked for, or ours
         resume_at    when the next request may start
 
-        A long wait belongs to a long window: then only the average tells its limit. A rate that failed soon
-        after it was set was far off: then the truth is somewhere between.
+        A long wait belongs to a long window: then only the average tells its limit, of a stretch as long at
+        least, so one refusal at most halves what was known. A rate that failed soon after it was set was far
+        off: then the truth is somewhere between.
         """
         let_in = self.let_in - sum(start >= at for start in self.starts)
         if not let_in:  # the quota was spent before we came: nothing to learn
@@ -131,7 +132,7 @@ class Rate:
         average = let_in / max(resume_at - self.resumed_at, JITTER_S)
         recent = self._recent(at)
         if wait > max(1.0, (at - self.resumed_at) / 4):
-            learned = self._learned(average, UNSURE)
+            learned = self._learned(max(average, self.base / 2) if self.probing else average, UNSURE)
         elif self.probing and recent > 1.5 * average:
             learned = self._learned((average + recent) / 2, UNSURE)
         else:

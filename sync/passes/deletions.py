@@ -19,7 +19,6 @@ import sqlalchemy as sa
 
 from sync.commerce.products import Products
 from sync.db import findings, products, rejected
-from sync.db.dialects import MAX_ID
 from sync.db.partitions import Partition
 from sync.errors import AnswerUnreadable
 from sync.model import Interval, Tally
@@ -105,22 +104,23 @@ def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) 
     deletion. Returns the ids tombstoned.
     """
     highest = run.read(lambda c: products.highest_live(c, store_view))
-    if highest == 0:
-        return set()
-    return _settle(run, store_view, Interval(0, highest), suspects)
+    return _settle(run, store_view, highest, suspects) if highest else set()
 
 
 def settle_all(run: Run, store_view: str) -> None:
     """After a whole catalogue was read: whether that was all the tenant has, and only that.
 
+    No further than the highest id of now: a catalogue that grows would keep us here.
     Raises AnswerUnreadable when it counts products that it does not list: an outage can look like an end.
     """
     if run.held_back:
         return
-    _settle(run, store_view, Interval())
+    here = run.read(lambda c: products.highest_live(c, store_view))
+    highest = max(here, run.sync.source.highest(store_view).highest_id)
+    _settle(run, store_view, highest)
     if run.held_back or run.sync.dry:  # what a dry run reads is not here to be counted again
         return
-    _, missing = _shortfall(run, store_view, Interval())
+    _, missing = _shortfall(run, store_view, highest)
     if missing < 0:
         raise AnswerUnreadable(
             f"the tenant counts {-missing} products of store view {store_view} that it does not list: this "
@@ -129,10 +129,11 @@ def settle_all(run: Run, store_view: str) -> None:
         )
 
 
-def _settle(run: Run, store_view: str, whole: Interval, suspects: Collection[int] = ()) -> set[int]:
+def _settle(run: Run, store_view: str, highest: int, suspects: Collection[int] = ()) -> set[int]:
+    """Make the copy agree with the tenant's counts up to an id; returns the ids tombstoned."""
     buried: set[int] = set()
     for _ in range(ROUNDS):
-        ids, missing = _shortfall(run, store_view, whole)
+        ids, missing = _shortfall(run, store_view, highest)
         if missing == 0 or _too_many(run, store_view, missing):
             break
         before = run.tally
@@ -141,7 +142,7 @@ def _settle(run: Run, store_view: str, whole: Interval, suspects: Collection[int
             found = Located(gone=likely)
         else:
             count = _counter(run.sync.source, store_view)
-            found = locate(ids, whole, missing, count, run.sync.page_size)
+            found = locate(ids, Interval(0, highest), missing, count, run.sync.page_size)
         sweep(run, _pieces(run, store_view, found.unclear, ids), complete=True)
         buried |= bury_missing(run, store_view, found.gone)
         if run.tally == before or run.sync.dry:
@@ -164,14 +165,14 @@ def _counter(source: Products, store_view: str) -> Callable[[Interval], int]:
     return lambda interval: source.count(store_view, interval).total
 
 
-def _shortfall(run: Run, store_view: str, whole: Interval) -> tuple[Sequence[int], int]:
-    """The ids the tenant should list in `whole`, and how many fewer it counts."""
-    besides = _not_in_copy(run, store_view, MAX_ID if whole.last is None else whole.last)
-    live = run.read(lambda c: products.count_live(c, store_view, whole.last))
-    missing = live + len(besides) - run.sync.source.count(store_view, whole).total
+def _shortfall(run: Run, store_view: str, highest: int) -> tuple[Sequence[int], int]:
+    """The ids the tenant should list up to `highest`, and how many fewer it counts."""
+    besides = _not_in_copy(run, store_view, highest)
+    live = run.read(lambda c: products.count_live(c, store_view, highest))
+    missing = live + len(besides) - run.sync.source.count(store_view, Interval(0, highest)).total
     if missing == 0:
         return [], 0
-    ids = run.read(lambda c: products.live_ids(c, store_view, whole))
+    ids = run.read(lambda c: products.live_ids(c, store_view, Interval(0, highest)))
     return sorted([*ids, *besides]) if besides else ids, missing
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from sync.db import partitions
+from sync.db import partitions, products
 from sync.db.partitions import Partition
 from sync.errors import CommerceError
 from sync.model import Interval, Page, Tally, Unreadable
@@ -22,10 +22,10 @@ Since = Mapping[str, datetime]  # by store view, the beginning of a window of `u
 def ranges(run: Run, interval: Interval, since: Since | None = None) -> list[Partition]:
     """Ask the tenant how much there is in `interval`, and cut it up for the readers.
 
-    since    only products stamped from then on; a store view without any has no ranges
+    since    only products stamped from then on
 
-    The answer only shapes the ranges: they are read until the tenant has nothing more, wherever it said
-    that it ends. A window ends at its highest id of now: what is stamped later, the next one reads.
+    The ranges end at the highest id of now, there or here: a catalogue that grows would keep us reading.
+    A store view without products has no ranges.
     """
     sync = run.sync
     planned: list[Partition] = []
@@ -33,8 +33,10 @@ def ranges(run: Run, interval: Interval, since: Since | None = None) -> list[Par
         top = sync.source.highest(view, interval, updated_from=since[view] if since else None)
         run.note_server_time(top.server_time)
         sync.watch.products_expected(top.total)
-        if top.total or since is None:
-            span = interval if since is None else Interval(interval.after, top.highest_id)
+        here = 0 if since else run.read(lambda c, view=view: products.highest_live(c, view))  # type: ignore[misc]
+        highest = max(top.highest_id, here)
+        span = Interval(interval.after, highest if interval.last is None else min(highest, interval.last))
+        if not span.is_empty:
             pieces = cut(span, top.highest_id, top.total, sync.page_size, sync.concurrency)
             planned += [Partition.of(view, piece) for piece in pieces]
     return planned

@@ -209,6 +209,23 @@ def test_a_first_answer_that_is_too_small_does_not_end_the_catalogue(bench: Benc
     assert list(bench.live()) == everything
 
 
+def test_a_catalogue_that_grows_all_the_time_keeps_no_pass_reading(bench: Bench) -> None:
+    """Each page that is written finds two more products at the end."""
+
+    def grow(_page: int) -> None:
+        for _ in range(2):
+            bench.sandbox.catalogue.add(name="One more")
+
+    bench.watch.at_page = grow
+    passes = [bench.backfill(), bench.run(), bench.reconcile()]
+
+    assert [summary.exit_code for summary in passes] == [0, 0, 0]
+    assert len(bench.watch.pages) < 50
+    bench.watch.at_page = None
+    bench.run()
+    bench.assert_copy_is_exact()
+
+
 def test_one_page_that_is_falsely_empty_hides_nothing(bench: Bench) -> None:
     """Each page of a load in turn; a range that begins with one is no exception."""
     for page in range(1, 8):

@@ -14,7 +14,7 @@ from tests.kit import Bench, Stopped, stop_at
 @pytest.fixture
 def broken(bench: Bench) -> int:
     """The id of a product in the middle that the tenant cannot send."""
-    number = bench.sandbox.catalogue.ids()[34]
+    number: int = bench.sandbox.catalogue.ids()[34]
     bench.sandbox.faults.poison(number)
     return number
 
@@ -55,7 +55,7 @@ def test_each_run_tries_again_and_does_not_add_a_row(bench: Bench, broken: int) 
 
 def test_a_product_rejected_by_the_window_is_not_tried_twice_in_one_run(bench: Bench) -> None:
     bench.backfill()
-    number = bench.sandbox.catalogue.ids()[34]
+    number: int = bench.sandbox.catalogue.ids()[34]
     bench.sandbox.catalogue.edit(number, name="Breaks")
     bench.sandbox.faults.poison(number)
 
@@ -91,7 +91,7 @@ def test_once_it_is_deleted_it_is_resolved(bench: Bench, broken: int) -> None:
 def test_a_copy_of_it_made_earlier_stays(bench: Bench, sweep: object) -> None:
     """It breaks after the load, as its page is read again."""
     bench.backfill()
-    number = bench.sandbox.catalogue.ids()[34]
+    number: int = bench.sandbox.catalogue.ids()[34]
     bench.sandbox.catalogue.restamp(number)
     bench.sandbox.faults.poison(number)
 
@@ -103,7 +103,7 @@ def test_a_copy_of_it_made_earlier_stays(bench: Bench, sweep: object) -> None:
 
 def test_a_broken_product_that_was_copied_once_and_is_deleted_is_buried(bench: Bench) -> None:
     bench.backfill()
-    number = bench.sandbox.catalogue.ids()[34]
+    number: int = bench.sandbox.catalogue.ids()[34]
     bench.sandbox.catalogue.restamp(number)
     bench.sandbox.faults.poison(number)
     bench.run()
@@ -178,7 +178,7 @@ def test_pages_over_the_server_s_memory_become_smaller_ones_and_nothing_is_rejec
 
 def test_a_document_that_cannot_become_rows_is_kept_whole(bench: Bench) -> None:
     """A SKU that is no text. The rest of its page is written."""
-    number = bench.sandbox.catalogue.ids()[34]
+    number: int = bench.sandbox.catalogue.ids()[34]
     bench.sandbox.catalogue.edit_raw(number, {"sku": ["no", "text"]})
 
     summary = bench.backfill()
@@ -190,7 +190,7 @@ def test_a_document_that_cannot_become_rows_is_kept_whole(bench: Bench) -> None:
 
 
 def test_a_document_that_can_be_stored_again_is_resolved(bench: Bench) -> None:
-    number = bench.sandbox.catalogue.ids()[34]
+    number: int = bench.sandbox.catalogue.ids()[34]
     bench.sandbox.catalogue.edit_raw(number, {"sku": ["no", "text"]})
     bench.backfill()
     assert bench.run().exit_code == 1
@@ -204,7 +204,7 @@ def test_a_document_that_can_be_stored_again_is_resolved(bench: Bench) -> None:
 
 def test_a_document_that_broke_keeps_its_last_copy(bench: Bench) -> None:
     bench.backfill()
-    number = bench.sandbox.catalogue.ids()[34]
+    number: int = bench.sandbox.catalogue.ids()[34]
     before = bench.live()[number]
     bench.sandbox.catalogue.edit_raw(number, {"sku": ["no", "text"]})
 

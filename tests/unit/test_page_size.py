@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sync.commerce.page_size import CALM_PAGES, HEAVY_PAGE, PageSize
+from sync.commerce.page_size import CALM_PAGES, HEAVY_PAGE, LONGEST_CALM, LearnedSize, PageSize
 
 
 def read(size: PageSize, pages: int, page_bytes: int = 1000) -> int:
@@ -86,3 +86,19 @@ def test_the_answer_to_an_earlier_smaller_page_does_not_make_it_grow() -> None:
         size.went_well(10, 1000)
 
     assert size.current == 150
+
+
+def test_what_was_learned_outlives_the_process_and_never_exceeds_the_setting() -> None:
+    """The server named 100 as its largest page, and a page of 80 was too heavy."""
+    size = PageSize(300)
+    size.cap(100)
+    size.failed(80)
+    kept = size.learned
+    assert kept == LearnedSize(size.current, 100)
+
+    again = PageSize(300, kept)
+    for _ in range(2 * LONGEST_CALM):
+        again.went_well(again.current, page_bytes=0)
+
+    assert again.current == 100
+    assert PageSize(20, kept).current == 20

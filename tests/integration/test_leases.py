@@ -186,7 +186,7 @@ def test_the_one_that_takes_over_goes_on_where_the_killed_one_was(bench: Bench, 
     with pytest.raises(LeaseHeld):
         bench.backfill()
 
-    assert (second.watch.resumed, len(second.watch.pages)) == (True, 4)
+    assert (second.watch.resumed, len(second.watch.pages)) == (True, 3)
     second.assert_copy_is_exact()
     second.assert_feed_tells_who_lives()
 

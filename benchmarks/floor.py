@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -104,7 +104,7 @@ def add_rows(rows: Rows, raw: bytes, now: Any, utc: str) -> None:
     own = (item["sku"], item.get("name"), item["type_id"], item["attribute_set_id"], item["status"])
     numbers = (item["visibility"], item.get("price"), item.get("weight"))
     times = (item["created_at"] + utc, item["updated_at"] + utc)
-    digest = blake2b(raw, digest_size=16).hexdigest()
+    digest = sha256(raw).hexdigest()[:32]
     rows["products"].append((*key, *own, *numbers, *times, digest, now, now, RUN, raw.decode()))
     rows["product_changes"].append((item["id"], *key, item["sku"], "insert", now, RUN))
     rows["product_attributes"] += [

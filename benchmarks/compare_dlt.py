@@ -1,7 +1,7 @@
 """The same work done by product-sync and by dlt's rest_api source, in one run, against the same tenant.
 
-    python -m benchmarks.compare_dlt                        20,000 products, SQLite and PostgreSQL
-    python -m benchmarks.compare_dlt --products 100000 --times 3
+    python -m benchmarks.compare_dlt                        50,000 products, SQLite and PostgreSQL
+    python -m benchmarks.compare_dlt --products 5000 --times 1     a quick look: starting up weighs most
 
 dlt is set up as `dlt_pipeline.py` says and has a virtual environment of its own, made on first use inside
 the project's and filled from `requirements-dlt.lock`. Both read every product in four streams with 300 a
@@ -97,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--products", type=int, default=20_000)
-    parser.add_argument("--times", type=int, default=1, help="pairs of runs, taking turns")
+    parser.add_argument("--products", type=int, default=50_000)
+    parser.add_argument("--times", type=int, default=3, help="pairs of runs, taking turns")
     parser.add_argument("--postgres", metavar="URL", help="a server; else the wheel's is started")
     parser.add_argument("--json", type=Path, default=RESULTS / "dlt.json", help="where the results go")
     parser.add_argument("--directory", type=Path, help="where databases are made; else the system's choice")

@@ -22,7 +22,7 @@ from benchmarks.results import Result
 from benchmarks.tenant import tenant
 from sync import cli
 
-FIRST_LOAD = {"SQLite": 2.0, "PostgreSQL": 2.6}
+FIRST_LOAD = {"SQLite": 2.3, "PostgreSQL": 2.8}
 UNCHANGED = 5.8
 RECONCILE = 22.0
 

@@ -9,7 +9,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 RUNTIME := .venv/.runtime-installed
 DEV := .venv/.dev-installed
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint lock bench bench-smoke bench-dlt clean
 
 # The whole story against a simulated tenant: no Adobe account, no server, ends by itself.
 demo: $(RUNTIME)
@@ -24,10 +24,23 @@ lint: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# Each target of the design next to its floor, 100,000 products: about half an hour.
+bench: $(DEV)
+	$(BIN)/python -m benchmarks
+
+# What CI runs: ratios of processor time, and how many requests an idle run makes.
+bench-smoke: $(DEV)
+	$(BIN)/python -m benchmarks --size smoke --json .venv/bench-smoke.json
+
+# The same work done by dlt's rest_api source, in an environment of its own.
+bench-dlt: $(DEV)
+	$(BIN)/python -m benchmarks.compare_dlt
+
 # Keeps the versions pinned today; `make lock UPGRADE=--upgrade` moves them. Needs uv on PATH: `pip install uv`.
 lock:
 	$(COMPILE) $(UPGRADE) --group build --output-file requirements.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --output-file benchmarks/requirements-dlt.lock benchmarks/requirements-dlt.in
 
 clean:
 	rm -rf .venv dist .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -2,16 +2,13 @@
 
     python benchmarks/dlt_pipeline.py N DIRECTORY
 
-One pipeline, run anew each time, as a scheduler would. What its documentation advises, and what was
-faster when tried here:
+One pipeline, run anew each time, as a scheduler would. Tuned with its own means:
 
     four resources of an id range each, fetched in parallel, into one table
     primary key `id`, disposition merge, nested lists in tables of their own
     two processes that normalize, files small enough to share among them
     CSV and COPY on PostgreSQL, SQLAlchemy's bulk inserts on SQLite
     no schema changes looked for at each load, no telemetry, no progress bar
-
-Sources: dlt docs, "REST API source", "Merge loading", "Optimizing dlt".
 """
 
 from __future__ import annotations

@@ -126,9 +126,14 @@ def verify_page(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
 
 
 def reject_unreadable(tx: sa.Connection, item: Unreadable, reading: Reading) -> Tally:
-    """Keep note of a product that the tenant cannot send. In its interval there is no other."""
+    """Keep note of a product that the tenant cannot send."""
     reject = Reject(item.store_view, item.product_id, item.interval, "unreadable", item.reason)
     rejected.keep(tx, reject, utc_now(tx), reading.run_id)
+    return verify_unreadable(tx, item, reading)
+
+
+def verify_unreadable(tx: sa.Connection, item: Unreadable, reading: Reading) -> Tally:
+    """Note what the copy has next to a product that the tenant cannot send: in its interval is no other."""
     if reading.complete and item.product_id is not None:
         here = products.live_ids(tx, item.store_view, item.interval)
         extra = ((i, None) for i in here if i != item.product_id)

@@ -14,7 +14,7 @@ from sync.model import Interval, Page, Tally, Unreadable
 from sync.passes.partitioning import cut
 from sync.passes.readahead import Item, read_ahead
 from sync.passes.run import Run
-from sync.pipeline import Comparison, Reading, reject_unreadable, sync_page, verify_page
+from sync.pipeline import Comparison, Reading, reject_unreadable, sync_page, verify_page, verify_unreadable
 
 Since = Mapping[str, datetime]  # by store view, the beginning of a window of `updated_at`
 
@@ -114,11 +114,12 @@ def _take(run: Run, partition: Partition, page: Page, reading: Reading, step: _S
 
 
 def _reject(run: Run, partition: Partition, item: Unreadable, reading: Reading) -> Tally:
+    note = verify_unreadable if run.kind == "verify" else reject_unreadable
     run.sync.watch.product_rejected(item)
     run.note_dry(item.store_view, (), () if item.product_id is None else (item.product_id,))
 
     def work(tx: sa.Connection) -> Tally:
-        tally = reject_unreadable(tx, item, reading) if run.kind != "verify" else Tally(rejected=1)
+        tally = note(tx, item, reading)
         partitions.move_cursor(tx, run.run_id, partition, _cursor(partition, item.interval))
         return tally
 

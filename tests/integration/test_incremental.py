@@ -105,6 +105,32 @@ def test_the_watermark_is_the_tenant_s_clock_at_the_first_answer(timed: Bench, c
     assert watermark(timed) == NOON
 
 
+def test_the_first_answer_of_the_first_store_view_counts_for_all(timed: Bench, clock: TenantClock) -> None:
+    """An hour passes between the answers about two of them."""
+    timed.store_views = ("default", "all")
+
+    def an_hour_passes() -> None:
+        clock.now += HOUR
+
+    timed.watch.at_expectation = an_hour_passes
+    timed.backfill()
+
+    assert {row.watermark for row in timed.rows(sync_watermarks)} == {NOON}
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_a_page_of_a_window_that_is_falsely_empty_hides_no_change(timed: Bench, page: int) -> None:
+    timed.backfill()
+    for number in timed.sandbox.catalogue.ids():
+        timed.sandbox.catalogue.edit(number, name="Edited")
+    timed.sandbox.faults.clear()
+    timed.sandbox.faults.empty(page=page)
+
+    timed.run()
+
+    timed.assert_copy_is_exact()
+
+
 def test_what_becomes_visible_later_than_its_stamp_is_found_within_the_overlap(
     timed: Bench, clock: TenantClock
 ) -> None:

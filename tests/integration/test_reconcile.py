@@ -209,6 +209,15 @@ def test_deletions_next_to_a_product_that_cannot_be_read_are_found(loaded: Bench
     assert list(loaded.live()) == loaded.sandbox.catalogue.ids()
 
 
+def test_verify_names_deletions_next_to_a_product_that_cannot_be_read(loaded: Bench) -> None:
+    ids = loaded.sandbox.catalogue.ids()
+    loaded.sandbox.catalogue.delete_many(ids[20:22])
+    loaded.sandbox.faults.poison(ids[22])
+
+    assert drift_of(loaded) == {"extra": ids[20:22]}
+    assert loaded.open_rejections() == []
+
+
 # --- verify ----------------------------------------------------------------------------------
 
 

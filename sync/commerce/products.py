@@ -157,7 +157,7 @@ class Products:
         rest, narrow, in_a_row = interval, PageSize(self._ceiling), 0
         previous: Page | None = None
         while not rest.is_empty:
-            size = min(self._size.current, narrow.current)
+            size = min(self._size.current, narrow.current, _width(rest))
             found: Page | Unreadable
             try:
                 found = previous = self._page(scope, rest, size, previous)
@@ -298,6 +298,11 @@ class Products:
         criteria = Criteria(scope.within(interval), 1, direction, current_page, LIGHT_FIELDS)
         reader = partial(read_page, criteria, scope.store_view, interval)
         return self._client.get(PATH, criteria.params(), scope.store_view, reader, patient=patient)
+
+
+def _width(interval: Interval) -> int:
+    """How many products an interval can hold: asking for more makes a broken one only harder to find."""
+    return HIGHEST_POSSIBLE_ID if interval.last is None else interval.last - interval.after
 
 
 def _flat(found: Iterable[Page | Unreadable]) -> Iterator[RawProduct | Unreadable]:

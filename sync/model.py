@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal, NamedTuple, Self
 
-PassKind = Literal["backfill", "incremental", "reconcile", "verify"]
+PassKind = Literal["backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference"]
 RunStatus = Literal["running", "succeeded", "partial", "failed", "interrupted"]
 ChangeKind = Literal["insert", "update", "delete", "restore"]
 

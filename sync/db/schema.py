@@ -168,6 +168,141 @@ rejected_items = Table(
     **TABLE_OPTIONS,
 )
 
+# --- reference data: what the rows of products refer to ---------------------------------------
+
+attributes = Table(
+    "attributes",
+    metadata,
+    Column("attribute_code", sa.String(255), primary_key=True),
+    _id("attribute_id", nullable=True),
+    Column("frontend_input", sa.String(64)),
+    Column("backend_type", sa.String(64)),
+    Column("scope", sa.String(16)),
+    Column("label", LongText),
+    Column("is_required", sa.Boolean),
+    Column("document", LongText, nullable=False),
+    **TABLE_OPTIONS,
+)
+
+attribute_options = Table(
+    "attribute_options",
+    metadata,
+    _store_view(),
+    Column("attribute_code", sa.String(255), nullable=False),
+    Column("option_value", sa.String(255), nullable=False),
+    Column("label", LongText),
+    _id("sort_order", nullable=True),
+    PrimaryKeyConstraint("store_view", "attribute_code", "option_value"),
+    **TABLE_OPTIONS,
+)
+
+attribute_sets = Table(
+    "attribute_sets",
+    metadata,
+    Column("attribute_set_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    Column("name", LongText),
+    _id("sort_order", nullable=True),
+    **TABLE_OPTIONS,
+)
+
+# `path` reads as names, from the root category on; `path_ids` is Commerce's own, `1/2/14`.
+categories = Table(
+    "categories",
+    metadata,
+    _store_view(),
+    _id("category_id"),
+    _id("parent_id", nullable=True),
+    Column("name", LongText),
+    Column("path", LongText),
+    Column("path_ids", LongText),
+    _id("level", nullable=True),
+    _id("position", nullable=True),
+    Column("is_active", sa.Boolean),
+    Column("document", LongText, nullable=False),
+    PrimaryKeyConstraint("store_view", "category_id"),
+    **TABLE_OPTIONS,
+)
+
+websites = Table(
+    "websites",
+    metadata,
+    Column("website_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    Column("code", sa.String(255)),
+    Column("name", LongText),
+    _id("default_group_id", nullable=True),
+    **TABLE_OPTIONS,
+)
+
+store_groups = Table(
+    "store_groups",
+    metadata,
+    Column("store_group_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    Column("code", sa.String(255)),
+    Column("name", LongText),
+    _id("website_id", nullable=True),
+    _id("root_category_id", nullable=True),
+    _id("default_store_id", nullable=True),
+    **TABLE_OPTIONS,
+)
+
+store_views = Table(
+    "store_views",
+    metadata,
+    Column("store_view_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    Column("code", sa.String(64)),
+    Column("name", LongText),
+    _id("website_id", nullable=True),
+    _id("store_group_id", nullable=True),
+    Column("is_active", sa.Boolean),
+    **TABLE_OPTIONS,
+)
+
+# What changed in the tables above: `row_key` and `fields` name columns, as `product_changes` names paths.
+reference_changes = Table(
+    "reference_changes",
+    metadata,
+    Column("change_id", BigKey, primary_key=True, autoincrement=True),
+    Column("table_name", sa.String(64), nullable=False),
+    Column("row_key", Json, nullable=False),
+    Column("kind", sa.String(16), nullable=False),
+    _time("changed_at", nullable=False),
+    Column("fields", Json),
+    _id("run_id"),
+    Index(None, "table_name", "change_id"),
+    **TABLE_OPTIONS,
+)
+
+# --- light feeds: what moves without a product's stamp ----------------------------------------
+
+# A price without a beginning starts at the epoch: a key holds no null.
+product_prices = Table(
+    "product_prices",
+    metadata,
+    _id("product_id"),
+    Column("price_kind", sa.String(16), nullable=False),
+    _id("scope_id"),
+    _time("starts_at", nullable=False),
+    Column("price", Money),
+    _time("ends_at"),
+    _time("changed_at", nullable=False),
+    PrimaryKeyConstraint("product_id", "price_kind", "scope_id", "starts_at"),
+    **TABLE_OPTIONS,
+)
+
+source_items = Table(
+    "source_items",
+    metadata,
+    Column("source_code", sa.String(255), nullable=False),
+    Column("sku", sa.String(255), nullable=False),
+    Column("quantity", Money),
+    _id("status", nullable=True),
+    _time("changed_at", nullable=False),
+    _time("deleted_at"),
+    PrimaryKeyConstraint("source_code", "sku"),
+    Index(None, "sku"),
+    **TABLE_OPTIONS,
+)
+
 # --- this program's memory -------------------------------------------------------------------
 
 sync_runs = Table(

@@ -12,9 +12,10 @@ import json
 import threading
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sync.sandbox import phpjson, values
 from sync.sandbox.documents import Document
@@ -66,6 +67,9 @@ class Catalogue:
         self._whole: dict[int, Document] = {}
         self._changes: dict[int, dict[str, Document]] = {}
         self._skus: dict[str, set[int]] = {}
+        self._own: dict[int, tuple[str, str]] = {}
+        self._own_version = 0
+        self._dropped: dict[str, set[str]] = {"category": set(), "attribute": set()}
         self._late: list[_Late] = []
         self._cache: dict[int, dict[str, bytes]] = {}
         self._version = 0
@@ -121,8 +125,45 @@ class Catalogue:
             if generated is not None:
                 candidates.add(generated)
             return sorted(
-                number for number in candidates if self.exists(number) and self._sku(number) == sku.lower()
+                number
+                for number in candidates
+                if self.exists(number) and self.sku(number).lower() == sku.lower()
             )
+
+    def sku(self, product_id: int) -> str:
+        """A product's SKU, found without its document."""
+        own = self._own.get(product_id)
+        return self._generator.sku(product_id, product_id in self._born) if own is None else own[0]
+
+    def has_own_sku(self, product_id: int) -> bool:
+        """Whether the SKU is another than the generator makes: those grow with the id within an article."""
+        return product_id in self._own
+
+    def type_id(self, product_id: int) -> str:
+        """A product's type, found without its document."""
+        own = self._own.get(product_id)
+        if own is not None:
+            return own[1]
+        return "simple" if product_id in self._born else self._generator.type_id(product_id)
+
+    def existing(self) -> list[int]:
+        """Every id that a single GET answers, ascending."""
+        with self._settled():
+            return sorted([*self._listed, *self._hidden])
+
+    @property
+    def population(self) -> tuple[object, int]:
+        """Another value whenever a product appears, vanishes or changes its SKU or type."""
+        with self._settled():
+            return self._listed, self._own_version
+
+    def products_by_category(self) -> Counter[int]:
+        """How many products are in a category by themselves; what was edited is not looked at."""
+        together = Counter(map(self._generator.categories, self.listed()))
+        counted: Counter[int] = Counter()
+        for categories, products in together.items():
+            counted.update(dict.fromkeys(categories, products))
+        return counted
 
     def document(self, product_id: int, store_view: str = ALL) -> Document:
         """A product's document as lists serve it."""
@@ -192,6 +233,12 @@ class Catalogue:
     def restamp(self, product_id: int) -> None:
         """Move `updated_at` and nothing else, as an import of unchanged rows does."""
         self.edit_raw(product_id, {})
+
+    def drop(self, kind: Literal["category", "attribute"], key: str) -> None:
+        """Take a deleted category or attribute out of every document; no stamp moves."""
+        with self._editing():
+            self._dropped[kind].add(key)
+            self._cache.clear()
 
     def delete(self, product_id: int) -> None:
         self.delete_many([product_id])
@@ -274,7 +321,7 @@ class Catalogue:
         self._next_id = max(self._next_id, product_id + 1)
 
     def _forget(self, product_id: int) -> None:
-        for kept in (self._born, self._stamps, self._whole, self._changes):
+        for kept in (self._born, self._stamps, self._whole, self._changes, self._own):
             kept.pop(product_id, None)
         self._cache.pop(product_id, None)
 
@@ -293,13 +340,23 @@ class Catalogue:
         self._cache.pop(product_id, None)
 
     def _index_sku(self, product_id: int) -> None:
-        if product_id in self._whole or product_id in self._changes:
-            self._skus.setdefault(self._sku(product_id), set()).add(product_id)
-
-    def _sku(self, product_id: int) -> str:
-        return str(self.document(product_id).get("sku", "")).lower()
+        """Note SKU and type of a product whose generated ones no longer hold."""
+        changed = self._changes.get(product_id, {}).get(ALL, {})
+        if product_id in self._whole or product_id in self._own or not {"sku", "type_id"}.isdisjoint(changed):
+            document = self.document(product_id)
+            own = (str(document.get("sku", "")), str(document.get("type_id", "")))
+            if own != self._own.get(product_id):
+                self._own[product_id] = own
+                self._own_version += 1
+            self._skus.setdefault(own[0].lower(), set()).add(product_id)
 
     def _raw(self, product_id: int, store_view: str) -> bytes:
+        raw = self._stored(product_id, store_view)
+        if not any(self._dropped.values()):
+            return raw
+        return phpjson.dumps(_without_dropped(json.loads(raw), self._dropped))
+
+    def _stored(self, product_id: int, store_view: str) -> bytes:
         if product_id not in self._whole and product_id not in self._changes:
             return self._generated(product_id, store_view)
         if len(self._cache) > MAX_CACHED:
@@ -355,6 +412,26 @@ def _merge(document: Document, changes: Document) -> None:
 def _merged_attributes(old: list[Document], new: list[Document]) -> list[Document]:
     merged = {entry["attribute_code"]: entry for entry in [*old, *copy.deepcopy(new)]}
     return list(merged.values())
+
+
+def _without_dropped(document: Document, dropped: dict[str, set[str]]) -> Document:
+    """The document without the categories and attributes that were deleted."""
+    gone, codes = dropped["category"], dropped["attribute"]
+    extension = document.get("extension_attributes")
+    if isinstance(extension, dict) and isinstance(extension.get("category_links"), list):
+        links = extension["category_links"]
+        extension["category_links"] = [link for link in links if str(link.get("category_id")) not in gone]
+    attributes = document.get("custom_attributes")
+    if isinstance(attributes, list):
+        kept = [entry for entry in attributes if entry.get("attribute_code") not in codes]
+        document["custom_attributes"] = [_without_categories(entry, gone) for entry in kept]
+    return document
+
+
+def _without_categories(entry: Document, gone: set[str]) -> Document:
+    if entry.get("attribute_code") != "category_ids" or not isinstance(entry.get("value"), list):
+        return entry
+    return {**entry, "value": [number for number in entry["value"] if number not in gone]}
 
 
 def _without_nulls(document: Document, changes: dict[str, Document]) -> Document:

@@ -7,7 +7,9 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import get_args
 
+from sync.sandbox.families import Kind
 from sync.sandbox.server import Sandbox
 
 DEFAULT_PORT = 8330
@@ -20,19 +22,24 @@ def serve(
     store_views: Sequence[str] = ("default",),
     token_life: int = 86_399,
     latency: float = 0.0,
+    sources: Sequence[str] = ("default",),
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
     port       0 takes any free one
+    sources    codes of the places that stock lies in
     latency    seconds added to every answer but a token
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
-    with Sandbox(products, port=port, store_views=store_views, token_life=token_life) as sandbox:
+    with Sandbox(
+        products, port=port, store_views=store_views, token_life=token_life, sources=sources
+    ) as sandbox:
         if latency:
-            for kind in ("page", "count", "single", "write", "other"):
-                sandbox.faults.slow(latency, kind=kind)
+            for kind in get_args(Kind):
+                if kind != "token":
+                    sandbox.faults.slow(latency, kind=kind)
         settings = "\n".join(f"{name}={value}" for name, value in sandbox.environment().items())
         sys.stdout.write(f"# {products} products, ended by Ctrl-C. Settings for product-sync:\n{settings}\n")
         sys.stdout.flush()
@@ -48,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--latency", type=float, default=0.0, help="seconds added to every answer but a token"
     )
+    parser.add_argument("--sources", default="default", help="of stock: codes, separated by commas")
     chosen = parser.parse_args(arguments)
     serve(
         chosen.products,
@@ -55,4 +63,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         store_views=chosen.store_views.split(","),
         token_life=chosen.token_life,
         latency=chosen.latency,
+        sources=chosen.sources.split(","),
     )

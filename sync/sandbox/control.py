@@ -7,6 +7,8 @@ They need no token and are not counted. Bodies and answers are JSON:
     POST /_sandbox/<edit>      a method of `Catalogue` by its name: add, edit, edit_raw, restamp,
                                delete, delete_many, keep_only, restore, hide, show, late_commit,
                                add_document; the body's members are its arguments
+    POST /_sandbox/<edit>      likewise a method of `Reference` by its name (add_option, rename_category, …),
+                               and those of `Prices` and `Stock` as `COMPANION_EDITS` calls them
     POST /_sandbox/faults      {"fault": "fail", "status": 503, "times": 2}: a method of `Faults`
     POST /_sandbox/clear       every fault is over
 
@@ -19,13 +21,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from sync.sandbox import replies
 from sync.sandbox.catalogue import Catalogue
 from sync.sandbox.faults import Faults
+from sync.sandbox.prices import Prices
+from sync.sandbox.reference import Reference
 from sync.sandbox.replies import Reply
 from sync.sandbox.served import Served
+from sync.sandbox.stock import Stock
 from sync.sandbox.tenant import Request
 
 PREFIX = "/_sandbox/"
@@ -34,19 +39,43 @@ EDITS = {
     *("add", "add_document", "edit", "edit_raw", "restamp", "delete", "delete_many", "keep_only"),
     *("restore", "hide", "show", "late_commit"),
 }
+REFERENCE_EDITS = {
+    *("attributes", "options", "add_attribute", "delete_attribute", "add_option", "rename_option"),
+    *("delete_option", "attribute_sets", "rename_attribute_set", "categories", "add_category"),
+    *("rename_category", "delete_category"),
+}
+COMPANION_EDITS = {
+    "set_base_price": ("prices", "set_base"),
+    "set_base_prices": ("prices", "set_base_many"),
+    "set_special_price": ("prices", "set_special"),
+    "remove_special_price": ("prices", "remove_special"),
+    "set_cost": ("prices", "set_cost"),
+    "remove_cost": ("prices", "remove_cost"),
+    "set_tier_prices": ("prices", "set_tiers"),
+    "set_stock": ("stock", "set"),
+    "remove_stock": ("stock", "remove"),
+    "stock_rows": ("stock", "rows"),
+}
 FAULTS = {
     *("fail", "deny", "reset", "truncate", "html", "empty", "garble", "shuffle", "slow", "poison", "cure"),
-    *("memory", "quota", "workers", "revoke_tokens"),
+    *("forbid", "permit", "memory", "quota", "workers", "revoke_tokens"),
 }
+
+
+class Editors(NamedTuple):
+    """What can be edited from outside."""
+
+    catalogue: Catalogue
+    prices: Prices
+    stock: Stock
+    reference: Reference
 
 
 class Control:
     """Answers the routes above."""
 
-    def __init__(
-        self, catalogue: Catalogue, faults: Faults, requests: Callable[[], Sequence[Served]]
-    ) -> None:
-        self._catalogue = catalogue
+    def __init__(self, editors: Editors, faults: Faults, requests: Callable[[], Sequence[Served]]) -> None:
+        self._editors = editors
         self._faults = faults
         self._requests = requests
 
@@ -68,12 +97,20 @@ class Control:
         if name == "faults":
             fault = arguments.pop("fault")
             return _method(self._faults, fault, FAULTS)(**arguments)
-        return _method(self._catalogue, name, EDITS)(**arguments)
+        return self._edit(name)(**arguments)
+
+    def _edit(self, name: str) -> Callable[..., Any]:
+        if name in COMPANION_EDITS:
+            owner, method = COMPANION_EDITS[name]
+            return _method(getattr(self._editors, owner), method, {method})
+        if name in REFERENCE_EDITS:
+            return _method(self._editors.reference, name, REFERENCE_EDITS)
+        return _method(self._editors.catalogue, name, EDITS)
 
     def _stats(self) -> dict[str, Any]:
         served = self._requests()
         return {
-            "products": len(self._catalogue.listed()),
+            "products": len(self._editors.catalogue.listed()),
             "requests": Counter(one.kind for one in served),
             "throttled": sum(one.status == 429 for one in served),
             "tokens": sum(one.kind == "token" and one.status == 200 for one in served),

@@ -72,11 +72,11 @@ class Criteria:
         return echoed
 
 
-def parse(query: str, max_page_size: int) -> Criteria:
+def parse(query: str, max_page_size: int, *, is_required: bool = True) -> Criteria:
     """The criteria of a query string; raises Refused with the answer Commerce gives."""
     tree = _tree(parse_qsl(query, keep_blank_values=True))
     sent = tree.get("searchCriteria", tree.get("search_criteria"))
-    if sent is None:
+    if sent is None and is_required:
         raise Refused(
             message(400, '"%fieldName" is required. Enter and try again.', {"fieldName": "searchCriteria"})
         )

@@ -33,7 +33,7 @@ def document(kind: str, article: Article, view: str) -> Document:
         "price": 0 if kind in ("configurable", "bundle", "giftcard") else "#price#",
         "status": "#status#",
         "visibility": 1 if kind == "variant" else "#visibility#",
-        "type_id": _TYPES.get(kind, "simple"),
+        "type_id": TYPES.get(kind, "simple"),
         "created_at": "@created@",
         "updated_at": "@updated@",
         "weight": "#weight#",
@@ -51,7 +51,7 @@ def document(kind: str, article: Article, view: str) -> Document:
     return made
 
 
-_TYPES = {kind: kind for kind in ("configurable", "virtual", "downloadable", "giftcard", "bundle", "grouped")}
+TYPES = {kind: kind for kind in ("configurable", "virtual", "downloadable", "giftcard", "bundle", "grouped")}
 
 
 def _name(article: Article, view: str) -> str:

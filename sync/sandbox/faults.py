@@ -3,7 +3,8 @@
 Each method adds a rule; a request suffers the first rule that matches it (delays come on top).
 Every rule takes the same conditions, all optional:
 
-    kind     `page` (the default), `count`, `single`, `write`, `token`, `other`, None for any
+    kind     `page` (the default), `count`, `single`, `prices`, `stock`, `reference`, `write`, `token`,
+             `other`, None for any
     times    only so many requests, then the rule is spent; None lasts until `clear`
     after    only pages whose cursor (`entity_id gt`) is at least this id
     page     only the n-th page request, counted from 1 since the start or the last `clear`
@@ -20,10 +21,9 @@ from math import ceil
 from typing import Any, Literal, TypedDict, Unpack
 
 from sync.sandbox import replies
+from sync.sandbox.families import NAMES, Kind
 from sync.sandbox.quotas import LIMITERS, Limiter, LimiterKind, Workers
 from sync.sandbox.replies import Cut, Reply
-
-Kind = Literal["token", "page", "count", "single", "write", "other"]
 
 
 class Conditions(TypedDict, total=False):
@@ -95,6 +95,7 @@ class Faults:
     def _forget(self) -> None:
         self._rules: list[_Rule] = []
         self._poisoned: set[int] = set()
+        self._forbidden: set[str] = set()
         self._max_products: int | None = None
         self._max_bytes: int | None = None
         self._limiter: Limiter | None = None
@@ -123,7 +124,7 @@ class Faults:
         self._add(Effect(reply=replace(reply, headers=dict(headers or {}))), conditions)
 
     def deny(self, status: Literal[401, 403] = 401, **conditions: Unpack[Conditions]) -> None:
-        """Refuse permission: 401 as Commerce does, 403 as the gateway does."""
+        """Refuse permission: 401 as Commerce does, 403 as the gateway does; see also `forbid`."""
         reply = replies.not_authorized("Magento_Catalog::products")
         if status == 403:
             reply = replies.gateway(403, "403025", "Profile is not valid")
@@ -167,6 +168,20 @@ class Faults:
     def cure(self, product_id: int) -> None:
         with self._lock:
             self._poisoned.discard(product_id)
+
+    def forbid(self, family: str) -> None:
+        """Answer one family of endpoints as for a missing permission, with 401; the rest works.
+
+        family    a name of `families.Family`: `prices`, `stock`, `attributes`, `categories`, …
+        """
+        if family not in NAMES:
+            raise ValueError(f"unknown; there are {', '.join(sorted(NAMES))}")
+        with self._lock:
+            self._forbidden.add(family)
+
+    def permit(self, family: str) -> None:
+        with self._lock:
+            self._forbidden.discard(family)
 
     def memory(self, *, max_products: int | None = None, max_bytes: int | None = None) -> None:
         """Larger pages run out of memory; None for both lifts the limit."""
@@ -215,6 +230,9 @@ class Faults:
                 rule.used += 1
             effect = decisive[0].effect if decisive else Effect(reply=self._throttled(kind))
             return replace(effect, seconds=sum(rule.effect.seconds for rule in delays))
+
+    def forbids(self, family: str) -> bool:
+        return family in self._forbidden
 
     def room(self) -> AbstractContextManager[None]:
         """Hold one of the workers."""

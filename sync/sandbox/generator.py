@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from sync.sandbox import phpjson
-from sync.sandbox.documents import compiled, document
+from sync.sandbox.documents import TYPES, compiled, document
 from sync.sandbox.texts import ARTICLES, COLOURS, FEATURES, FINISHES, SERIES, SIZES
 
 BLOCK = 20
@@ -72,6 +72,20 @@ class Generator:
         """The id that a SKU of ours carries in it; the product need not exist."""
         found = re.match(r"[A-Z]{2}(\d{7,})", sku, re.IGNORECASE)
         return int(found[1]) if found else None
+
+    def sku(self, product_id: int, simple: bool) -> str:
+        """The SKU of a product, without its document; `simple` as in `raw`."""
+        ordinal = self.ordinal_of(product_id)
+        is_variant = not simple and _kind(ordinal) == "variant"
+        return (self._sku(ordinal, product_id) + (_ending(ordinal) if is_variant else b"")).decode()
+
+    def type_id(self, product_id: int) -> str:
+        kind = _kind(self.ordinal_of(product_id))
+        return kind if kind in TYPES else "simple"
+
+    def categories(self, product_id: int) -> tuple[int, ...]:
+        """The categories that a product is linked to."""
+        return ARTICLES[self._article(self.ordinal_of(product_id))].categories
 
     def raw(self, product_id: int, store_view: str, stamps: tuple[int, int] | None, simple: bool) -> bytes:
         """The document as served in a list.
@@ -133,12 +147,10 @@ class Generator:
             slots[b"link%d" % number] = self._sku(start + number, self.id_of(start + number))
 
     def _variant(self, ordinal: int, slots: dict[bytes, bytes]) -> None:
-        block, position = divmod(ordinal, BLOCK)
-        size, second = divmod(position - 8, 2)
-        colour = (block + second) % len(COLOURS)
+        size, colour = _size_and_colour(ordinal)
         slots[b"size"] = _SIZE_VALUES[size]
         slots[b"colour"] = _COLOUR_VALUES[colour]
-        slots[b"ending"] = b"-%b-%b" % (_SIZES[size], _COLOURS[colour])
+        slots[b"ending"] = _ending(ordinal)
         slots[b"sku"] += slots[b"ending"]
 
     def _configurable(self, ordinal: int, slots: dict[bytes, bytes]) -> None:
@@ -171,6 +183,18 @@ def _kind(ordinal: int) -> str:
     if position < len(_KINDS):
         return _KINDS[position]
     return (("downloadable", "bundle"), ("giftcard", "grouped"))[block % 2][position - len(_KINDS)]
+
+
+def _size_and_colour(ordinal: int) -> tuple[int, int]:
+    block, position = divmod(ordinal, BLOCK)
+    size, second = divmod(position - 8, 2)
+    return size, (block + second) % len(COLOURS)
+
+
+def _ending(ordinal: int) -> bytes:
+    """What tells a variant from its siblings in name and SKU."""
+    size, colour = _size_and_colour(ordinal)
+    return b"-%b-%b" % (_SIZES[size], _COLOURS[colour])
 
 
 def _escaped(texts: Iterable[str]) -> tuple[bytes, ...]:

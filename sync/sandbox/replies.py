@@ -25,7 +25,7 @@ class Reply:
     """One answer.
 
     cut            how it breaks off: `reset` kills the connection, `truncate` ends it, both half-way
-    items_count    products in a list, None for anything else
+    items_count    products or other items in a list, None for anything else
     """
 
     status: int

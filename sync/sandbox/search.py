@@ -56,7 +56,7 @@ class Search:
         start, end = _bounds(ranges, leading_number)
         low, high = bisect_left(matching, start), bisect_left(matching, end)
         total = max(0, high - low)
-        first, last = _page(criteria, total)
+        first, last = page_bounds(criteria, total)
         if first >= last:
             return Selection([], total)
         ordered = self._ordered(matching, low, high, criteria, store_view)
@@ -126,7 +126,7 @@ class Search:
         ids.sort(key=lambda number: number * (criteria.current_page or 1) * 2654435761 % 2**32)
         documents = {number: self._catalogue.document(number, store_view) for number in ids}
         for sort in reversed(sorts):
-            keys = {number: _sort_key(value_of(documents[number], number, sort.field)) for number in ids}
+            keys = {number: sort_key(value_of(documents[number], number, sort.field)) for number in ids}
             ids.sort(key=keys.__getitem__, reverse=sort.direction != "ASC")
         return ids
 
@@ -150,7 +150,7 @@ def value_of(document: Document, product_id: int, field: str) -> Any:
     return next((entry.get("value") for entry in entries if entry.get("attribute_code") == field), None)
 
 
-def _sort_key(value: Any) -> tuple[bool, float, str]:
+def sort_key(value: Any) -> tuple[bool, float, str]:
     """Null first, numbers by size, texts without regard to case."""
     number = float(value) if isinstance(value, int | float) else 0.0
     return value is not None, number, str(value).lower()
@@ -163,7 +163,7 @@ def _unsorted(matching: Sequence[int], low: int, high: int) -> Iterable[int]:
     return (matching[index] for index in chain(early, late))
 
 
-def _page(criteria: Criteria, total: int) -> tuple[int, int]:
+def page_bounds(criteria: Criteria, total: int) -> tuple[int, int]:
     """First and last index of a page: no size or 0 means all, a negative one acts as 1, as does page 0."""
     size = criteria.page_size
     if not size:
@@ -201,7 +201,11 @@ def _matches_all(document: Document, product_id: int, groups: Iterable[Group]) -
 def _matches(document: Document, product_id: int, rule: Filter) -> bool:
     if rule.field in RELATIONS:
         return _is_related(document, rule)
-    have = value_of(document, product_id, rule.field)
+    return compare(value_of(document, product_id, rule.field), rule)
+
+
+def compare(have: Any, rule: Filter) -> bool:
+    """Whether a value passes a filter."""
     if rule.condition in ("null", "notnull"):
         return (have is None) == (rule.condition == "null")
     if have is None or rule.value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sync.sandbox.faults import Kind
+from sync.sandbox.families import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Served:
 
     at             the tenant's clock when it came in
     seconds        real time until the answer was ready
-    items_count    products in the answer, None for anything but a list
+    items_count    products or other items in the answer, None for anything but a list
     after_id       the cursor, `entity_id gt`
     """
 

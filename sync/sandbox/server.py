@@ -10,11 +10,15 @@ from typing import Self
 
 from sync.sandbox.access import Credentials, Gateway, Integration, TokenOffice
 from sync.sandbox.catalogue import Catalogue
-from sync.sandbox.control import PREFIX, Control
+from sync.sandbox.companions import Companions
+from sync.sandbox.control import PREFIX, Control, Editors
 from sync.sandbox.faults import Faults
 from sync.sandbox.generator import Generator
+from sync.sandbox.prices import Prices
+from sync.sandbox.reference import Reference
 from sync.sandbox.replies import Reply
 from sync.sandbox.served import Served
+from sync.sandbox.stock import Stock
 from sync.sandbox.tenant import PAAS, SAAS, TOKENS, Request, Tenant
 from sync.sandbox.transport import Server
 
@@ -28,6 +32,7 @@ class Sandbox:
     max_page_size    what the tenant refuses to exceed
     clock            the tenant's: `Date`, stamps, token expiry, quotas. Generated stamps lie in March 2021
     gap              average distance of neighbouring ids
+    sources          codes of the places that stock lies in
     """
 
     def __init__(
@@ -42,16 +47,21 @@ class Sandbox:
         max_page_size: int = 300,
         clock: Callable[[], float] = time.time,
         gap: int = 1,
+        sources: Sequence[str] = ("default",),
     ) -> None:
         self.credentials = Credentials()
         self.requests: list[Served] = []
         self.tokens = TokenOffice(self.credentials, token_life, clock)
         self.faults = Faults(clock, self.tokens.revoke)
         self.catalogue = Catalogue(Generator(seed, gap, store_views), products, clock)
+        self.reference = Reference(self.catalogue, store_views, clock)
+        self.prices = Prices(self.catalogue, store_views)
+        self.stock = Stock(self.catalogue, sources, seed)
         self._clock = clock
         self._stopping = threading.Event()
         self._tenant = Tenant(
             self.catalogue,
+            Companions(self.catalogue, self.reference, self.prices, self.stock, max_page_size),
             self.faults,
             self.tokens,
             Gateway(self.credentials, self.tokens),
@@ -60,8 +70,11 @@ class Sandbox:
             max_page_size,
             self._stopping.wait,
         )
-        self._control = Control(self.catalogue, self.faults, lambda: self.requests)
+        self._control = Control(self._editors(), self.faults, lambda: self.requests)
         self._address = (host, port)
+
+    def _editors(self) -> Editors:
+        return Editors(self.catalogue, self.prices, self.stock, self.reference)
 
     def __enter__(self) -> Self:
         self.start()

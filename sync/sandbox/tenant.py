@@ -15,9 +15,11 @@ from urllib.parse import parse_qs, parse_qsl, unquote_plus
 from sync.sandbox import fields, phpjson, replies, stores
 from sync.sandbox.access import Gateway, Integration, TokenOffice
 from sync.sandbox.catalogue import ALL, Catalogue
+from sync.sandbox.companions import REQUIRES_CRITERIA, Companions
 from sync.sandbox.criteria import Criteria, parse
 from sync.sandbox.documents import Document
-from sync.sandbox.faults import Effect, Faults, Kind
+from sync.sandbox.families import Kind, family_of, kind_of
+from sync.sandbox.faults import Effect, Faults
 from sync.sandbox.replies import Refused, Reply
 from sync.sandbox.search import Search
 
@@ -61,6 +63,7 @@ class Tenant:
     def __init__(
         self,
         catalogue: Catalogue,
+        companions: Companions,
         faults: Faults,
         tokens: TokenOffice,
         gateway: Gateway,
@@ -70,6 +73,7 @@ class Tenant:
         wait: Callable[[float], Any],
     ) -> None:
         self._catalogue = catalogue
+        self._companions = companions
         self._search = Search(catalogue)
         self._faults = faults
         self._tokens = tokens
@@ -85,10 +89,12 @@ class Tenant:
             return Call("token", "", None)
         store_view, route = self._scope(request)
         kind = _kind(request, route)
-        if kind not in ("page", "count"):
+        if kind not in ("page", "count") and not _is_companion_list(request.method, route):
             return Call(kind, route, store_view)
+        is_required = REQUIRES_CRITERIA.get(route, True)
         try:
-            return Call(kind, route, store_view, parse(request.query, self._max_page_size))
+            criteria = parse(request.query, self._max_page_size, is_required=is_required)
+            return Call(kind, route, store_view, criteria)
         except Refused as refused:
             return Call(kind, route, store_view, refusal=refused.reply)
 
@@ -128,7 +134,8 @@ class Tenant:
         self._authorize(request, call)
         with self._faults.room():
             reply = self._dispatch(request, call, effect)
-            self._wait(self._faults.service_s(reply.items_count))
+            products = reply.items_count if call.kind in ("page", "count") else None
+            self._wait(self._faults.service_s(products))
         return reply
 
     def _token(self, request: Request) -> Reply:
@@ -138,6 +145,7 @@ class Tenant:
 
     def _authorize(self, request: Request, call: Call) -> None:
         """Let the request in, or raise Refused with what the door answers."""
+        family = family_of(call.route)
         if request.path.startswith(f"{SAAS}/"):
             self._gateway.check(request.headers)
             if call.store_view is None:
@@ -145,11 +153,12 @@ class Tenant:
         elif request.path.startswith(f"{PAAS}/"):
             if call.store_view is None:
                 raise Refused(replies.message(400, "Specified request cannot be processed."))
-            is_store = call.route.startswith("V1/store/")
-            resource = "Magento_Backend::store" if is_store else "Magento_Catalog::products"
-            self._integration.check(request.method, request.url, request.query, request.headers, resource)
+            sent = (request.method, request.url, request.query, request.headers)
+            self._integration.check(*sent, family.resource)
         else:
             raise Refused(replies.no_route())
+        if self._faults.forbids(family.name):
+            raise Refused(replies.not_authorized(family.resource))
 
     def _dispatch(self, request: Request, call: Call, effect: Effect) -> Reply:
         if request.method not in ("GET", "POST", "PUT", "DELETE"):
@@ -161,6 +170,8 @@ class Tenant:
         store_view = call.store_view or ALL
         if call.kind in ("page", "count"):
             return self._list(call.criteria, store_view, _fields(request.query), effect)
+        if kind_of(request.method, call.route) is not None:
+            return self._companion(request, call, store_view, effect)
         if call.route == PRODUCTS and request.method == "POST":
             return self._save(_product(request.body), store_view)
         if call.route.startswith(f"{PRODUCTS}/"):
@@ -181,6 +192,22 @@ class Tenant:
         echo = phpjson.dumps(criteria.echo() if effect.echo is None else effect.echo)
         body = b'{"items":[%b],"search_criteria":%b,"total_count":%d}' % (b",".join(raws), echo, total)
         return Reply(200, _only(body, wanted), items_count=len(ids))
+
+    def _companion(self, request: Request, call: Call, store_view: str, effect: Effect) -> Reply:
+        """An endpoint beside products: a list under the same faults as theirs, or anything else it has."""
+        wanted = _fields(request.query)
+        if not _is_companion_list(request.method, call.route):
+            sent = (request.method, call.route, request.query, request.headers, request.body)
+            reply = self._companions.answer(*sent, store_view)
+            return replace(reply, body=_only(reply.body, wanted))
+        items, total = self._companions.listing(call.route, call.criteria, store_view)
+        if effect.twist == "reversed":
+            items.reverse()
+        elif effect.twist == "empty":
+            items, total = [], 0
+        echo = call.criteria.echo() if effect.echo is None else effect.echo
+        body = phpjson.dumps({"items": items, "search_criteria": echo, "total_count": total})
+        return Reply(200, _only(body, wanted), items_count=len(items))
 
     def _one(self, request: Request, sku: str, store_view: str) -> Reply:
         found = self._catalogue.ids_with_sku(sku.rstrip())
@@ -215,7 +242,14 @@ class Tenant:
         return replies.json_reply(200, stores.with_stock(self._catalogue.document(number, store_view)))
 
 
+def _is_companion_list(method: str, route: str) -> bool:
+    return method == "GET" and route in REQUIRES_CRITERIA
+
+
 def _kind(request: Request, route: str) -> Kind:
+    companion = kind_of(request.method, route)
+    if companion is not None:
+        return companion
     if request.method in ("POST", "PUT", "DELETE"):
         return "write"
     if request.method != "GET":

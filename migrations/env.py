@@ -5,6 +5,7 @@ from alembic import context
 
 from sync.db.dialects import own_schema
 from sync.db.schema import metadata
+from sync.db.views import OWN, set_aside
 
 
 def migrate(connection: sa.Connection) -> None:
@@ -12,11 +13,9 @@ def migrate(connection: sa.Connection) -> None:
         connection=connection,
         target_metadata=metadata,
         version_table_schema=own_schema(connection),
-        include_object=lambda _object, name, kind, _reflected, _other: (
-            (kind, name) != ("table", "products_current")
-        ),
+        include_object=lambda _object, name, kind, _reflected, _other: kind != "table" or name not in OWN,
     )
-    with context.begin_transaction():
+    with context.begin_transaction(), set_aside(connection):
         context.run_migrations()
 
 

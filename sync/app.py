@@ -7,17 +7,21 @@ values; above it, the command line and the daemon call the same passes with the 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from math import inf
 from threading import Event
+from typing import TYPE_CHECKING
 
 import requests
 import sqlalchemy as sa
+from apscheduler.triggers.cron import CronTrigger
 from pydantic import SecretStr
 
-from sync import __version__, owner
+from sync import __version__, logs, owner
+from sync.alerts import Alerts
 from sync.commerce.client import Auth, Client
 from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.pacing import Learned, Pacer, QuietHours
@@ -27,12 +31,20 @@ from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
 from sync.db import existing, state
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
-from sync.errors import SettingsError, SyncError
+from sync.errors import SettingsError, SyncError, UsageError
+from sync.health import Feed, Promise
 from sync.journal import Journal
+from sync.model import PassKind
+from sync.notation import parse_https_url
 from sync.passes.run import Sync, Watch
 from sync.settings import Settings
+from sync.webhook import Webhook
+
+if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count
+    from sync.meter import Meter
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
+ALERT_PATIENCE_S = 60.0  # behind it the next look tries again
 TIMEOUTS_S = (10.0, 120.0)  # connect; the longest silence of a tenant that builds a heavy page
 
 
@@ -69,20 +81,29 @@ def tenant_of(
     memory: Memory | None = None,
     max_retry_time: float | None = None,
     timeouts: tuple[float, float] = TIMEOUTS_S,
+    meter: Meter | None = None,
 ) -> Iterator[Tenant]:
     """The tenant the settings name; nothing is sent yet.
 
     memory            what an earlier process learned
     max_retry_time    seconds, when it is to be less than the settings allow
+    meter             counts what happens
     """
     memory = memory or Memory()
+    on_wait = _waits_of(meter)
     patience = Patience(stop.wait, max_retry_time or settings.sync_max_retry_time)
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(
-        f"product-sync/{__version__}", pool_size=settings.sync_concurrency, ca_bundle=ca_bundle
+        f"product-sync/{__version__}", pool_size=settings.sync_concurrency, ca_bundle=ca_bundle, stop=stop
     ) as session:
-        tokens = _tokens(settings, session, patience, timeouts, journal)
-        pacer = Pacer(settings.sync_concurrency, settings.sync_max_rps, _quiet_hours(settings), memory.pace)
+        tokens = _tokens(settings, session, patience, timeouts, _refreshes_of(journal, meter))
+        pacer = Pacer(
+            settings.sync_concurrency,
+            settings.sync_max_rps,
+            _quiet_hours(settings),
+            memory.pace,
+            on_wait=on_wait,
+        )
         client = Client(
             settings.api_endpoint,
             _auth(settings, tokens),
@@ -91,8 +112,9 @@ def tenant_of(
             patience=patience,
             stop=stop,
             store_in_path=not settings.is_saas,
-            hook=journal,
+            hook=journal if meter is None else meter.hook(journal),
             timeouts=timeouts,
+            on_wait=on_wait,
         )
         products = Products(client, page_size=settings.sync_page_size, learned=memory.page_size)
         yield Tenant(client, products, pacer, tokens)
@@ -103,7 +125,7 @@ def _tokens(
     session: requests.Session,
     patience: Patience,
     timeouts: tuple[float, float],
-    journal: Journal,
+    on_refresh: Callable[[float, int], None],
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:
         return None
@@ -115,8 +137,22 @@ def _tokens(
         session=session,
         patience=patience,
         timeouts=timeouts,
-        on_refresh=journal.token_refreshed,
+        on_refresh=on_refresh,
+        hide=logs.hide_token,
     )
+
+
+def _refreshes_of(journal: Journal, meter: Meter | None) -> Callable[[float, int], None]:
+    def refreshed(seconds: float, expires_in: int) -> None:
+        if meter is not None:
+            meter.token_refreshed()
+        journal.token_refreshed(seconds, expires_in)
+
+    return refreshed
+
+
+def _waits_of(meter: Meter | None) -> Callable[[str, float], None]:
+    return (lambda reason, seconds: None) if meter is None else meter.waited
 
 
 def _auth(settings: Settings, tokens: ImsTokens | None) -> Auth:
@@ -131,8 +167,22 @@ def _auth(settings: Settings, tokens: ImsTokens | None) -> Auth:
             _plain(settings.commerce_consumer_secret),
             _plain(settings.commerce_access_token),
             _plain(settings.commerce_access_token_secret),
+            lambda: _oauth1_keys(settings),
         )
     return BearerAuth(_rotating(settings, "commerce_access_token"))
+
+
+def _oauth1_keys(settings: Settings) -> tuple[str, str, str, str]:
+    """The four as they are now; while they cannot be read, the old ones."""
+    with suppress(SettingsError):
+        settings = type(settings).load()
+    logs.hide(settings.secrets)
+    return (
+        settings.commerce_consumer_key or "",
+        _plain(settings.commerce_consumer_secret),
+        _plain(settings.commerce_access_token),
+        _plain(settings.commerce_access_token_secret),
+    )
 
 
 def _rotating(settings: Settings, name: str) -> Callable[[], str]:
@@ -140,7 +190,9 @@ def _rotating(settings: Settings, name: str) -> Callable[[], str]:
 
     def secret() -> str:
         with suppress(SettingsError):
-            return _plain(getattr(Settings.load(), name))
+            found = _plain(getattr(type(settings).load(), name))
+            logs.hide([found])
+            return found
         return _plain(getattr(settings, name))
 
     return secret
@@ -187,6 +239,98 @@ def _copy_to_compare(settings: Settings) -> sa.Engine:
     return existing.find(_plain(settings.database_url)) or in_memory()
 
 
+# --- a receiver of the feed ------------------------------------------------------------------
+
+
+@contextmanager
+def webhook_of(settings: Settings, url: str, stop: Event, *, follow: bool) -> Iterator[Webhook]:
+    """The receiver at `url`; nothing is sent yet.
+
+    follow    try for as long as it takes, not for SYNC_MAX_RETRY_TIME
+
+    Raises UsageError for a URL that cannot be right, SettingsError without WEBHOOK_SECRET.
+    """
+    try:
+        parse_https_url(url)
+    except ValueError as error:
+        raise UsageError(f"--webhook {error}.", "correct the URL.") from None
+    if settings.webhook_secret is None:
+        raise SettingsError("WEBHOOK_SECRET: is not set: what --webhook posts is signed with it.")
+    ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
+    with open_session(f"product-sync/{__version__}", pool_size=1, ca_bundle=ca_bundle) as session:
+        yield Webhook(
+            url,
+            _rotating(settings, "webhook_secret"),
+            session=session,
+            patience=Patience(stop.wait, inf if follow else settings.sync_max_retry_time),
+            stop=stop,
+            on_retry=Journal().request_retried,
+        )
+
+
+# --- what was promised, and who is told when it is not kept ----------------------------------
+
+
+def promise_of(settings: Settings) -> Promise:
+    """How fresh the settings promise the copy to be."""
+    max_lag = timedelta(seconds=settings.sync_max_lag)
+    feeds = [
+        _by_interval("prices", settings.sync_prices_interval, max_lag),
+        _by_interval("stock", settings.sync_stock_interval, max_lag),
+        _by_cron("reference", ("reference",), settings.sync_reference_cron, settings),
+        _by_cron("reconcile", ("reconcile", "backfill"), settings.sync_reconcile_cron, settings),
+    ]
+    return Promise(
+        store_views=settings.store_views,
+        max_lag=max(max_lag, 2 * timedelta(seconds=settings.sync_interval)),
+        feeds=tuple(feed for feed in feeds if feed is not None),
+    )
+
+
+def _by_interval(kind: PassKind, every: float | None, max_lag: timedelta) -> Feed | None:
+    if every is None:
+        return None
+    allowed = max(max_lag, 2 * timedelta(seconds=every))
+    return Feed(kind, (kind,), lambda _began, ended: ended + allowed)
+
+
+def _by_cron(
+    kind: PassKind, kinds: tuple[PassKind, ...], cron: str | None, settings: Settings
+) -> Feed | None:
+    if cron is None:
+        return None
+    trigger = CronTrigger.from_crontab(cron, settings.sync_timezone)
+    max_lag = timedelta(seconds=settings.sync_max_lag)
+    never = datetime.max.replace(tzinfo=UTC)
+
+    def overdue(began: datetime, _ended: datetime) -> datetime:
+        due = trigger.get_next_fire_time(None, began + timedelta(seconds=1))
+        return never if due is None else due + max_lag
+
+    return Feed(kind, kinds, overdue)
+
+
+@contextmanager
+def alerts_of(
+    settings: Settings, db: sa.Engine, held_back: Mapping[str, str], stop: Event
+) -> Iterator[Alerts | None]:
+    """Who tells SYNC_ALERT_WEBHOOK; None where there is none. Nothing is sent yet."""
+    if settings.sync_alert_webhook is None:
+        yield None
+        return
+    ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
+    with open_session(f"product-sync/{__version__}", pool_size=1, ca_bundle=ca_bundle) as session:
+        webhook = Webhook(
+            _plain(settings.sync_alert_webhook),
+            None,
+            session=session,
+            patience=Patience(stop.wait, ALERT_PATIENCE_S),
+            stop=stop,
+            on_retry=Journal().request_retried,
+        )
+        yield Alerts(db, promise_of(settings), webhook, held_back)
+
+
 # --- both ------------------------------------------------------------------------------------
 
 
@@ -200,6 +344,7 @@ class App:
     journal: Journal
     stop: Event
     dry: bool
+    meter: Meter | None = None
 
     def sync(
         self, command: str, watch: Watch | None = None, store_views: tuple[str, ...] | None = None
@@ -209,14 +354,16 @@ class App:
         command        how the lease names us to others
         store_views    instead of those of the settings
         """
+        watch = watch or self.journal
         return Sync(
             source=self.tenant.products,
+            client=self.tenant.client,
             db=self.db,
             store_views=store_views or self.settings.store_views,
             owner=owner.describe(command),
             is_dead=owner.is_dead,
             traffic=self.journal.traffic,
-            watch=watch or self.journal,
+            watch=watch if self.meter is None else self.meter.watch(watch),
             stop=self.stop,
             page_size=self.settings.sync_page_size,
             concurrency=self.settings.sync_concurrency,
@@ -227,11 +374,14 @@ class App:
 
 
 @contextmanager
-def opened(settings: Settings, stop: Event, *, dry: bool = False) -> Iterator[App]:
+def opened(
+    settings: Settings, stop: Event, *, dry: bool = False, meter: Meter | None = None
+) -> Iterator[App]:
     """Everything a pass needs, for as long as the context is open; nothing is sent to the tenant yet.
 
     stop    once set, what is under way ends with Interrupted
     dry     nothing is written, not even an empty database
+    meter   counts what happens, and shows where this copy and this pacer stand
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
@@ -241,10 +391,12 @@ def opened(settings: Settings, stop: Event, *, dry: bool = False) -> Iterator[Ap
         closing.callback(db.dispose)
         journal = Journal()
         memory = _recall(db)
-        tenant = closing.enter_context(tenant_of(settings, journal, stop, memory=memory))
+        tenant = closing.enter_context(tenant_of(settings, journal, stop, memory=memory, meter=meter))
         if not dry:
             closing.callback(_remember, db, tenant)
-        yield App(settings, db, tenant, journal, stop, dry)
+        if meter is not None:
+            meter.show(db, lambda: tenant.pacer.now)
+        yield App(settings, db, tenant, journal, stop, dry, meter)
 
 
 def _collect_less_often() -> None:

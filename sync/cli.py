@@ -14,11 +14,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 from typer.main import get_command
@@ -31,14 +32,15 @@ if TYPE_CHECKING:
 
     from sync.app import App
     from sync.check import Finding
+    from sync.feed import Entry, Outlet
+    from sync.meter import Meter
     from sync.passes.run import Summary, Sync, Watch
+    from sync.position import Keeper
     from sync.settings import Settings
 
 USAGE, BUG, INTERRUPTED = 64, 70, 130
 REPORT = "run it again with LOG_LEVEL=DEBUG, and report what that prints."
 STOPPING = "product-sync: stopping behind the page in hand; once more ends it at once."
-POLL_S = 1.0
-CHUNK = 1000  # entries of the feed read at once
 
 app = typer.Typer(
     name="product-sync",
@@ -53,6 +55,9 @@ app.add_typer(db, name="db")
 StoreView = Annotated[str | None, typer.Option(metavar="CODE", help="This store view only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and report, write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+MetricsFile = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="Write metrics there, for node-exporter's textfiles.")
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,12 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # 2 is how typer ends on a usage error
         return USAGE if end.code == 2 else int(end.code or 0)
     except SyncError as error:
-        _complain("\n  ".join([*f"product-sync: {error}".splitlines(), f"To do: {error.fix}"]))
+        from sync.logs import redacted
+
+        _complain("\n  ".join([*redacted(f"product-sync: {error}").splitlines(), f"To do: {error.fix}"]))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last one to see it
         _complain(f"product-sync: a fault of its own: {type(error).__name__}.\n  To do: {REPORT}")
         if logging.getLogger("sync").isEnabledFor(logging.DEBUG):
-            traceback.print_exc()
+            from sync.logs import redacted
+
+            _complain(redacted(traceback.format_exc()))
         return BUG
     return 0
 
@@ -85,6 +94,7 @@ def backfill(
     first_id: Annotated[int, typer.Option(min=1, help="Lowest product id to load.")] = 1,
     last_id: Annotated[int | None, typer.Option(min=1, help="Highest product id to load.")] = None,
     dry_run: DryRun = False,
+    metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Load the whole catalogue, or continue a load that did not come to its end.
@@ -109,7 +119,7 @@ def backfill(
     def work(sync: Sync) -> Summary:
         return passes.backfill(sync, restart=restart, interval=interval)
 
-    _run_pass("backfill", work, store_view, dry=dry_run, as_json=as_json)
+    _run_pass("backfill", work, store_view, dry=dry_run, as_json=as_json, metrics_file=metrics_file)
 
 
 @app.command(short_help="Read what changed and what was deleted.")
@@ -123,6 +133,7 @@ def run(
     ] = None,
     store_view: StoreView = None,
     dry_run: DryRun = False,
+    metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Read what changed since the last finished pass, and what was deleted; write it, and exit.
@@ -142,7 +153,7 @@ def run(
     def work(sync: Sync) -> Summary:
         return _named(sync, product_id or [], sku or []) if sku or product_id else incremental(sync)
 
-    _run_pass("run", work, store_view, dry=dry_run, as_json=as_json)
+    _run_pass("run", work, store_view, dry=dry_run, as_json=as_json, metrics_file=metrics_file)
 
 
 def _named(sync: Sync, ids: list[int], skus: list[str]) -> Summary:
@@ -162,6 +173,7 @@ def reconcile(
     ] = False,
     store_view: StoreView = None,
     dry_run: DryRun = False,
+    metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Read the whole catalogue and make the copy equal to it, silent changes and deletions included.
@@ -181,7 +193,7 @@ def reconcile(
     def work(sync: Sync) -> Summary:
         return passes.reconcile(sync, allow_mass_delete=allow_mass_delete)
 
-    _run_pass("reconcile", work, store_view, dry=dry_run, as_json=as_json)
+    _run_pass("reconcile", work, store_view, dry=dry_run, as_json=as_json, metrics_file=metrics_file)
 
 
 @app.command(short_help="Report how the copy differs.")
@@ -204,11 +216,108 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
     raise typer.Exit(1 if drift else summary.exit_code)
 
 
+@app.command(short_help="Read the light price feeds.")
+def prices(*, metrics_file: MetricsFile = None, as_json: AsJson = False) -> None:
+    """Read base, special and tier prices and costs, and again the products whose prices moved in silence.
+
+    The bulk price endpoints of Commerce change prices without moving `updated_at`, so `run` does not see it.
+    The feeds answer 300 SKUs at a time, at a twentieth of what product pages cost the tenant. What they name
+    is kept in product_prices; a product that carries other prices is read again in every store view.
+
+    \b
+      product-sync prices           what the daemon does every SYNC_PRICES_INTERVAL
+      product-sync prices --json    fetched: products compared; updated: products changed
+
+    Exit status: 0 up to date, 1 a feed is refused or not believed or some products rejected, 69 out of reach,
+    75 busy, 77 refused, 78 settings, 130 interrupted.
+    """
+    from sync.passes import prices as passes
+
+    _run_pass("prices", passes.prices, None, dry=False, as_json=as_json, metrics_file=metrics_file)
+
+
+@app.command(short_help="Read the stock of every source.")
+def stock(
+    *,
+    allow_mass_delete: Annotated[
+        bool, typer.Option("--allow-mass-delete", help="Believe it when no source shows anything.")
+    ] = False,
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the source items: how many of a SKU lie in each source. What is gone is kept as a tombstone.
+
+    Commerce stamps no stock with a time, so all of it is read, SKU by SKU in each source.
+
+    \b
+      product-sync stock           what the daemon does every SYNC_STOCK_INTERVAL
+      product-sync stock --json    counts are rows of source_items
+
+    Exit status: 0 up to date, 1 stock is refused or deletions held back, 69 out of reach, 75 busy, 77
+    refused, 78 settings, 130 interrupted.
+    """
+    from sync.passes import stock as passes
+
+    def work(sync: Sync) -> Summary:
+        return passes.stock(sync, allow_mass_delete=allow_mass_delete)
+
+    _run_pass("stock", work, None, dry=False, as_json=as_json, metrics_file=metrics_file)
+
+
+@app.command(short_help="Read attributes, categories and store views.")
+def reference(
+    *,
+    allow_mass_delete: Annotated[
+        bool, typer.Option("--allow-mass-delete", help="Believe it when a large share is gone.")
+    ] = False,
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read what the values in products refer to: attributes with the labels of their options, attribute sets,
+    categories, websites, store groups and store views.
+
+    Labels and names are those of each store view of STORE_VIEWS. Only differences are written; what changed
+    is in the table reference_changes. What the credential may not read is named, and the rest goes on.
+
+    \b
+      product-sync reference                        what the daemon does at SYNC_REFERENCE_CRON
+      product-sync reference --allow-mass-delete    after a clearance on the tenant
+
+    Exit status: 0 up to date, 1 some of it not readable or deletions held back, 69 out of reach, 75 busy, 77
+    refused, 78 settings, 130 interrupted.
+    """
+    from sync.passes import reference as passes
+
+    def work(sync: Sync) -> Summary:
+        return passes.reference(sync, allow_mass_delete=allow_mass_delete)
+
+    _run_pass("reference", work, None, dry=False, as_json=as_json, metrics_file=metrics_file)
+
+
 def _run_pass(
-    command: str, work: Callable[[Sync], Summary], store_view: str | None, *, dry: bool, as_json: bool
+    command: str,
+    work: Callable[[Sync], Summary],
+    store_view: str | None,
+    *,
+    dry: bool,
+    as_json: bool,
+    metrics_file: Path | None,
 ) -> None:
     """Run a pass to its end and tell how it ended, also when that was an error."""
-    with _live(dry=dry) as live:
+    with _metered(command, metrics_file) as meter:
+        _run_metered(command, work, store_view, meter, dry=dry, as_json=as_json)
+
+
+def _run_metered(
+    command: str,
+    work: Callable[[Sync], Summary],
+    store_view: str | None,
+    meter: Meter | None,
+    *,
+    dry: bool,
+    as_json: bool,
+) -> None:
+    with _live(dry=dry, meter=meter) as live:
         try:
             with _watched(live) as watch:
                 summary = work(live.sync(command, watch, _views(store_view)))
@@ -229,11 +338,37 @@ def _tell(summary: Summary, as_json: bool) -> None:
 
 
 @contextmanager
-def _live(*, dry: bool = False) -> Iterator[App]:
+def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
+    """Count what happens, and write it to `path`, however the command ends; without a path, do neither."""
+    if path is None:
+        yield None
+        return
+    from sync.meter import Meter
+    from sync.metrics import Metrics
+
+    meter, code = Meter(Metrics(__version__, process=False)), BUG
+    try:
+        yield meter
+        code = 0
+    except typer.Exit as end:
+        code = end.exit_code
+        raise
+    except SyncError as error:
+        code = error.exit_code
+        raise
+    finally:
+        try:
+            meter.metrics.write(str(path), command, code)
+        except OSError as error:
+            _complain(f"product-sync: the metrics cannot be written to {path}: {error.strerror}.")
+
+
+@contextmanager
+def _live(*, dry: bool = False, meter: Meter | None = None) -> Iterator[App]:
     from sync.app import opened
 
     settings = _settings()
-    with _stoppable(STOPPING) as stop, opened(settings, stop, dry=dry) as live:
+    with _stoppable(STOPPING) as stop, opened(settings, stop, dry=dry, meter=meter) as live:
         yield live
 
 
@@ -271,6 +406,9 @@ def daemon() -> None:
     \b
       SYNC_INTERVAL=15m                what changed, the first time at once
       SYNC_RECONCILE_CRON="0 3 * * *"  the whole catalogue, in SYNC_TIMEZONE
+      SYNC_PRICES_INTERVAL=1h          the price feeds, the first time behind the first run
+      SYNC_STOCK_INTERVAL=15m          the source items, likewise
+      SYNC_REFERENCE_CRON="30 2 * * *" attributes, categories, store views; the first time at once
 
     Exit status: 0 stopped, 64 usage, 69 database out of reach at the start, 78 settings.
     """
@@ -341,6 +479,7 @@ def status(
     with copy_of(_copy_settings()) as engine:
         found = text.Status(
             store_views=reading(engine, overview.store_views),
+            feeds=reading(engine, overview.feeds),
             runs=[row._asdict() for row in reading(engine, lambda connection: recent(connection, runs))],
             open_rejections=reading(engine, rejected.count_open),
             lease=leases.holder(engine),
@@ -395,56 +534,208 @@ def _shown(engine: sa.Engine, product: Mapping[str, Any], *, history: bool, as_j
     return text.product_card(product, children)
 
 
-@app.command(short_help="Print the change feed.")
+@app.command(short_help="Print the change feed, or post it.")
 def changes(
     *,
-    since: Annotated[int, typer.Option(min=0, metavar="ID", help="Only entries after this change_id.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Print so many entries at most.")] = None,
+    since: Annotated[int, typer.Option(min=0, metavar="ID", help="Begin after this change_id.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Tell so many entries at most.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more, until stopped.")] = False,
+    state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Remember here how far it came, and go on from there.")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Post it there in signed batches instead of printing.")
+    ] = None,
+    rewind: Annotated[
+        bool, typer.Option("--rewind", help="Forget how far it came: begin anew, or after --since.")
+    ] = False,
 ) -> None:
-    """Print the change feed, oldest first: one JSON object a line.
+    """Print the change feed, oldest first, one JSON object a line; or post it to a webhook.
 
-    A reader that remembers the last change_id and asks for what is after it misses nothing.
+    A reader that remembers the last change_id and asks for what is after it misses nothing. With --state,
+    FILE remembers: it moves behind what was written out, so after a crash the last entries come once more,
+    and none is missing. --since then says where to begin while there is no FILE yet. One process at a time
+    may use it (FILE.lock), and only with the database it came from.
+
+    --webhook posts {"first_id", "last_id", "changes": [...]}, up to 100 changes and about 900 kB at a time,
+    in order; the next when the one before was answered 2xx. Each change arrives at least once: after a crash
+    or an answer that was lost some come again, so a receiver drops every change_id it has had. How far a URL
+    came is kept in the copy, or in FILE.
 
     \b
-      product-sync changes --since 4711 --limit 100    the next hundred
-      product-sync changes --follow                    all of it, and what comes
+      Idempotency-Key           first_id-last_id
+      X-Product-Sync-Signature  t=SECONDS,v1=HEX: HMAC-SHA256 of SECONDS.BODY with WEBHOOK_SECRET
 
-    Exit status: 0, 69 database out of reach or not there yet, 78 settings, 130 interrupted.
+    An answer has 30 seconds. No connection, 408, 425, 429 and 5xx are tried again, as Retry-After says, for
+    SYNC_MAX_RETRY_TIME, with --follow for as long as it takes. 413 halves the batch. Any other answer ends it
+    after four tries, a redirect at once; started again, it posts the same again.
+
+    \b
+      product-sync changes --since 4711 --limit 100          the next hundred
+      product-sync changes --follow --state search.json      all of it and what comes, across restarts
+      product-sync changes --follow --webhook https://search.example/products
+      product-sync changes --webhook URL --rewind            everything from the first entry on once more
+
+    Exit status: 0, 64 a FILE or a URL that cannot be used, 69 database or receiver out of reach, receiver
+    refuses, or no copy yet, 75 another process moves the same position, 77 receiver answers 401 or 403, 78
+    settings, or a position from another or a restored database, 130 interrupted.
     """
+    from sync import feed
     from sync.app import copy_of
-    from sync.db.changes import since as entries_after
-    from sync.db.engine import reading
-    from sync.text import json_line
+    from sync.position import PositionInCopy, Unkept, position_file
 
-    with copy_of(_copy_settings()) as engine, _stoppable() as stop:
-
-        def read(change_id: int, most: int) -> Sequence[sa.Row[Any]]:
-            return reading(engine, lambda connection: entries_after(connection, change_id, most))
-
-        for entry in _feed(read, since, limit, stop, follow=follow):
-            _print(json_line(entry._asdict()))
+    settings = _copy_settings()
+    with ExitStack() as opened:
+        stop = opened.enter_context(_stoppable())
+        outlet, told = _outlet(opened, settings, webhook, stop, follow=follow)
+        engine = opened.enter_context(copy_of(settings))
+        keeper: Keeper = Unkept()
+        if state is not None:
+            keeper = opened.enter_context(position_file(state))
+        elif webhook is not None:
+            keeper = PositionInCopy(engine, webhook, stop)
+        source = feed.Feed(engine, stop, follow=follow)
+        count = feed.tell(source, outlet, keeper, since=since, limit=limit, rewind=rewind)
+        if told:
+            _complain(f"product-sync: {count} changes posted to {told}.")
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)
 
 
-def _feed(
-    read: Callable[[int, int], Sequence[sa.Row[Any]]],
-    since: int,
-    limit: int | None,
-    stop: Event,
-    *,
-    follow: bool,
-) -> Iterator[sa.Row[Any]]:
-    """Entries after `since` as they come, until `limit` were told, `stop` is set, or there are no more."""
-    left = sys.maxsize if limit is None else limit
-    while left and not stop.is_set():
-        entries = read(since, min(CHUNK, left))
-        yield from entries
-        if entries:
-            since, left = entries[-1].change_id, left - len(entries)
-        elif not follow or stop.wait(POLL_S):
+def _outlet(
+    opened: ExitStack, settings: Settings, webhook: str | None, stop: Event, *, follow: bool
+) -> tuple[Outlet, str]:
+    """What hands the feed on, and the receiver's host, blank for standard output."""
+    if webhook is None:
+        return lambda entries: _printed(entries, stop), ""
+    from sync.app import webhook_of
+    from sync.feed import to_webhook
+
+    receiver = opened.enter_context(webhook_of(settings, webhook, stop, follow=follow))
+    return to_webhook(receiver), receiver.host
+
+
+def _printed(entries: Sequence[Entry], stop: Event) -> Iterator[Sequence[Entry]]:
+    """Print entries, and yield those that were written out before `stop` was set."""
+    for count, entry in enumerate(entries, 1):
+        _print(entry.json.decode())
+        if stop.is_set():
+            yield entries[:count]
             return
+    yield entries
+
+
+# --- the copy as files and as flat views -----------------------------------------------------
+
+
+@app.command(short_help="Write products to a file.")
+def export(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, or - for standard output.")],
+    *,
+    store_view: StoreView = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns of products and attribute codes.")
+    ] = None,
+    sku: Annotated[
+        list[str] | None, typer.Option(metavar="SKU", help="Just this product; may be given again.")
+    ] = None,
+    type_id: Annotated[
+        list[str] | None, typer.Option("--type", metavar="T", help="Just this type; may be given again.")
+    ] = None,
+    changed_since: Annotated[
+        str | None, typer.Option(metavar="T", help="Only what the copy saw change since: a time, or 24h.")
+    ] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Labels of options instead of ids.")] = False,
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="F", help="parquet, csv or jsonl, whatever the suffix.")
+    ] = None,
+) -> None:
+    """Write the products that live in the copy to a file: .parquet, .csv or .jsonl by its suffix.
+
+    The products are those of one moment, also while a pass writes. The file takes its name when it is
+    complete; a failure leaves what was there. Without --columns, it has every column of the table
+    products. Attributes have the types that Commerce gives them; a value that is none of its type is null.
+
+    \b
+      product-sync export products.parquet
+      product-sync export bags.csv --store-view fr --columns sku,name,price,color --labels
+      product-sync export - --changed-since 24h | jq .sku        JSON lines
+
+    Exit status: 0, 64 usage, 69 database out of reach, no copy yet or no space for the file, 78 settings,
+    130 interrupted.
+    """
+    from sync.app import copy_of
+    from sync.db.dialects import utc_now
+    from sync.db.engine import reading
+    from sync.db.export import Selection
+    from sync.export import export as write_rows
+    from sync.export import format_of, parse_since, writer_for
+
+    form = format_of(path, form)
+    with copy_of(_copy_settings()) as engine, _stoppable() as stop:
+        since = None if changed_since is None else parse_since(changed_since, reading(engine, utc_now))
+        selection = Selection(store_view, sku or (), type_id or (), since)
+        with _output(path) as file:
+            count = write_rows(
+                engine, partial(writer_for, form, file), columns, selection, labels=labels, stop=stop
+            )
+    _complain(f"product-sync: {count} {'row' if count == 1 else 'rows'} written to {path}.")
+
+
+@contextmanager
+def _output(path: str) -> Iterator[BinaryIO]:
+    """The file to write, or standard output."""
+    from sync.export import not_written, replacing
+
+    if path != "-":
+        with replacing(Path(path)) as file:
+            yield file
+        return
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _end_quietly()
+    except OSError as error:
+        _silence()
+        raise not_written("standard output", error) from error
+
+
+@app.command(short_help="Make a flat SQL view of attributes.")
+def view(
+    *,
+    name: Annotated[str, typer.Option(metavar="V", help="What the view is called.")],
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns of products and attribute codes.")
+    ] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the view instead.")] = False,
+) -> None:
+    """Make a flat SQL view, or make it anew: a row per product and store view, a typed column per name.
+
+    Options read as their labels. What a store view lacks is taken from `all`; a value that is none of its
+    attribute's type ("abc" for a decimal) is null. store_view and product_id are always there.
+
+    \b
+      product-sync view --name bags --columns sku,name,price,color,size
+      product-sync view --name bags --drop
+
+    Exit status: 0, 64 usage, 69 database out of reach or no copy yet, 78 settings.
+    """
+    from sync.app import copy_of
+    from sync.db import views
+    from sync.db.engine import in_transaction
+    from sync.db.flat import split_names
+
+    if drop == (columns is not None):
+        raise UsageError("a view needs either --columns or --drop.", "see `product-sync view --help`.")
+    with copy_of(_copy_settings()) as engine:
+        if columns is None:
+            in_transaction(engine, lambda tx: views.drop(tx, name))
+            _print(f"View {name} is gone.")
+            return
+        names = split_names(columns)
+        made = in_transaction(engine, lambda tx: views.create(tx, name, names))
+    _print(f"View {made} is ready. Try:\n  SELECT * FROM {made} WHERE store_view = 'all' LIMIT 10;")
 
 
 # --- its schema ------------------------------------------------------------------------------
@@ -485,6 +776,7 @@ def sandbox(
     products: Annotated[int, typer.Option(min=0, help="How many products it has.")] = 1000,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 8330,
     store_views: Annotated[str, typer.Option(help="Codes, separated by commas.")] = "default",
+    sources: Annotated[str, typer.Option(help="Of stock: codes, separated by commas.")] = "default",
     token_life: Annotated[int, typer.Option(min=1, help="Seconds an access token lives.")] = 86_399,
     latency: Annotated[float, typer.Option(min=0, help="Seconds added to every answer.")] = 0.0,
 ) -> None:
@@ -500,7 +792,14 @@ def sandbox(
     """
     from sync.sandbox import serve
 
-    serve(products, port, store_views=store_views.split(","), token_life=token_life, latency=latency)
+    serve(
+        products,
+        port,
+        store_views=store_views.split(","),
+        token_life=token_life,
+        latency=latency,
+        sources=sources.split(","),
+    )
 
 
 @app.command(short_help="Tell the whole story, no account needed.")
@@ -612,8 +911,17 @@ def _print(text: str) -> None:
     try:
         print(text, flush=True)  # noqa: T201 - this is the command line
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails again
-        raise typer.Exit from None
+        _end_quietly()
+
+
+def _end_quietly() -> NoReturn:
+    _silence()
+    raise typer.Exit
+
+
+def _silence() -> None:
+    """Let nothing more go to standard output: else the flush at exit fails again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> None:

@@ -37,6 +37,7 @@ class Journal:
         self._clock = clock
         self._lock = threading.Lock()
         self._traffic = Traffic()
+        self._missed: set[str] = set()
         self._log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
         self._run = self._log
         self._done, self._expected = Tally(), 0
@@ -88,6 +89,14 @@ class Journal:
     def page_written(self, store_view: str, item: Item, tally: Tally) -> None:
         self._done += tally
         self._run.debug("page.written", store_view=store_view, interval=str(item.interval), **_facts(tally))
+        self._tell_progress()
+
+    def rows_written(self, count: int, tally: Tally) -> None:
+        self._done += tally
+        self._run.debug("rows.written", rows=count, **_facts(tally))
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
         now = self._clock()
         if now - self._told >= PROGRESS_S:
             self._told = now
@@ -110,6 +119,12 @@ class Journal:
 
     def deletion_held_back(self, message: str) -> None:
         self._run.warning("deletion.held_back", reason=message)
+
+    def feed_missed(self, message: str) -> None:
+        """A warning once in a process: the daemon asks again every few minutes, and is refused again."""
+        tell = self._run.info if message in self._missed else self._run.warning
+        self._missed.add(message)
+        tell("feed.missed", reason=message)
 
     def run_finished(self, summary: Summary) -> None:
         self.last = summary

@@ -12,13 +12,17 @@ product name can neither forge a line nor steer a terminal.
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TextIO
-from urllib.parse import quote
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, TextIO
+from urllib.parse import quote, quote_plus
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -39,13 +43,15 @@ def configure(
 
     log_format   None: console where `stream` is a terminal, else json
     level        DEBUG, INFO, WARNING or ERROR, for our own events; libraries need WARNING at least
-    secrets      texts that are masked wherever they occur
+    secrets      texts that are masked wherever they occur, from now on and for good: one that was exchanged
+                 may still be in somebody's hands
     """
+    hide(secrets)
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)  # a reader who leaves ends the log, not the sync
     handler.set_name(HANDLER)
     handler.setFormatter(
-        _formatter(log_format or ("console" if stream.isatty() else "json"), stream, secrets)
+        _formatter(log_format or ("console" if stream.isatty() else "json"), stream)
     )
     root = logging.getLogger()
     root.handlers[:] = [former for former in root.handlers if former.name != HANDLER] + [handler]
@@ -72,13 +78,13 @@ def _context() -> list[Processor]:
     ]
 
 
-def _formatter(log_format: LogFormat, stream: TextIO, secrets: Iterable[str]) -> logging.Formatter:
+def _formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.add_logger_name, *_context()],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            _scrubber(secrets),
+            _scrub,
             _in_order,
             _console(stream) if log_format == "console" else _json(),
         ],
@@ -108,18 +114,76 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 # --- Making values harmless --------------------------------------------------------------------
 
 
-def _scrubber(secrets: Iterable[str]) -> Processor:
-    """A processor that masks `secrets`, also percent-encoded, and tokens; and leaves nothing unprintable."""
-    forms = {
-        form for text in secrets if len(text) >= SHORTEST_SECRET for form in (text, quote(text, safe=""))
-    }
-    longest_first = sorted(forms, key=len, reverse=True)
-    hidden = re.compile("|".join([*map(re.escape, longest_first), TOKEN]))
+class _Hidden:
+    """The texts that nobody may read, and the pattern that finds each of them in any of its forms."""
 
-    def scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        return {key: _harmless(value, hidden, multiline=key == "exception") for key, value in event.items()}
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._secrets: set[str] = set()
+        self._tokens: OrderedDict[str, None] = OrderedDict()
+        self.pattern = re.compile(TOKEN)
 
-    return scrub
+    def add(self, secrets: Iterable[str]) -> None:
+        with self._lock:
+            new = {text for text in secrets if len(text) >= SHORTEST_SECRET} - self._secrets
+            if new:
+                self._secrets |= new
+                self._compile()
+
+    def add_token(self, token: str) -> None:
+        """Like `add`, for texts that come all day: only the last ones are kept."""
+        with self._lock:
+            self._tokens[token] = None
+            while len(self._tokens) > TOKENS_KEPT:
+                self._tokens.popitem(last=False)
+            self._compile()
+
+    def _compile(self) -> None:
+        forms = {form for text in (*self._secrets, *self._tokens) for form in _forms(text)}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self.pattern = re.compile("|".join([*map(re.escape, longest_first), TOKEN]))
+
+
+TOKENS_KEPT: Final = 16
+_hidden = _Hidden()
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Mask these texts in every line from now on, and in what `redacted` gives back."""
+    _hidden.add(secrets)
+
+
+def hide_token(token: str) -> None:
+    """Mask an access token; a handful of the latest ones are remembered."""
+    _hidden.add_token(token)
+
+
+def redacted(text: str) -> str:
+    """The text without any secret that is known."""
+    return _hidden.pattern.sub("***", text)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it reads in a URL, a form, a repr, JSON, and in base64, whatever stands before it."""
+    for encode in (quote, quote_plus):
+        yield encode(secret, safe="", errors="surrogateescape")
+    yield from (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1])
+    raw = secret.encode(errors="surrogateescape")
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + raw).rstrip(b"=").decode()
+        inside = encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+        if len(inside) >= SHORTEST_BASE64:
+            yield from (inside, inside.translate(_URL_SAFE), quote(inside, safe=""))
+
+
+def _scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Mask secrets and tokens, and leave nothing unprintable."""
+    hidden = _hidden.pattern
+    return {key: _harmless(value, hidden, multiline=key == "exception") for key, value in event.items()}
+
+
+SHORTEST_BASE64: Final = 8
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 def _harmless(value: Any, hidden: re.Pattern[str], *, multiline: bool = False) -> Any:

@@ -5,7 +5,7 @@ Durations are seconds, datetimes are aware UTC, ids are Commerce's `entity_id`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal, NamedTuple, Self
@@ -38,19 +38,40 @@ class RawProduct(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class KnownPage:
+    """What a page said that was read before: should its bytes come again, nobody need read them again.
+
+    products       how many
+    answer_hash    of the bytes of its items, all together
+    copy_hash      of the ids and fingerprints of these products: what a copy hashes to that equals them
+    rows_hash      of the copy's rows when they were last compared with these products; None before that
+    """
+
+    interval: Interval
+    products: int
+    answer_hash: str
+    copy_hash: str
+    rows_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One answer of GET /V1/products, checked: in `interval` these products match, and no others.
 
     products       ascending by id, all inside `interval`
     total_count    rows that matched the request, these included
     server_time    the answer's `Date`, None when the server sent none
+    answer_hash    of the bytes of its items; None where they cannot be told from the rest
+    known          the same answer, read before
     """
 
     store_view: str
     interval: Interval
-    products: tuple[RawProduct, ...]
+    products: Sequence[RawProduct]
     total_count: int
     server_time: datetime | None
+    answer_hash: str | None = None
+    known: KnownPage | None = None
 
 
 @dataclass(frozen=True, slots=True)

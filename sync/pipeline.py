@@ -3,7 +3,9 @@
 Read this file first. `commerce/` makes the pages it consumes, `db/` stores what it
 writes; neither knows the other.
 
-    a page ──> fingerprint each item ──> same as stored: nothing more to do
+    a page ──> the same bytes as when it was read last, and the copy still has them: nothing more to do
+        │ new
+        └──> fingerprint each item ──> same as stored: nothing more to do
                         │ differs
                         └──> decode, map, compare with the stored document ──> insert / update / restore
     ids stored in the page's interval that the page does not list ──> missing
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sync import diff, fitting, mapping
-from sync.db import changes, findings, products, rejected
+from sync.db import changes, findings, pages, products, rejected
 from sync.db.changes import Change
 from sync.db.dialects import capacity, utc_now
 from sync.db.products import Damage, Known, Stored, Write
@@ -36,6 +38,7 @@ from sync.model import (
     Capacity,
     ChangeKind,
     Interval,
+    KnownPage,
     Page,
     RawProduct,
     Tally,
@@ -73,6 +76,8 @@ class Comparison:
     rejects: list[Reject] = field(default_factory=list)
     missing: Sequence[int] = ()
     differing: dict[int, str] = field(default_factory=dict)  # id -> which columns or paths, in words
+    copy_hash: str | None = None  # of the page's products, unless it was known and agreed with
+    rows_hash: str | None = None  # of the copy's rows, once each was found to be what its document says
 
     @property
     def tally(self) -> Tally:
@@ -105,6 +110,7 @@ def sync_page(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
     """
     found = compare(tx, page, reading)
     write(tx, page.store_view, found, reading)
+    _remember(tx, page, found)
     findings.add(tx, reading.run_id, page.store_view, "extra", ((i, None) for i in found.missing))
     return found
 
@@ -163,23 +169,49 @@ def sku_of(item: RawProduct) -> str:
 
 def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
     """Hold a page against the copy; reads only."""
+    if page.known is not None and _agrees(tx, page.store_view, page.known, audit=reading.audit):
+        return Comparison(fetched=len(page.products), unchanged=len(page.products))
     known = _known(tx, page, reading)
+    fingerprints = [(item.product_id, fingerprint(item.raw)) for item in page.products]
     same: list[RawProduct] = []
     touched: list[tuple[RawProduct, str]] = []
-    for item in page.products:
-        digest = fingerprint(item.raw)
+    for item, (_, digest) in zip(page.products, fingerprints, strict=True):
         if known.get(item.product_id) == (digest, False):
             same.append(item)
         else:
             touched.append((item, digest))
     found = Comparison(fetched=len(page.products), unchanged=len(same))
+    found.copy_hash = pages.copy_hash(fingerprints)
     if reading.complete:
         found.missing = _missing(tx, page, known)
     if touched:
         _compare_touched(tx, page.store_view, touched, known, found)
     if reading.audit and same:
         _audit(tx, page, same, found)
+        if not (found.updates or found.inserts or found.rejects or found.missing):
+            found.rows_hash = pages.hash_of_rows(tx, page.store_view, page.interval)
     return found
+
+
+def _agrees(tx: sa.Connection, store_view: str, page: KnownPage, *, audit: bool) -> bool:
+    """Whether the copy holds what a known page lists, and nothing else of its interval.
+
+    audit    and whether its rows are those that were last compared with their documents
+    """
+    if audit:
+        return page.rows_hash is not None and page.rows_hash == pages.hash_of_rows(
+            tx, store_view, page.interval
+        )
+    return pages.hash_of_copy(tx, store_view, page.interval) == page.copy_hash
+
+
+def _remember(tx: sa.Connection, page: Page, found: Comparison) -> None:
+    """Keep note of a page that was read in full, so that it need not be when it comes again."""
+    is_news = page.known is None or found.rows_hash is not None
+    if not page.products or page.answer_hash is None or found.copy_hash is None or not is_news:
+        return
+    known = KnownPage(page.interval, len(page.products), page.answer_hash, found.copy_hash, found.rows_hash)
+    pages.keep(tx, page.store_view, known)
 
 
 def _known(tx: sa.Connection, page: Page, reading: Reading) -> dict[int, Known]:

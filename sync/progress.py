@@ -64,10 +64,16 @@ class Bar:
     def page_written(self, store_view: str, item: Item, tally: Tally) -> None:
         self._progress.advance(self._current(), len(item.products) if isinstance(item, Page) else 1)
 
+    def rows_written(self, count: int, tally: Tally) -> None:
+        self._progress.advance(self._current(), count)
+
     def product_rejected(self, item: Unreadable) -> None:
         self._journal.product_rejected(item)
 
     def deletion_held_back(self, message: str) -> None:
+        """The summary says it."""
+
+    def feed_missed(self, message: str) -> None:
         """The summary says it."""
 
     def run_finished(self, summary: Summary) -> None:

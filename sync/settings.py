@@ -17,6 +17,8 @@ from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import unquote
+from urllib.request import getproxies
 
 from pydantic import (
     BeforeValidator,
@@ -82,7 +84,6 @@ Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(sho
 DurationOrOff = Annotated[
     float | None, BeforeValidator(unless_off(parse_duration)), PlainSerializer(show_duration)
 ]
-Cron = Annotated[str, BeforeValidator(parse_crontab)]
 CronOrOff = Annotated[
     str | None, BeforeValidator(unless_off(parse_crontab)), PlainSerializer(lambda text: text or "off")
 ]
@@ -187,8 +188,9 @@ class Settings(BaseSettings):
         HOUR, description="how often the price feeds are read, or off"
     )
     sync_stock_interval: DurationOrOff = Field(15 * MINUTE, description="how often stock is read, or off")
-    sync_reference_cron: Cron = Field(
-        "30 2 * * *", description="when attributes, categories and store views are refreshed; cron syntax"
+    sync_reference_cron: CronOrOff = Field(
+        "30 2 * * *",
+        description="when attributes, categories and store views are refreshed; cron syntax, or off",
     )
     sync_timezone: TimeZone = Field(UTC, description="the time zone of the cron settings and quiet hours")
 
@@ -202,6 +204,9 @@ class Settings(BaseSettings):
         None,
         description="gets a message when a feed goes stale or fails",
         examples=["https://hooks.example/..."],
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="signs what `product-sync changes --webhook` posts", examples=["..."]
     )
 
     # The status page, the log, the queue.
@@ -245,7 +250,9 @@ class Settings(BaseSettings):
             for name, value in self
             if isinstance(value, SecretStr) and shown[name] != value.get_secret_value()
         ]
-        return hidden + [password for text in hidden for password in re.findall(r"://[^:/]*:(.+)@", text)]
+        hidden += [proxy for proxy in getproxies().values() if "@" in proxy]
+        passwords = [found for text in hidden for found in re.findall(r"://[^:/]*:(.+)@", text)]
+        return hidden + passwords + [unquote(password) for password in passwords]
 
     @classmethod
     def settings_customise_sources(

@@ -18,7 +18,7 @@ from sync.model import Tally
 
 if TYPE_CHECKING:  # `show` and `changes` need not wait for an HTTP client to be loaded
     from sync.db.leases import Holder
-    from sync.db.overview import StoreViewState
+    from sync.db.overview import FeedState, StoreViewState
     from sync.passes.reconcile import Drift
     from sync.passes.run import Summary
 
@@ -121,12 +121,16 @@ def drift_json(summary: Summary, drift: Sequence[Drift]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where the copy stands. `runs` are rows of `sync_runs`, newest first; `lease` is who writes now."""
+    """Where the copy stands. `runs` are rows of `sync_runs`, newest first; `lease` is who writes now.
+
+    feeds    the last run that came through of each kind of pass, newest first
+    """
 
     store_views: Sequence[StoreViewState]
     runs: Sequence[Mapping[str, Any]]
     open_rejections: int
     lease: Holder | None
+    feeds: Sequence[FeedState] = ()
 
 
 def status_report(status: Status) -> str:
@@ -135,10 +139,16 @@ def status_report(status: Status) -> str:
         (view.store_view, view.live, view.deleted, moment(view.watermark) or "never", duration(view.lag))
         for view in status.store_views
     ]
+    feeds = [
+        (feed.kind, moment(feed.finished_at), duration(feed.age), feed.status, feed.run_id)
+        for feed in status.feeds
+    ]
     columns = ("run", "kind", "status", "started", "seconds", "inserted", "updated", "deleted", "rejected")
     return "\n".join(
         [
             table([("store view", "products", "deleted", "complete up to", "behind"), *views]),
+            "",
+            table([("pass", "last came through", "ago", "status", "run"), *feeds]),
             "",
             table([columns, *map(_run_row, status.runs)]),
             *(f"    run {run['run_id']}: {shortened(run['error'])}" for run in status.runs if run["error"]),
@@ -150,12 +160,13 @@ def status_report(status: Status) -> str:
 
 
 def status_json(status: Status) -> str:
-    """The same facts for a script; lags are seconds."""
+    """The same facts for a script; lags and ages are seconds."""
     views = [
         asdict(view) | {"lag": None if view.lag is None else round(view.lag.total_seconds())}
         for view in status.store_views
     ]
-    return json_line(asdict(status) | {"store_views": views})
+    feeds = [asdict(feed) | {"age": round(feed.age.total_seconds())} for feed in status.feeds]
+    return json_line(asdict(status) | {"store_views": views, "feeds": feeds})
 
 
 def _run_row(run: Mapping[str, Any]) -> tuple[object, ...]:

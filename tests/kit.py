@@ -99,6 +99,7 @@ class Sightings:
     """A Watch that remembers, and can be told to do something at each page."""
 
     pages: list[Item] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
     held_back: list[str] = field(default_factory=list)
     rejected: list[Unreadable] = field(default_factory=list)
     resumed: bool = False
@@ -117,10 +118,18 @@ class Sightings:
         if self.at_page is not None:
             self.at_page(len(self.pages))
 
+    def rows_written(self, count: int, tally: Tally) -> None:
+        self.written.append(count)
+        if self.at_page is not None:
+            self.at_page(len(self.written))
+
     def product_rejected(self, item: Unreadable) -> None:
         self.rejected.append(item)
 
     def deletion_held_back(self, message: str) -> None:
+        self.held_back.append(message)
+
+    def feed_missed(self, message: str) -> None:
         self.held_back.append(message)
 
     def run_finished(self, summary: Summary) -> None: ...
@@ -162,7 +171,7 @@ class Bench:
     watch: Sightings = field(default_factory=Sightings)
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def source(self) -> Products:
+    def client(self) -> Client:
         session = open_session("product-sync/test", pool_size=self.concurrency)
         patience = Patience(self._doze, self.max_retry_time)
         credentials = self.sandbox.credentials
@@ -174,7 +183,7 @@ class Bench:
             session=session,
             patience=patience,
         )
-        client = Client(
+        return Client(
             self.sandbox.endpoint,
             ImsAuth(tokens, credentials.org_id),
             session=session,
@@ -182,6 +191,11 @@ class Bench:
             patience=patience,
             stop=self.stop,
         )
+
+    def source(self) -> Products:
+        return self._source(self.client())
+
+    def _source(self, client: Client) -> Products:
         return Overheard(client, self.page_size, lambda named: self.at_question(named))
 
     def _doze(self, seconds: float) -> bool:
@@ -189,8 +203,10 @@ class Bench:
         return self.stop.wait(min(seconds, 0.002))
 
     def sync(self, *, dry: bool = False) -> Sync:
+        client = self.client()
         return Sync(
-            source=self.source(),
+            source=self._source(client),
+            client=client,
             db=self.db,
             store_views=self.store_views,
             owner=self.owner,

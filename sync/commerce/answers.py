@@ -60,6 +60,7 @@ class Complaint:
     code         the gateway's `error_code` or IMS's `error`
     resources    permissions Commerce misses on this credential
     maximum      the page size that would be accepted, when this one was not
+    longest      the length of another list that would be
     is_json      False for HTML and text: then neither Commerce nor the gateway wrote it
     is_fatal     written by PHP's fatal error handler: memory or time ran out
     is_internal  a logged exception (`Report ID`), whatever its status: newer Commerce answers 400 for some
@@ -69,6 +70,7 @@ class Complaint:
     code: str | None = None
     resources: str | None = None
     maximum: int | None = None
+    longest: int | None = None
     is_json: bool = False
     is_fatal: bool = False
     is_internal: bool = False
@@ -84,11 +86,13 @@ def read_complaint(body: bytes) -> Complaint:
         return Complaint(text=clean(str(document)) or "no message", is_json=True)
     template = _template(document)
     text = " ".join(clean(sentence) for sentence in _sentences(document))
+    limit, is_of_pages = _limit(document), "pageSize" in template
     return Complaint(
         text=clean(text) or "no message",
         code=_code(document),
         resources=_resources(document),
-        maximum=_maximum(document, template),
+        maximum=limit if is_of_pages else None,
+        longest=None if is_of_pages else limit,
         is_json=True,
         is_fatal="messages" in document,
         is_internal=_REPORT_ID.search(text) is not None,
@@ -166,15 +170,15 @@ def _resources(document: Mapping[str, Any]) -> str | None:
     return clean(str(resources)) if resources else None
 
 
-def _maximum(document: Mapping[str, Any], template: str) -> int | None:
-    """`parameters.max` of the answer to a page that is too large.
+def _limit(document: Mapping[str, Any]) -> int | None:
+    """`parameters.max` of the answer to a page or a list that is too large.
 
-    `pageSize` is a name, not prose: it stays when the message is translated. Observed on Magento 2.4.7: other
-    limits use `max` too.
+    Which of the two it is about, the name `pageSize` tells: it stays when the message is translated. Observed
+    on Magento 2.4.7: other limits use `max` too.
     """
     parameters = document.get("parameters")
     maximum = parameters.get("max") if isinstance(parameters, dict) else None
-    return maximum if isinstance(maximum, int) and maximum > 0 and "pageSize" in template else None
+    return maximum if isinstance(maximum, int) and maximum > 0 else None
 
 
 def _page_text(body: bytes) -> str:

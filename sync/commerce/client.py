@@ -1,4 +1,4 @@
-"""One GET of the tenant: paced, signed, tried again as long as it makes sense, and read.
+"""One request to the tenant: paced, signed, tried again as long as it makes sense, and read.
 
 A request passes four stations, all here:
 
@@ -19,6 +19,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
+import msgspec
 import requests
 from requests import PreparedRequest
 
@@ -109,9 +110,14 @@ class _Request:
     store_view: str
     kind: Kind
     patient: bool
+    body: bytes | None = None
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.body is None else "POST"
 
     def __str__(self) -> str:
-        return f"GET {self.path} (store view {self.store_view})"
+        return f"{self.method} {self.path} (store view {self.store_view})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +133,14 @@ class _Try:
 
 
 class Client:
-    """GET requests to one tenant, from any number of threads.
+    """Requests that change nothing, to one tenant, from any number of threads.
 
     endpoint        base URL that `/V1/…` is appended to
     store_in_path   PaaS: the store view is a segment of the path. Otherwise it is the header `Store`
     session         from `open_session`, with room for as many connections as the pacer lets through
     timeouts        (connect, read) seconds; read is the longest silence, not the whole answer
     longest_body    bytes, decoded
+    on_wait         told why a repeat waits (`retry_after`: as the tenant asked; `backoff`), and the seconds
     """
 
     def __init__(
@@ -149,6 +156,7 @@ class Client:
         hook: Hook | None = None,
         timeouts: tuple[float, float] = (10.0, 120.0),
         longest_body: int = LONGEST_BODY,
+        on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
     ) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._auth = auth
@@ -160,6 +168,7 @@ class Client:
         self._hook = hook or Silence()
         self._timeouts = timeouts
         self._longest_body = longest_body
+        self._on_wait = on_wait
         self._reached = False
 
     def get(
@@ -182,7 +191,27 @@ class Client:
         Raises CommerceUnavailable, AnswerUnreadable, AccessDenied, RequestRefused or SettingsError once there
         is nothing left to try, Interrupted when `stop` is set meanwhile.
         """
-        request = _Request(path, params, store_view, kind, patient)
+        return self._persist(_Request(path, params, store_view, kind, patient), reader)
+
+    def ask(
+        self,
+        path: str,
+        question: object,
+        store_view: str,
+        reader: Callable[[Answer], T],
+        *,
+        patient: bool = True,
+    ) -> T:
+        """POST a question too long for a URL, to an endpoint that only reads: it may be repeated like a GET.
+
+        question    anything JSON can hold
+
+        The rest is as for `get`.
+        """
+        body = msgspec.json.encode(question)
+        return self._persist(_Request(path, (), store_view, "light", patient, body), reader)
+
+    def _persist(self, request: _Request, reader: Callable[[Answer], T]) -> T:
         return persist(
             partial(self._once, request, reader), self._patience, partial(self._report_retry, request)
         )
@@ -238,12 +267,16 @@ class Client:
 
     def _prepare(self, request: _Request) -> PreparedRequest:
         scope = f"/{quote(request.store_view, safe='')}" if self._store_in_path else ""
+        headers = {} if self._store_in_path else {"Store": request.store_view}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
         return self._session.prepare_request(
             requests.Request(
-                "GET",
+                request.method,
                 f"{self._endpoint}{scope}{request.path}",
                 params=request.params,
-                headers={} if self._store_in_path else {"Store": request.store_view},
+                headers=headers,
+                data=request.body,
                 auth=self._auth,
             )
         )
@@ -267,5 +300,6 @@ class Client:
 
     def _report_retry(self, request: _Request, verdict: Verdict, wait_s: float, attempt: int) -> None:
         self._hook.request_retried(request.path, str(verdict.error), wait_s, attempt)
+        self._on_wait("backoff" if verdict.retry_after is None else "retry_after", wait_s)
         if verdict.throttled:
             self._hook.throttled(wait_s)

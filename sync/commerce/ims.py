@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -50,6 +51,7 @@ class ImsTokens:
     client_secret   asked for at each refresh and never kept, so that a rotated secret is picked up
     session         from `open_session`; timeouts are (connect, read) seconds
     on_refresh      told the seconds a refresh took and the token's life
+    hide            told each token, so that no log shows it
 
     Every method raises AccessDenied when IMS refuses the credential, CommerceUnavailable when it is out of
     reach and SettingsError when IMS_TOKEN_URL is not a token endpoint.
@@ -66,6 +68,7 @@ class ImsTokens:
         patience: Patience,
         timeouts: tuple[float, float] = (10.0, 30.0),
         on_refresh: Callable[[float, int], None] = _nothing,
+        hide: Callable[[str], None] = lambda token: None,
     ) -> None:
         self.client_id = client_id
         self._url = token_url
@@ -75,6 +78,7 @@ class ImsTokens:
         self._patience = patience
         self._timeouts = timeouts
         self._on_refresh = on_refresh
+        self._hide = hide
         self._lock = threading.Lock()
         self._token: _Token | None = None
         self._reached = False
@@ -100,9 +104,9 @@ class ImsTokens:
         return persist(self._ask, self._patience, lambda verdict, wait_s, attempt: None)
 
     def _ask(self, _attempt: int) -> _Token:
-        asked_at = self._patience.clock()
+        asked_at, secret = self._patience.clock(), self._secret()
         try:
-            response = self._post()
+            response = self._post(secret)
             with response:
                 body = read_body(response, LONGEST_ANSWER)
         except requests.RequestException as fault:
@@ -111,15 +115,20 @@ class ImsTokens:
                 judge_fault(fault, host=host, setting="IMS_TOKEN_URL", reached=self._reached, patient=True)
             ) from fault
         self._reached = True
-        if verdict := self._judge(response, body):
-            raise Setback(verdict)
+        if verdict := self._judge(response, body, secret):
+            raise Setback(verdict, partial(self._check_exchange, secret, verdict))
         return self._read(body, asked_at)
 
-    def _post(self) -> requests.Response:
+    def _check_exchange(self, refused: str, verdict: Verdict) -> None:
+        """Before the repeat of a request whose secret was refused: another secret, or the end of it."""
+        if isinstance(verdict.error, AccessDenied) and self._secret() == refused:
+            raise verdict.error
+
+    def _post(self, secret: str) -> requests.Response:
         form = {
             "grant_type": "client_credentials",
             "client_id": self.client_id,
-            "client_secret": self._secret(),
+            "client_secret": secret,
             "scope": self._scopes,
         }
         return self._session.post(
@@ -132,18 +141,18 @@ class ImsTokens:
             stream=True,
         )
 
-    def _judge(self, response: requests.Response, body: bytes) -> Verdict | None:
+    def _judge(self, response: requests.Response, body: bytes, secret: str) -> Verdict | None:
         status = response.status_code
         if status == 200:
             return None
         complaint = read_complaint(body)
-        said = complaint.text.replace(self._secret(), "***").rstrip(".")
+        said = complaint.text.replace(secret, "***").rstrip(".")
         reason = f"IMS answered {status} to the request for a token: {said}."
         if status == 429 or status >= 500:
             told = retry_after(response.headers.get("Retry-After"), server_time(response.headers))
             return Verdict(CommerceUnavailable(reason), retry_after=told)
         if status in (400, 401, 403) and complaint.code:
-            return Verdict(AccessDenied(reason, remedy(complaint)), tries=1)
+            return Verdict(AccessDenied(reason, remedy(complaint)), tries=2, retry_after=0)
         return Verdict(SettingsError(reason, _FIX_URL), tries=1)
 
     def _read(self, body: bytes, asked_at: float) -> _Token:
@@ -154,6 +163,7 @@ class ImsTokens:
             raise _unreadable(f"IMS answered with {text} instead of a token.") from None
         if not 0 < answer.expires_in < LONGEST_LIFE_S:
             raise _unreadable(f"IMS gave a token a life of {answer.expires_in} s, which cannot be right.")
+        self._hide(answer.access_token)
         took = self._patience.clock() - asked_at
         self._on_refresh(took, answer.expires_in)
         margin = min(LONGEST_MARGIN_S, answer.expires_in / 10)

@@ -1,6 +1,7 @@
 """How a PaaS or on-premises Commerce knows an integration: its token as Bearer, or OAuth 1.0a signatures.
 
-Neither can be renewed: the tokens of an integration do not end, they are revoked.
+Neither can be renewed: the tokens of an integration do not end, they are revoked. What a user exchanged
+meanwhile is picked up.
 
 Source: Adobe Commerce Web API, "Token-based authentication" (Bearer is off by default since 2.4.4) and
 "OAuth-based authentication" (HMAC-SHA256).
@@ -9,6 +10,7 @@ Source: Adobe Commerce Web API, "Token-based authentication" (Bearer is off by d
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from oauthlib.oauth1 import SIGNATURE_HMAC_SHA256
 from requests import PreparedRequest
@@ -29,23 +31,44 @@ class BearerAuth:
         return refused.headers["Authorization"] != f"Bearer {self._access_token()}"
 
 
+Keys = tuple[str, str, str, str]
+
+
 class OAuth1Auth:
-    """OAuth 1.0a, HMAC-SHA256: what PaaS expects by default."""
+    """OAuth 1.0a, HMAC-SHA256: what PaaS expects by default.
+
+    reread    consumer key and secret, access token and secret as they are now; asked when they were refused
+    """
 
     def __init__(
-        self, consumer_key: str, consumer_secret: str, access_token: str, access_token_secret: str
+        self,
+        consumer_key: str,
+        consumer_secret: str,
+        access_token: str,
+        access_token_secret: str,
+        reread: Callable[[], Keys] | None = None,
     ) -> None:
-        self._sign = OAuth1(
-            consumer_key,
-            consumer_secret,
-            access_token,
-            access_token_secret,
-            signature_method=SIGNATURE_HMAC_SHA256,
-        )
+        self._keys: Keys = (consumer_key, consumer_secret, access_token, access_token_secret)
+        self._reread = reread or (lambda: self._keys)
+        self._sign = _signer(self._keys)
+        self._used: WeakKeyDictionary[PreparedRequest, Keys] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return "OAuth1Auth(***)"
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        signed: PreparedRequest = self._sign(request)
+        keys, sign = self._keys, self._sign
+        signed: PreparedRequest = sign(request)
+        self._used[signed] = keys
         return signed
 
     def renew(self, refused: PreparedRequest) -> bool:
-        return False
+        """Whether there are other keys by now than those the refused request was signed with."""
+        keys = self._reread()
+        if keys != self._keys:
+            self._keys, self._sign = keys, _signer(keys)
+        return self._used.get(refused) != keys
+
+
+def _signer(keys: Keys) -> OAuth1:
+    return OAuth1(*keys, signature_method=SIGNATURE_HMAC_SHA256)

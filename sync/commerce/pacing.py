@@ -33,6 +33,7 @@ from sync.commerce.room import Room
 from sync.errors import Interrupted
 
 Kind = Literal["page", "light"]
+Reason = Literal["pacing", "quota", "in_flight", "pause"]
 
 LONGEST_PAUSE_S: Final = 60.0  # of our own; a Retry-After is kept to the end
 OVERLOADED: Final = frozenset({None, 502, 503, 504})
@@ -147,6 +148,17 @@ def next_start(pace: Pace, now: float, ceiling: float | None = None) -> float:
     return max(due)
 
 
+def reason_to_wait(pace: Pace, now: float) -> Reason:
+    """What a request waits for: the last of its reasons to go away."""
+    if pace.in_flight >= pace.room.limit:
+        return "in_flight"
+    if pace.resume_at > now or pace.probe_at is not None:
+        return "pause"
+    if pace.allowance is not None and pace.allowance.next_slot(pace.rate.starts[-1], now) > now:
+        return "quota"
+    return "pacing"
+
+
 def started(pace: Pace, now: float, ceiling: float | None = None) -> Pace:
     """The pace once a request has started; `ceiling` as for next_start."""
     in_flight = pace.in_flight + 1
@@ -235,6 +247,7 @@ class Pacer:
     max_in_flight, max_rps    ceilings, never exceeded
     learned                   of an earlier pacer, to go on where it stood
     clock, wall               seconds that only grow; the time of day, aware, for the quiet hours
+    on_wait                   told why a request waited, and how many seconds
     """
 
     def __init__(
@@ -245,19 +258,23 @@ class Pacer:
         learned: Learned | None = None,
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
     ) -> None:
         self._pace = new_pace(max_in_flight, learned)
         self._max_rps = max_rps
         self._quiet = quiet
         self._clock = clock
         self._wall = wall
+        self._on_wait = on_wait
         self._changed = threading.Condition()
 
     def acquire(self, stop: threading.Event) -> None:
         """Wait until a request may start, and count it as started. Raises Interrupted once `stop` is set."""
         with self._changed:
             while (wait := self._start_or_wait(stop)) > 0:
+                began, reason = self._clock(), reason_to_wait(self._pace, self._clock())
                 self._changed.wait(min(wait, POLL_S))
+                self._on_wait(reason, self._clock() - began)
 
     def release(self, outcome: Outcome) -> None:
         """Count a request as ended. Every `acquire` needs one, whatever became of the request."""
@@ -269,6 +286,14 @@ class Pacer:
     def learned(self) -> Learned:
         with self._changed:
             return self._pace.learned
+
+    @property
+    def now(self) -> tuple[float, int, int]:
+        """Requests a second let through, requests in flight, and how many of these may be."""
+        with self._changed:
+            pace = self._pace
+        rates = [rate for rate in (self._ceiling(), pace.rate.per_second) if rate is not None]
+        return min(rates), pace.in_flight, pace.room.limit
 
     def _start_or_wait(self, stop: threading.Event) -> float:
         if stop.is_set():

@@ -13,7 +13,7 @@ answers with the true `total_count` without loading a single product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -34,7 +34,7 @@ from sync.commerce.search import (
     within,
 )
 from sync.errors import AnswerUnreadable, PageFailed
-from sync.model import Count, Interval, Page, RawProduct, Unreadable
+from sync.model import Count, Interval, KnownPage, Page, RawProduct, Unreadable
 
 T = TypeVar("T")
 
@@ -93,15 +93,21 @@ class Products:
         return self._size.learned
 
     def walk(
-        self, store_view: str, interval: Interval, *, updated_from: datetime | None = None
+        self,
+        store_view: str,
+        interval: Interval,
+        *,
+        updated_from: datetime | None = None,
+        known: Mapping[int, KnownPage] | None = None,
     ) -> Iterator[Page | Unreadable]:
         """Every product of an interval, ascending; what is yielded leaves no gap and does not overlap.
 
         updated_from   only products stamped then or later
+        known          pages read before, by the id they begin behind
 
         Without an upper end the last page is empty, and yielded: it speaks for all ids behind.
         """
-        yield from self._walk(_Scope.since(store_view, updated_from), interval)
+        yield from self._walk(_Scope.since(store_view, updated_from), interval, known)
 
     def by_ids(self, store_view: str, product_ids: Iterable[int]) -> Iterator[RawProduct | Unreadable]:
         """Those of these products that exist, ascending."""
@@ -148,7 +154,9 @@ class Products:
 
     # --- the walk -----------------------------------------------------------------------------------------
 
-    def _walk(self, scope: _Scope, interval: Interval) -> Iterator[Page | Unreadable]:
+    def _walk(
+        self, scope: _Scope, interval: Interval, known: Mapping[int, KnownPage] | None = None
+    ) -> Iterator[Page | Unreadable]:
         """Pages until one is empty or reaches the end of the interval.
 
         `narrow` is this walk's own page size while it closes in on a product that fails: the other threads
@@ -160,7 +168,7 @@ class Products:
             size = min(self._size.current, narrow.current, _width(rest))
             found: Page | Unreadable
             try:
-                found = previous = self._page(scope, rest, size, previous)
+                found = previous = self._page(scope, rest, size, previous, known=known)
                 narrow.went_well(size, page_bytes=0)
             except PageFailed as failure:
                 if size > 1:
@@ -194,11 +202,12 @@ class Products:
         previous: Page | None = None,
         *,
         patient: bool = False,
+        known: Mapping[int, KnownPage] | None = None,
     ) -> Page:
         criteria = Criteria(scope.within(interval), size)
 
         def reader(answer: Answer) -> Page:
-            page = read_page(criteria, scope.store_view, interval, answer)
+            page = read_page(criteria, scope.store_view, interval, answer, known)
             self._doubt(page, previous, partial(self._count, scope, interval))
             self._size.went_well(size, len(answer.body))
             return page

@@ -79,6 +79,14 @@ class PageTooLarge(PageFailed):
         self.maximum = maximum
 
 
+class ListTooLong(RequestRefused):
+    """The tenant limits the list that was sent to `maximum` entries."""
+
+    def __init__(self, message: str, maximum: int) -> None:
+        super().__init__(message)
+        self.maximum = maximum
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What to do about a try that brought no usable answer.
@@ -234,6 +242,8 @@ def _refused(reason: str, status: int, complaint: Complaint) -> Verdict:
         return _stop(SettingsError(f"{reason}.", fix))
     if complaint.code is not None:
         return _stop(AccessDenied(f"{reason}.", remedy(complaint)))
+    if complaint.longest is not None:
+        return _stop(ListTooLong(f"{reason}.", complaint.longest))
     return _stop(RequestRefused(f"{reason}."))
 
 

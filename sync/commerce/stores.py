@@ -15,6 +15,7 @@ PATH: Final = "/V1/store/storeViews"
 class _StoreView(msgspec.Struct):
     id: int
     code: str
+    website_id: int | None = None
 
 
 def store_views(client: Client) -> list[str]:
@@ -23,12 +24,17 @@ def store_views(client: Client) -> list[str]:
     Raises AccessDenied when the credential may not read them: that takes the resource Magento_Backend::store,
     which reading products does not.
     """
-    return client.get(PATH, [], "all", _read)
+    return [view.code for view in client.get(PATH, [], "all", _read) if view.id != 0]
 
 
-def _read(answer: Answer) -> list[str]:
+def scopes(client: Client) -> dict[str, tuple[int, int | None]]:
+    """Ids of the store views and of their websites, by code; raises what `store_views` raises."""
+    views = client.get(PATH, [], "all", _read)
+    return {view.code: (view.id, view.website_id) for view in views}
+
+
+def _read(answer: Answer) -> list[_StoreView]:
     try:
-        views = msgspec.json.decode(answer.body, type=list[_StoreView])
+        return msgspec.json.decode(answer.body, type=list[_StoreView])
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise AnswerUnreadable("Commerce answered its store views in another shape.") from None
-    return [view.code for view in views if view.id != 0]

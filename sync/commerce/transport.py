@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from http.cookiejar import DefaultCookiePolicy
+from threading import Event
+from typing import Any, Final
 
 import requests
-from requests.adapters import HTTPAdapter
 
+from sync.commerce.lines import Adapter, Lines
+
+LONGEST_ANSWER_S: Final = 300.0  # a page of 300 took 70 s on the slowest server we met
 _CHUNK = 1 << 18
 
 
@@ -18,34 +22,69 @@ class BodyTooLarge(requests.RequestException):
     """The decoded body is longer than allowed; the rest was not read."""
 
 
-def open_session(user_agent: str, *, pool_size: int = 4, ca_bundle: str | None = None) -> requests.Session:
+class _Session(requests.Session):
+    """Verifies as `verify` says: requests would let REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE overrule it."""
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> Any:
+        merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        return {**merged, "verify": self.verify}
+
+
+def open_session(
+    user_agent: str,
+    *,
+    pool_size: int = 4,
+    ca_bundle: str | None = None,
+    stop: Event | None = None,
+    longest_answer_s: float = LONGEST_ANSWER_S,
+) -> requests.Session:
     """A session that keeps connections but no cookies, knows the environment's proxies, retries nothing.
 
     user_agent   our own: firewalls in front of shops block the defaults of libraries
     pool_size    most connections kept to a host: as many as there are requests in flight
     ca_bundle    path of a private CA; None uses the system's. Verification cannot be turned off.
+    stop         once set, requests under way are hung up after a moment
+    longest_answer_s    from connecting to the last byte, however busily it drips
 
     Every request must be given its own `auth`: without one, requests would let `~/.netrc` overwrite the
     Authorization header.
     """
-    session = requests.Session()
+    session = _Session()
     session.headers.update(
         {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip"}
     )
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.verify = ca_bundle or True
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=2, pool_maxsize=pool_size, max_retries=0))
+        lines = Lines(stop, longest_answer_s)
+        session.mount(scheme, Adapter(lines, pool_connections=2, pool_maxsize=pool_size, max_retries=0))
     return session
 
 
 def read_body(response: requests.Response, limit: int) -> bytes:
     """The whole body, decoded.
 
-    Raises BodyTooLarge behind `limit` bytes, and requests' ChunkedEncodingError when the connection ends
-    before the announced length or the last chunk: a truncated body is never returned.
+    Raises BodyTooLarge behind `limit` bytes, ReadTimeout when it takes too long as a whole, and requests'
+    ChunkedEncodingError when the connection ends before the announced length or the last chunk: a truncated
+    body is never returned.
     """
-    return b"".join(_chunks(response, limit))
+    try:
+        body = b"".join(_chunks(response, limit))
+    except requests.RequestException:
+        if _was_late(response):
+            raise requests.ReadTimeout from None
+        raise
+    if _was_late(response):
+        raise requests.ReadTimeout
+    return body
+
+
+def _was_late(response: requests.Response) -> bool:
+    """End the request; whether it was hung up for taking too long."""
+    connection: Any = response.connection
+    return isinstance(connection, Adapter) and connection.lines.end()
 
 
 def _chunks(response: requests.Response, limit: int) -> Iterator[bytes]:

@@ -6,7 +6,9 @@ a transaction begins: a read that turns into a write half-way cannot be made to 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +41,7 @@ def connect(url: str) -> sa.Engine:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(parsed, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
+        sa.event.listen(engine, "do_connect", _create_for_us_alone)
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -59,6 +62,14 @@ def in_memory() -> sa.Engine:
     sa.event.listen(engine, "begin", _begin_sqlite)
     upgrade(engine)
     return engine
+
+
+def _create_for_us_alone(_dialect: Any, _record: Any, arguments: Any, options: Any) -> None:
+    """Make a new file readable for its owner alone; SQLite gives the files next to it the same mode."""
+    path = arguments[0] if arguments else options.get("database", "")
+    if not str(path).startswith(("file:", ":")):
+        with suppress(OSError):  # it is there, or SQLite will say why it cannot be made
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -31,6 +31,19 @@ def find(url: str) -> sa.Engine | None:
     revision = revision_of(engine)
     if revision is None:
         return None
+    _check(revision)
+    return engine
+
+
+def ensure_current(engine: sa.Engine) -> None:
+    """Raise what `find` does unless the copy is there, in the schema of this program."""
+    revision = revision_of(engine)
+    if revision is None:
+        raise DatabaseUnavailable("the database holds no copy any more.")
+    _check(revision)
+
+
+def _check(revision: str) -> None:
     if revision not in revisions():
         raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
     if revision != newest_revision():
@@ -38,7 +51,6 @@ def find(url: str) -> sa.Engine | None:
             f"the database is at revision {revision}, older than this product-sync.",
             "run `product-sync db upgrade`.",
         )
-    return engine
 
 
 def revision_of(engine: sa.Engine) -> str | None:

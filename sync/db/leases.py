@@ -88,14 +88,17 @@ def renew(connection: sa.Connection, lease: Lease) -> None:
     The row stays locked until that transaction ends, so nobody can take over before it does.
     Raises LeaseHeld when somebody already has: then nothing of this transaction may be kept.
     """
-    renewed = connection.execute(
-        sync_leases.update()
-        .where(sync_leases.c.name == WRITER, sync_leases.c.fencing == lease.fencing)
-        .values(expires_at=utc_now(connection) + lease.life)
-    )
+    renewed = connection.execute(_RENEW, {"mine": lease.fencing, "until": utc_now(connection) + lease.life})
     if renewed.rowcount != 1:
         row = connection.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER)).one()
         raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
+
+
+_RENEW = (
+    sync_leases.update()
+    .where(sync_leases.c.name == WRITER, sync_leases.c.fencing == sa.bindparam("mine"))
+    .values(expires_at=sa.bindparam("until"))
+)
 
 
 def release(engine: sa.Engine, lease: Lease) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 
 from sync.db.dialects import utc_now
 from sync.db.schema import products, sync_runs, sync_watermarks
-from sync.model import PassKind
+from sync.model import PassKind, RunStatus
+
+CAME_THROUGH: Final = ("succeeded", "partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,43 @@ def _watermarks(connection: sa.Connection) -> dict[str, datetime]:
     return {row.store_view: row.watermark for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class FeedState:
+    """The last run of a kind that came through, its finish and how long ago that was.
+
+    status    `partial` when some of it was rejected, refused or held back
+    """
+
+    kind: PassKind
+    status: RunStatus
+    run_id: int
+    finished_at: datetime
+    age: timedelta
+
+
+def feeds(connection: sa.Connection) -> list[FeedState]:
+    """When each kind of pass last came through; a kind that never did is not among them."""
+    now, run = utc_now(connection), sync_runs.c
+    last = (
+        sa.select(sa.func.max(run.run_id))
+        .where(run.status.in_(CAME_THROUGH), run.kind != "verify")
+        .group_by(run.kind)
+    )
+    rows = connection.execute(
+        sa.select(run.kind, run.status, run.run_id, run.finished_at)
+        .where(run.run_id.in_(last))
+        .order_by(run.finished_at.desc())
+    )
+    return [FeedState(*row, now - row.finished_at) for row in rows]
+
+
 def has_come_through(connection: sa.Connection, kinds: Collection[PassKind], since: datetime) -> bool:
     """Whether a run of one of these kinds ended well after `since`, whoever did it."""
     found = connection.execute(
         sa.select(sync_runs.c.run_id)
         .where(
             sync_runs.c.kind.in_(kinds),
-            sync_runs.c.status.in_(("succeeded", "partial")),
+            sync_runs.c.status.in_(CAME_THROUGH),
             sync_runs.c.finished_at >= since,
         )
         .limit(1)

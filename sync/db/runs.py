@@ -6,7 +6,7 @@ A run's counters grow in the transaction of each page, so they tell the truth af
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -85,9 +85,14 @@ def note_clocks(connection: sa.Connection, run_id: int, clocks: Clocks) -> None:
 
 def add(connection: sa.Connection, run_id: int, tally: Tally) -> None:
     """Add a page's tally to the run."""
-    grown = {name: sync_runs.c[name] + value for name, value in asdict(tally).items() if value}
-    if grown:
-        connection.execute(sync_runs.update().where(sync_runs.c.run_id == run_id).values(grown))
+    connection.execute(_ADD, {"run": run_id, **{f"more_{name}": n for name, n in asdict(tally).items()}})
+
+
+_ADD = (
+    sync_runs.update()
+    .where(sync_runs.c.run_id == sa.bindparam("run"))
+    .values({it.name: sync_runs.c[it.name] + sa.bindparam(f"more_{it.name}") for it in fields(Tally)})
+)
 
 
 def finish(

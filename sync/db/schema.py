@@ -56,8 +56,18 @@ products = Table(
     _id("run_id"),
     Column("document", LongText, nullable=False),
     PrimaryKeyConstraint("store_view", "product_id"),
-    Index(None, "sku"),
+    Index(None, "sku", "store_view"),
     **TABLE_OPTIONS,
+)
+# Tombstones alone, where the server can: what lives is counted as all that is here without them.
+TOMBSTONED = products.c.deleted_at.is_not(None)
+Index(
+    "ix_products_tombstones",
+    products.c.store_view,
+    products.c.product_id,
+    products.c.deleted_at,
+    sqlite_where=TOMBSTONED,
+    postgresql_where=TOMBSTONED,
 )
 
 
@@ -351,6 +361,21 @@ sync_partitions = Table(
     Column("lease_owner", sa.String(255)),
     _time("lease_expires_at"),
     PrimaryKeyConstraint("run_id", "store_view", "first_id"),
+    **TABLE_OPTIONS,
+)
+
+# Pages as they were read last, so that the same answer need not be read again.
+sync_pages = Table(
+    "sync_pages",
+    metadata,
+    _store_view(),
+    _id("after_id"),
+    _id("last_id"),
+    _id("products"),
+    Column("answer_hash", sa.String(32), nullable=False),
+    Column("copy_hash", sa.String(32), nullable=False),
+    Column("rows_hash", sa.String(32)),
+    PrimaryKeyConstraint("store_view", "after_id"),
     **TABLE_OPTIONS,
 )
 

@@ -16,6 +16,13 @@ def load(connection: sa.Connection, name: str) -> Any:
     ).scalar_one_or_none()
 
 
+def lock(connection: sa.Connection, name: str) -> None:
+    """Keep others from `name` until the transaction ends. Of the first two ever to come at once, one fails."""
+    held = connection.execute(sync_state.update().where(sync_state.c.name == name).values(name=name))
+    if held.rowcount == 0:
+        connection.execute(sync_state.insert().values(name=name, value={}))
+
+
 def save(connection: sa.Connection, name: str, value: Any) -> None:
     """Keep `value`, anything JSON can hold, in place of what was saved under `name`."""
     kept = connection.execute(sync_state.update().where(sync_state.c.name == name).values(value=value))

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sync.db import products, runs
 from sync.model import Interval
 from sync.passes.deletions import settle_all
+from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import ranges, sweep
 
@@ -31,6 +32,7 @@ def backfill(sync: Sync, *, restart: bool = False, interval: Interval = EVERYTHI
             for view in sync.store_views:
                 settle_all(run, view)
             prove(run)
+        fetch_on_sight(run)
     return run.summary()
 
 

@@ -19,6 +19,7 @@ from sync.db.partitions import Partition
 from sync.model import Interval, Page, RawProduct, RunStatus, Traffic, Unreadable
 from sync.passes.backfill import backfill, prove
 from sync.passes.deletions import bury_missing, settle_deletions
+from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import Since, ranges, sweep
 from sync.pipeline import reject_unreadable, sku_of, sync_page
@@ -57,6 +58,7 @@ def _read_windows(sync: Sync, since: Since) -> Summary:
             suspects |= settle_deletions(run, view, suspects)
         if not run.held_back and _is_quiet(run, since, read={partition.store_view for partition in todo}):
             prove(run)
+        fetch_on_sight(run)
     return run.summary()
 
 
@@ -132,12 +134,13 @@ def targeted(sync: Sync, ids: Collection[int] = (), skus: Collection[str] = ()) 
     unknown: set[str] = {*map(str, ids), *skus}
     with start(sync, "incremental") as run:
         for view in sync.store_views:
-            unknown &= _read_named(run, view, ids, skus)
+            unknown &= read_named(run, view, ids, skus)
+        fetch_on_sight(run)
     return run.summary(), sorted(unknown)
 
 
-def _read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str]) -> set[str]:
-    """Returns the names that are unknown in this store view."""
+def read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str] = ()) -> set[str]:
+    """Read these products of a store view; returns the names that are unknown in it."""
     source = run.sync.source
     read = [*source.by_ids(view, ids), *source.by_skus(view, skus)]
     found = {item.product_id: item for item in read if isinstance(item, RawProduct)}

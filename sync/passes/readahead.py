@@ -11,35 +11,36 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Event, Semaphore, Thread
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from sync.db.partitions import Partition
 from sync.model import Page, Unreadable
 
 Item = Page | Unreadable
+P = TypeVar("P")  # what a reader takes: a partition, an interval of SKUs, a source of stock
+T = TypeVar("T")  # what it makes of that, one after the other
 AHEAD = 2
 
 
-class _Read(NamedTuple):
+class _Read(NamedTuple, Generic[P, T]):
     """What a reader hands over: an item, or why it had to stop."""
 
-    partition: Partition
-    item: Item | BaseException
+    partition: P
+    item: T | BaseException
     credit: Semaphore
 
 
 def read_ahead(
-    partitions: Sequence[Partition], read: Callable[[Partition], Iterator[Item]], readers: int
-) -> Iterator[tuple[Partition, Item]]:
+    partitions: Sequence[P], read: Callable[[P], Iterator[T]], readers: int
+) -> Iterator[tuple[P, T]]:
     """Yield (partition, item) as they arrive; items of one partition keep their order.
 
     An item counts as written when the caller asks for the next one. The first reader's error is
     raised here, after what was read before it.
     """
-    todo: SimpleQueue[Partition] = SimpleQueue()
+    todo: SimpleQueue[P] = SimpleQueue()
     for partition in partitions:
         todo.put(partition)
-    done: SimpleQueue[_Read | None] = SimpleQueue()
+    done: SimpleQueue[_Read[P, T] | None] = SimpleQueue()
     closed = Event()
     turns = [Semaphore(AHEAD) for _ in range(min(readers, len(partitions)))]
     for n, credit in enumerate(turns):
@@ -53,7 +54,7 @@ def read_ahead(
             credit.release()  # a reader that waits for its turn sees `closed` instead
 
 
-def _arrivals(done: SimpleQueue[_Read | None], running: int) -> Iterator[tuple[Partition, Item]]:
+def _arrivals(done: SimpleQueue[_Read[P, T] | None], running: int) -> Iterator[tuple[P, T]]:
     while running:
         arrived = done.get()
         if arrived is None:
@@ -66,9 +67,9 @@ def _arrivals(done: SimpleQueue[_Read | None], running: int) -> Iterator[tuple[P
 
 
 def _reader(
-    todo: SimpleQueue[Partition],
-    read: Callable[[Partition], Iterator[Item]],
-    done: SimpleQueue[_Read | None],
+    todo: SimpleQueue[P],
+    read: Callable[[P], Iterator[T]],
+    done: SimpleQueue[_Read[P, T] | None],
     credit: Semaphore,
     closed: Event,
 ) -> None:
@@ -84,7 +85,7 @@ def _reader(
     done.put(None)
 
 
-def _in_turn(items: Iterator[Item], credit: Semaphore, closed: Event) -> Iterator[Item]:
+def _in_turn(items: Iterator[T], credit: Semaphore, closed: Event) -> Iterator[T]:
     """The items, each fetched only once the reader is not too far ahead of the writer."""
     while True:
         credit.acquire()

@@ -17,6 +17,7 @@ from sync.db.partitions import Partition
 from sync.model import Interval
 from sync.passes.backfill import prove
 from sync.passes.deletions import bury_missing, settle_all
+from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import inspect, ranges, sweep
 
@@ -36,6 +37,7 @@ def reconcile(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
                 settle_all(run, view)
         run.transact(lambda tx: _resolve(tx, run))
         prove(run)
+        fetch_on_sight(run)
     return run.summary()
 
 

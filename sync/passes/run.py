@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from sync.commerce.client import Client
 from sync.commerce.products import Products
 from sync.db import findings, leases, partitions, rejected, runs
 from sync.db.dialects import utc_now
@@ -29,6 +30,7 @@ from sync.db.leases import LIFE, Lease
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.errors import Interrupted, SyncError
+from sync.logs import redacted
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
 from sync.passes.readahead import Item
 from sync.pipeline import Reading
@@ -43,8 +45,10 @@ class Watch(Protocol):
     def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None: ...
     def products_expected(self, total: int) -> None: ...
     def page_written(self, store_view: str, item: Item, tally: Tally) -> None: ...
+    def rows_written(self, count: int, tally: Tally) -> None: ...
     def product_rejected(self, item: Unreadable) -> None: ...
     def deletion_held_back(self, message: str) -> None: ...
+    def feed_missed(self, message: str) -> None: ...
     def run_finished(self, summary: Summary) -> None: ...
 
 
@@ -52,6 +56,7 @@ class Watch(Protocol):
 class Sync:
     """What every pass works with: the tenant, the copy, and how to read one into the other.
 
+    client                 asks the tenant for what is no product
     owner                  who we are, in words, for whoever finds the lease taken
     is_dead                tells of an owner on this machine that it no longer runs
     traffic                what the client has sent since the start of the process
@@ -62,6 +67,7 @@ class Sync:
     """
 
     source: Products
+    client: Client
     db: sa.Engine
     store_views: tuple[str, ...]
     owner: str
@@ -79,7 +85,7 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended. `held_back` says why products missing there were not tombstoned here."""
+    """How a run ended. `held_back` says what was not believed, or could not be read, and why."""
 
     run_id: int
     kind: PassKind
@@ -192,6 +198,11 @@ class Run:
         self.held_back.append(message)
         self.sync.watch.deletion_held_back(message)
 
+    def do_without(self, message: str) -> None:
+        """Part of a feed cannot be had, or is not believed: say so, read the rest, and end as partial."""
+        self.held_back.append(message)
+        self.sync.watch.feed_missed(message)
+
     # --- the end -----------------------------------------------------------------------------
 
     def summary(self, status: RunStatus | None = None) -> Summary:
@@ -253,7 +264,7 @@ def start(sync: Sync, kind: PassKind, scope: str | None = None, *, restart: bool
                 run.close()
             except BaseException as error:
                 with suppress(SyncError):
-                    run.close("interrupted" if _is_interruption(error) else "failed", str(error))
+                    run.close("interrupted" if _is_interruption(error) else "failed", redacted(str(error)))
                 raise
     finally:
         with suppress(SyncError):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from sync.db import partitions, products
+from sync.db import pages, partitions, products
 from sync.db.partitions import Partition
 from sync.errors import CommerceError
 from sync.model import Interval, Page, Tally, Unreadable
@@ -79,9 +79,13 @@ _Step = Callable[[sa.Connection, Page, Reading], tuple[Comparison, Tally]]
 def _sweep(
     run: Run, todo: list[Partition], since: Since | None, complete: bool, audit: bool, step: _Step
 ) -> None:
+    views = set() if since else {partition.store_view for partition in todo}
+    known = run.read(lambda connection: {view: pages.known(connection, view) for view in views})
+
     def read(partition: Partition) -> Iterator[Item]:
         view = partition.store_view
-        return run.sync.source.walk(view, partition.rest, updated_from=since[view] if since else None)
+        begin = since[view] if since else None
+        return run.sync.source.walk(view, partition.rest, updated_from=begin, known=known.get(view))
 
     unread = {partition: partition.rest for partition in todo}
     try:

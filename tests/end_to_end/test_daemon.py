@@ -14,6 +14,8 @@ from tests.command import Shell
 @pytest.fixture(autouse=True)
 def _often(shell: Shell) -> None:
     shell.settings |= {"SYNC_INTERVAL": "1s", "SYNC_RECONCILE_CRON": "off"}
+    shell.settings |= {"SYNC_PRICES_INTERVAL": "off", "SYNC_STOCK_INTERVAL": "off"}
+    shell.settings |= {"SYNC_REFERENCE_CRON": "off"}
 
 
 def test_the_first_pass_comes_at_once_and_the_next_ones_by_themselves(shell: Shell) -> None:
@@ -53,6 +55,31 @@ def test_a_failed_pass_is_told_with_its_remedy_and_the_next_one_comes(shell: She
 
     assert failed["error"].startswith("GET /V1/products (store view all) was answered 403: ")
     assert "credential" in failed["fix"]
+
+
+def test_prices_and_stock_are_read_behind_the_first_pass_and_then_by_themselves(shell: Shell) -> None:
+    shell.settings |= {"SYNC_PRICES_INTERVAL": "1s", "SYNC_STOCK_INTERVAL": "1s"}
+
+    with shell.start("daemon") as daemon:
+        kinds = [daemon.wait_for("run.finished")["kind"] for _ in range(3)]
+        shell.tenant.prices.set_base(7, 4242)
+        changed = daemon.wait_for("run.finished", kind="prices", updated=1)
+
+    assert (kinds[0], set(kinds[1:])) == ("backfill", {"prices", "stock"})
+    assert changed["outcome"] == "succeeded"
+
+
+def test_a_feed_that_is_refused_is_a_warning_once_and_no_failure(shell: Shell) -> None:
+    shell.settings |= {"SYNC_STOCK_INTERVAL": "1s"}
+    shell.tenant.faults.forbid("stock")
+
+    with shell.start("daemon") as daemon:
+        for _ in range(3):
+            daemon.wait_for("run.finished", kind="stock", outcome="partial")
+
+    told = [seen["level"] for seen in daemon.log if seen["event"] == "feed.missed"]
+    assert told[:3] == ["warning", "info", "info"]
+    assert "pass.failed" not in [seen["event"] for seen in daemon.log]
 
 
 def test_settings_are_read_again_on_sighup_and_wrong_ones_change_nothing(shell: Shell) -> None:

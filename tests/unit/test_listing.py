@@ -13,7 +13,7 @@ from sync.commerce.client import Answer
 from sync.commerce.listing import read_page
 from sync.commerce.search import LIGHT_FIELDS, Criteria, within
 from sync.errors import AnswerUnreadable, PageFailed
-from sync.model import Interval, Page, RawProduct
+from sync.model import Interval, KnownPage, Page, RawProduct
 
 INTERVAL = Interval(10, 100)
 PAGE = Criteria(within(INTERVAL), page_size=3)
@@ -130,3 +130,61 @@ def test_a_warning_in_front_of_the_json_is_no_page() -> None:
 def test_no_bytes_make_it_raise_anything_but_its_own_error(body: bytes) -> None:
     with pytest.raises(AnswerUnreadable):
         read_body(body)
+
+
+# --- an answer that was read before ---------------------------------------------------------------------
+
+
+def known_page(items: bytes) -> dict[int, KnownPage]:
+    page = read_page(PAGE, "all", INTERVAL, answer(items), {})
+    assert page.answer_hash is not None
+    return {10: KnownPage(page.interval, len(page.products), page.answer_hash, "of the copy")}
+
+
+def answer(items: bytes, total: int = 2, tail: bytes = b"}") -> Answer:
+    body = b'{"items":%b,"search_criteria":%b,"total_count":%d%b' % (items, ECHO, total, tail)
+    return Answer(body, None, 0.1)
+
+
+def test_an_answer_that_was_read_before_says_the_same() -> None:
+    known = known_page(items(12, 40))
+
+    page = read_page(PAGE, "all", INTERVAL, answer(items(12, 40), total=9), known)
+
+    assert page.known == known[10]
+    assert page.interval == Interval(10, 40)
+    assert (len(page.products), page.total_count) == (2, 9)
+    assert [product.product_id for product in page.products[-1:]] == [40]
+    assert list(page.products) == list(read(items(12, 40)).products)
+
+
+def test_another_answer_for_the_same_ids_is_read_anew() -> None:
+    page = read_page(PAGE, "all", INTERVAL, answer(items(12, 41)), known_page(items(12, 40)))
+
+    assert page.known is None
+    assert [product.product_id for product in page.products] == [12, 41]
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        ({"tail": b""}, PageFailed),
+        ({"tail": b'},"more":1'}, PageFailed),
+        ({"total": 1}, AnswerUnreadable),
+    ],
+)
+def test_what_stands_behind_known_items_is_not_taken_on_trust(
+    end: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        read_page(PAGE, "all", INTERVAL, answer(items(12, 40), **end), known_page(items(12, 40)))
+
+
+def test_a_known_page_that_reaches_beyond_the_interval_is_not_taken_for_it() -> None:
+    shorter = Interval(10, 39)
+    criteria = Criteria(within(shorter), page_size=3)
+    echo = ECHO.replace(b'"100"', b'"39"')
+    body = b'{"items":%b,"search_criteria":%b,"total_count":2}' % (items(12, 40), echo)
+
+    with pytest.raises(AnswerUnreadable, match="for the ids"):
+        read_page(criteria, "all", shorter, Answer(body, None, 0.1), known_page(items(12, 40)))

@@ -319,7 +319,6 @@ def test_a_value_is_read_as_people_write_it(load: Load, name: str, given: str, v
         ("SYNC_INTERVAL", "400d", "out of range"),
         ("SYNC_RECONCILE_CRON", "0 3 * *", "Wrong number of fields"),
         ("SYNC_RECONCILE_CRON", "0 3 * * 8", "no cron expression"),
-        ("SYNC_REFERENCE_CRON", "off", "no cron expression"),
         ("SYNC_TIMEZONE", "Mars/Olympus", "time zone"),
         ("SYNC_QUIET_HOURS", "8-20@1", "HH:MM"),
         ("SYNC_QUIET_HOURS", "08:00-24:00@1", "HH:MM"),

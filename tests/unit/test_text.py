@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync import text
-from sync.db.overview import StoreViewState
+from sync.db.overview import FeedState, StoreViewState
 from sync.model import Tally, Traffic
 from sync.passes.reconcile import Drift
 from sync.passes.run import Summary
@@ -99,6 +99,15 @@ def test_a_status_says_what_was_never_loaded_and_who_writes() -> None:
         "fr          2         0        never",
     ]
     assert report.endswith("Writing now: nobody")
+
+
+def test_a_status_says_how_old_each_feed_is() -> None:
+    feeds = [FeedState("stock", "partial", 7, NOON, timedelta(hours=3))]
+    status = text.Status([], [], 0, None, feeds)
+
+    assert "stock  2026-03-01 12:00:00  3 h  partial  7" in text.status_report(status)
+    assert '"kind":"stock","status":"partial","run_id":7' in text.status_json(status)
+    assert '"age":10800' in text.status_json(status)
 
 
 @pytest.mark.parametrize(

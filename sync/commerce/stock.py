@@ -1,0 +1,331 @@
+"""Source items: how many of a SKU lie in each source, read so that nothing is lost.
+
+    GET /V1/inventory/source-items    source_code eq S, sku gt <last>, sorted by sku, page 1
+
+A source item has no id and no stamp. Within one source its SKU is a key: Commerce has a unique index over
+(source_code, sku). The filter `gt`, the order and that index all compare by one and the same collation, so
+within a source the order is total and strict: no two rows are equal in it, whatever it makes of case, accents
+and blanks. Therefore "behind the last row of this page" is exactly what follows it there, and every row that
+stays where it is while we read comes once, however many appear and vanish around it. Page numbers would shift
+with each of those. Which SKU is the greater is for the server to say: nothing here ever compares two.
+
+The end is an empty page, and is believed only if it agrees with the count of the page before, or the last
+rows are still listed while a count says the same: an outage can look like an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, Generic, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from sync.commerce.client import Answer, Client
+from sync.commerce.page_size import PageSize
+from sync.commerce.retry import PageTooLarge
+from sync.commerce.search import Echo
+from sync.errors import AnswerUnreadable, PageFailed
+
+PATH: Final = "/V1/inventory/source-items"
+SOURCES_PATH: Final = "/V1/inventory/sources"
+SCOPE: Final = "all"
+WITNESSES: Final = 5
+FILTER_BUDGET: Final = 3_000  # characters of a URL
+_RULE_LENGTH: Final = 200  # of them, of the parameter names around one value
+CONDITIONS: Final = {"sku": frozenset({"eq", "in", "gt"}), "source_code": frozenset({"eq", "gt"})}
+
+
+class SourceItem(NamedTuple):
+    """What lies of a SKU in a source."""
+
+    source_code: str
+    sku: str
+    quantity: Decimal | None
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StockPage:
+    """Rows that follow each other in a source; `total_count` is how many there are from the first on."""
+
+    items: tuple[SourceItem, ...]
+    total_count: int
+
+
+class _Rule(NamedTuple):
+    field: str
+    condition: str
+    value: str
+
+
+_Group = tuple[_Rule, ...]  # any of these
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A page of a list: all of `groups`, in the order of `sort`.
+
+    Raises ValueError for a filter that is not in the whitelist: Commerce answers it with wrong rows.
+    """
+
+    path: str
+    groups: tuple[_Group, ...]
+    sort: str
+    page_size: int
+
+    def __post_init__(self) -> None:
+        for rule in (rule for group in self.groups for rule in group):
+            if rule.condition not in CONDITIONS[rule.field]:
+                raise ValueError(f"no filter {rule.field!r} {rule.condition!r} in the whitelist")
+
+    def params(self) -> list[tuple[str, str]]:
+        pairs = []
+        for number, group in enumerate(self.groups):
+            for place, rule in enumerate(group):
+                name = f"searchCriteria[filterGroups][{number}][filters][{place}]"
+                pairs += [
+                    (f"{name}[field]", rule.field),
+                    (f"{name}[conditionType]", rule.condition),
+                    (f"{name}[value]", rule.value),
+                ]
+        return [
+            *pairs,
+            ("searchCriteria[sortOrders][0][field]", self.sort),
+            ("searchCriteria[sortOrders][0][direction]", "ASC"),
+            ("searchCriteria[pageSize]", str(self.page_size)),
+            ("searchCriteria[currentPage]", "1"),
+        ]
+
+    def check(self, echo: Echo, sent: int, total: int) -> None:
+        """Raise AnswerUnreadable unless such an answer is one to this question."""
+        asked = frozenset(frozenset(map(_trimmed, group)) for group in self.groups)
+        heard = frozenset(frozenset(_trimmed(_Rule(*rule)) for rule in group) for group in echo.asked())
+        if heard != asked or echo.page_size != self.page_size:
+            raise AnswerUnreadable(f"Commerce answered about other rows of {self.path} than were asked for.")
+        if echo.sort_orders and echo.sorting() != [(self.sort, "ASC")]:
+            raise AnswerUnreadable(f"Commerce sorted {self.path} by {echo.sorting()}.")
+        if sent > min(self.page_size, total) or (total and not sent):
+            raise AnswerUnreadable(
+                f"Commerce sent {sent} rows of {total} for a page of {self.page_size} of {self.path}."
+            )
+
+
+class _Item(msgspec.Struct):
+    sku: str | int
+    source_code: str
+    quantity: Decimal | None = None
+    status: int | bool | None = None
+
+
+class _Source(msgspec.Struct):
+    source_code: str
+
+
+R = TypeVar("R", bound="_Item | _Source")
+
+
+class _Envelope(msgspec.Struct, Generic[R]):
+    items: list[R]
+    search_criteria: Echo
+    total_count: int
+
+
+_ITEMS = msgspec.json.Decoder(_Envelope[_Item], strict=False)
+_SOURCES = msgspec.json.Decoder(_Envelope[_Source])
+
+
+class Stock:
+    """The source items of one tenant. One object serves all threads of a pass: they share the page size.
+
+    page_size   first size and ceiling
+
+    Every method raises what `Client.get` raises.
+    """
+
+    def __init__(self, client: Client, *, page_size: int = 300) -> None:
+        self._client = client
+        self._size = PageSize(page_size)
+
+    def sources(self) -> list[str]:
+        """The codes of all sources, enabled or not."""
+        codes: list[str] = []
+        while True:
+            behind = ((_Rule("source_code", "gt", codes[-1]),),) if codes else ()
+            found = self._sized(lambda size, b=behind: self._some_sources(b, size))  # type: ignore[misc]
+            if not found:
+                return codes
+            if codes and codes[-1] in found:
+                raise AnswerUnreadable("Commerce lists its sources over and over.")
+            codes += found
+
+    @property
+    def most_named(self) -> int:
+        """How many SKUs one question to `listed` may name."""
+        return max(1, (self._size.current - 2) // 2)
+
+    def walk(self, source_code: str) -> Iterator[StockPage]:
+        """Every row of a source, page by page; the empty page at the end is not among them."""
+        previous: StockPage | None = None
+        while True:
+            page = self._sized(lambda size, p=previous: self._page(source_code, p, size))  # type: ignore[misc]
+            if not page.items:
+                return
+            yield page
+            previous = page
+
+    def count(self, source_code: str) -> int:
+        """How many rows a source has."""
+        return self._ask((_equal("source_code", source_code),), 1).total_count
+
+    def listed(self, source_code: str, skus: Sequence[str], witness: SourceItem) -> list[SourceItem]:
+        """The rows of these SKUs in a source, told in one breath with a row that must be listed as well.
+
+        skus    as many as `chunks` puts together
+
+        Raises AnswerUnreadable when the witness is missing: then nothing is said about the others either.
+        """
+        sources = tuple(_Rule("source_code", "eq", code) for code in {source_code, witness.source_code})
+        page = self._ask((sources, _any_sku([*skus, witness.sku])), 2 * len(skus) + 2)
+        if page.total_count > len(page.items):
+            raise AnswerUnreadable("Commerce has more rows than SKUs were asked for.")
+        if not any(item[:2] == witness[:2] for item in page.items):
+            raise AnswerUnreadable(
+                f"Commerce does not list {witness.sku!r} in source {witness.source_code} any more, which it "
+                "did a moment ago.",
+                "check the tenant: this looks like an outage; the next run asks again.",
+            )
+        return [item for item in page.items if item.source_code == source_code]
+
+    # --- pages ---------------------------------------------------------------------------------
+
+    def _sized(self, ask: Callable[[int], T]) -> T:
+        """Ask with the size of the moment, and smaller ones while that is too large."""
+        while True:
+            size = self._size.current
+            try:
+                return ask(size)
+            except PageFailed as failure:
+                if size == 1:
+                    raise
+                if isinstance(failure, PageTooLarge):
+                    self._size.cap(min(failure.maximum, size - 1))
+                else:
+                    self._size.failed(size)
+
+    def _page(self, source_code: str, previous: StockPage | None, size: int) -> StockPage:
+        rest: tuple[_Group, ...] = (_equal("source_code", source_code),)
+        if previous is not None:
+            rest = (*rest, (_Rule("sku", "gt", previous.items[-1].sku),))
+
+        read = {item.sku for item in previous.items} if previous is not None else set()
+
+        def check(page: StockPage) -> None:
+            if any(item.source_code != source_code or item.sku in read for item in page.items):
+                raise AnswerUnreadable(f"Commerce sent rows of source {source_code} that were not asked for.")
+            if previous is not None:
+                self._doubt(page, previous, source_code, rest)
+            elif not page.items and (count := self.count(source_code)):
+                raise AnswerUnreadable(f"Commerce counts {count} rows of source {source_code}, sending none.")
+
+        return self._ask(rest, size, check, patient=size == 1)
+
+    def _ask(
+        self,
+        groups: tuple[_Group, ...],
+        size: int,
+        check: Callable[[StockPage], None] = lambda page: None,
+        *,
+        patient: bool = True,
+    ) -> StockPage:
+        question = _Question(PATH, groups, "sku", size)
+
+        def reader(answer: Answer) -> StockPage:
+            found = _decoded(_ITEMS, answer)
+            question.check(found.search_criteria, len(found.items), found.total_count)
+            page = StockPage(tuple(map(_item, found.items)), found.total_count)
+            check(page)
+            self._size.went_well(size, len(answer.body))
+            return page
+
+        return self._client.get(PATH, question.params(), SCOPE, reader, patient=patient)
+
+    def _doubt(
+        self, page: StockPage, previous: StockPage, source_code: str, rest: tuple[_Group, ...]
+    ) -> None:
+        """Raise AnswerUnreadable when far fewer rows came than were left, unless that is proven."""
+        expected = previous.total_count - len(previous.items)
+        slack = 10 + expected // 100 if page.items else 0
+        if page.total_count + slack >= expected:
+            return
+        witnesses = _any_sku([item.sku for item in previous.items[-WITNESSES:]])
+        still_there = self._ask((rest[0], witnesses), 1).total_count
+        if not still_there or self._ask(rest, 1).total_count > page.total_count + slack:
+            raise AnswerUnreadable(
+                f"{expected - page.total_count} rows of source {source_code} seem to have vanished at once.",
+                "check the tenant: this looks like an outage; the next run reads again.",
+            )
+
+    def _some_sources(self, groups: tuple[_Group, ...], size: int) -> list[str]:
+        question = _Question(SOURCES_PATH, groups, "source_code", size)
+
+        def reader(answer: Answer) -> list[str]:
+            found = _decoded(_SOURCES, answer)
+            question.check(found.search_criteria, len(found.items), found.total_count)
+            return [source.source_code for source in found.items]
+
+        return self._client.get(SOURCES_PATH, question.params(), SCOPE, reader, patient=size == 1)
+
+
+def chunks(skus: Sequence[str], most: int) -> Iterator[list[str]]:
+    """The SKUs in lists that one question can name: short enough for a URL, and at most `most`."""
+    chunk: list[str] = []
+    used = 0
+    for sku in skus:
+        length = len(quote(sku)) + (3 if _fits_list(sku) else _RULE_LENGTH)
+        if chunk and (used + length > FILTER_BUDGET or len(chunk) == most):
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(sku)
+        used += length
+    if chunk:
+        yield chunk
+
+
+def _any_sku(skus: Sequence[str]) -> _Group:
+    """One list, and besides it each SKU that a list, which is split at every comma, cannot name."""
+    together = [sku for sku in dict.fromkeys(skus) if _fits_list(sku)]
+    alone = tuple(_Rule("sku", "eq", sku) for sku in dict.fromkeys(skus) if not _fits_list(sku))
+    return (*alone, _Rule("sku", "in", ",".join(together))) if together else alone
+
+
+def _fits_list(sku: str) -> bool:
+    return bool(sku) and "," not in sku and sku == sku.strip()
+
+
+def _equal(field: str, value: str) -> _Group:
+    return (_Rule(field, "eq", value),)
+
+
+def _trimmed(rule: _Rule) -> _Rule:
+    return rule._replace(value=rule.value.strip())
+
+
+def _item(row: _Item) -> SourceItem:
+    return SourceItem(
+        row.source_code, str(row.sku), row.quantity, None if row.status is None else int(row.status)
+    )
+
+
+T = TypeVar("T")
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], answer: Answer) -> T:
+    try:
+        return decoder.decode(answer.body)
+    except msgspec.ValidationError:
+        raise AnswerUnreadable("Commerce answered its stock in another shape.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise PageFailed("Commerce answered with JSON that is broken or cut short.") from None

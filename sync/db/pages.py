@@ -1,0 +1,97 @@
+"""Pages as they were read last: when the same bytes come again, they say the same.
+
+A page here is a memo: of an answer, and of the rows found to agree with it. Both stay true whatever is
+written.
+Whether the copy still hashes to the same is asked each time, for all products of the page at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync.db.dialects import joined, rows_hash
+from sync.db.schema import CHILDREN, products, sync_pages
+from sync.model import Interval, KnownPage
+
+
+def known(connection: sa.Connection, store_view: str) -> dict[int, KnownPage]:
+    """The pages of a store view, by the id they begin behind: 300 bytes each."""
+    page = sync_pages.c
+    rows = connection.execute(
+        sa.select(
+            page.after_id, page.last_id, page.products, page.answer_hash, page.copy_hash, page.rows_hash
+        ).where(page.store_view == store_view)
+    )
+    return {after: KnownPage(Interval(after, last), *rest) for after, last, *rest in rows}
+
+
+def keep(tx: sa.Connection, store_view: str, page: KnownPage) -> None:
+    """Remember a page in place of those that begin inside it."""
+    interval = page.interval
+    tx.execute(_FORGET, {"view": store_view, "first": interval.after, "last": interval.last})
+    tx.execute(
+        _KEEP,
+        {
+            "store_view": store_view,
+            "after_id": interval.after,
+            "last_id": interval.last,
+            "products": page.products,
+            "answer_hash": page.answer_hash,
+            "copy_hash": page.copy_hash,
+            "rows_hash": page.rows_hash,
+        },
+    )
+
+
+_FORGET = sync_pages.delete().where(
+    sync_pages.c.store_view == sa.bindparam("view"),
+    sync_pages.c.after_id >= sa.bindparam("first"),
+    sync_pages.c.after_id < sa.bindparam("last"),
+)
+_KEEP = sync_pages.insert()
+
+
+def copy_hash(fingerprints: Iterable[tuple[int, str]]) -> str:
+    """What a copy hashes to that holds these products, ascending by id, with these fingerprints."""
+    return _hash(" ".join(f"{product_id} {fingerprint}" for product_id, fingerprint in fingerprints))
+
+
+def hash_of_copy(connection: sa.Connection, store_view: str, interval: Interval) -> str:
+    """What the copy's live products of an interval hash to."""
+    bounds = {"view": store_view, "after": interval.after, "last": interval.last}
+    return _hash(connection.execute(_lines(connection.dialect.name), bounds).scalar_one() or "")
+
+
+@cache
+def _lines(dialect: str) -> sa.Select[Any]:
+    """The ids and fingerprints of an interval as one text: a row for each product takes 20 times as long."""
+    product = products.c
+    line = sa.cast(product.product_id, sa.String(20)) + " " + product.content_hash
+    listed = (
+        sa.select(line.label("line"), product.product_id)
+        .where(
+            product.store_view == sa.bindparam("view"),
+            product.product_id > sa.bindparam("after"),
+            product.product_id <= sa.bindparam("last"),
+            product.deleted_at.is_(None),
+        )
+        .order_by(product.product_id)
+        .subquery()
+    )
+    return sa.select(joined(dialect, listed.c.line, listed.c.product_id))
+
+
+def hash_of_rows(connection: sa.Connection, store_view: str, interval: Interval) -> str:
+    """What all rows of an interval hash to, tombstones included: another value after any edit of one."""
+    return _hash(
+        " ".join(rows_hash(connection, table, store_view, interval) for table in (products, *CHILDREN))
+    )
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,173 @@
+"""What the copy holds of prices: those its products carry, and those the light feeds last named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from sync.db.dialects import bulk_upsert
+from sync.db.schema import product_attributes, product_prices, product_tier_prices, products, store_views
+from sync.model import Interval
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # the beginning of a price that has none
+ATTRIBUTES: Final = ("special_price", "special_from_date", "special_to_date", "cost")
+_COLUMNS: Final = ("product_id", "price_kind", "scope_id", "starts_at", "price", "ends_at", "changed_at")
+
+
+class PriceRow(NamedTuple):
+    """A row of `product_prices`, but for the product, the kind and `changed_at`."""
+
+    scope_id: int
+    starts_at: datetime
+    price: Decimal
+    ends_at: datetime | None
+
+
+class TierRow(NamedTuple):
+    """A tier price as a product of the copy carries it."""
+
+    customer_group_id: int | None
+    website_id: int | None
+    qty: Decimal | None
+    value: Decimal | None
+    percentage_value: Decimal | None
+
+
+@dataclass(slots=True)
+class Carried:
+    """The prices a product of one store view carries; `attributes` are texts by name."""
+
+    sku: str
+    type_id: str | None
+    price: Decimal | None
+    attributes: dict[str, str | None] = field(default_factory=dict)
+    tiers: list[TierRow] = field(default_factory=list)
+
+
+Known = dict[tuple[int, str], set[PriceRow]]  # by product and kind
+
+
+# --- products of the copy --------------------------------------------------------------------
+
+
+def skus(
+    connection: sa.Connection, views: Collection[str], interval: Interval, limit: int | None = None
+) -> list[tuple[int, str]]:
+    """Products that live in any of these store views, ascending: (id, SKU), at most `limit`."""
+    found: dict[int, str] = {}
+    for view in views:
+        rows = connection.execute(
+            sa.select(products.c.product_id, products.c.sku)
+            .where(*_living(view), *_inside(products, interval))
+            .order_by(products.c.product_id)
+            .limit(limit)
+        )
+        found.update((row.product_id, row.sku) for row in rows)
+    return sorted(found.items())[:limit]
+
+
+def carried(connection: sa.Connection, view: str, which: Interval | Collection[int]) -> dict[int, Carried]:
+    """The prices that the products of a store view carry, of an interval or of these ids."""
+    rows = connection.execute(
+        sa.select(products.c.product_id, products.c.sku, products.c.type_id, products.c.price).where(
+            *_living(view), *_inside(products, which)
+        )
+    )
+    found = {row.product_id: Carried(row.sku, row.type_id, row.price) for row in rows}
+    attributes, tiers = product_attributes, product_tier_prices
+    for row in connection.execute(
+        sa.select(attributes.c.product_id, attributes.c.attribute_code, attributes.c.value).where(
+            attributes.c.store_view == view,
+            attributes.c.attribute_code.in_(ATTRIBUTES),
+            *_inside(attributes, which),
+        )
+    ):
+        if row.product_id in found:
+            found[row.product_id].attributes[row.attribute_code] = row.value
+    for row in connection.execute(sa.select(tiers).where(tiers.c.store_view == view, *_inside(tiers, which))):
+        if row.product_id in found:
+            found[row.product_id].tiers.append(TierRow(*(getattr(row, name) for name in TierRow._fields)))
+    return found
+
+
+def scopes(connection: sa.Connection) -> dict[str, tuple[int, int | None]]:
+    """Store views by code, as the reference data has them: (id, website)."""
+    rows = connection.execute(
+        sa.select(store_views.c.code, store_views.c.store_view_id, store_views.c.website_id)
+    )
+    return {row.code: (row.store_view_id, row.website_id) for row in rows if row.code is not None}
+
+
+def _living(view: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return products.c.store_view == view, products.c.deleted_at.is_(None)
+
+
+def _inside(table: sa.Table, which: Interval | Collection[int]) -> list[sa.ColumnElement[bool]]:
+    column: sa.ColumnElement[Any] = table.c.product_id
+    if not isinstance(which, Interval):
+        return [column.in_(which)]
+    upper = [] if which.last is None else [column <= which.last]
+    return [column > which.after, *upper]
+
+
+# --- what the feeds last named ---------------------------------------------------------------
+
+
+def known(connection: sa.Connection, which: Interval | Collection[int]) -> Known:
+    """The stored rows of an interval, or of these products."""
+    found: Known = {}
+    for row in connection.execute(sa.select(product_prices).where(*_inside(product_prices, which))):
+        key = (row.product_id, row.price_kind)
+        found.setdefault(key, set()).add(PriceRow(row.scope_id, row.starts_at, row.price, row.ends_at))
+    return found
+
+
+def replace(
+    connection: sa.Connection,
+    before: Known,
+    after: Iterable[tuple[tuple[int, str], set[PriceRow]]],
+    at: datetime,
+) -> None:
+    """Make the stored rows of these products and kinds what they are now; only what differs is written.
+
+    before    what is stored
+    """
+    written: list[tuple[Any, ...]] = []
+    gone: list[tuple[int, str, PriceRow]] = []
+    for key, rows in after:
+        stored = before.get(key, set())
+        written += [(*key, row.scope_id, row.starts_at, row.price, row.ends_at, at) for row in rows - stored]
+        kept = {(row.scope_id, row.starts_at) for row in rows}
+        gone += [(*key, row) for row in stored if (row.scope_id, row.starts_at) not in kept]
+    _delete(connection, gone)
+    bulk_upsert(connection, product_prices, _COLUMNS, written)
+
+
+def _delete(connection: sa.Connection, gone: Sequence[tuple[int, str, PriceRow]]) -> None:
+    if not gone:
+        return
+    table = product_prices.c
+    names = ("product_id", "price_kind", "scope_id", "starts_at")
+    connection.execute(
+        product_prices.delete().where(*(table[name] == sa.bindparam(f"old_{name}") for name in names)),
+        [
+            {
+                "old_product_id": product_id,
+                "old_price_kind": kind,
+                "old_scope_id": row.scope_id,
+                "old_starts_at": row.starts_at,
+            }
+            for product_id, kind, row in gone
+        ],
+    )
+
+
+def drop(connection: sa.Connection, product_ids: Collection[int]) -> None:
+    """Forget the prices of products that are gone."""
+    if product_ids:
+        connection.execute(product_prices.delete().where(product_prices.c.product_id.in_(product_ids)))

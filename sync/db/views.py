@@ -1,0 +1,321 @@
+"""Flat views that people have made: one typed column per attribute, a row per live product and store view.
+
+A view stands on the tables alone, so PostgreSQL would refuse a migration that changes a column the
+view shows. Their names and columns are therefore kept in `sync_state`, and `set_aside` drops
+them for the time of a migration.
+
+Each attribute is a subquery by the primary key of `product_attributes`: it costs nothing in a query that
+does not name it, and no server's limit of joined tables (61 in MariaDB, 64 in SQLite) is in its way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import sqlalchemy as sa
+
+from sync.db import state
+from sync.db.dialects import is_transient, own_schema
+from sync.db.flat import DECIMAL, INTEGER, TIME, FlatColumn, Kind, resolve
+from sync.errors import UsageError
+
+OWN = ("products_current", "product_attribute_labels", "product_overrides")
+KEY = ("store_view", "product_id")
+VIEWS = "views"  # the name under which sync_state keeps what was made
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
+# What a store view may have of its own, and so may lack.
+FALLING_BACK = ("name", "type_id", "attribute_set_id", "status", "visibility", "price", "weight")
+
+
+def create(connection: sa.Connection, name: str, columns: Sequence[str]) -> str:
+    """Make the view, or make it anew, and return its name as SQL writes it. Raises UsageError.
+
+    columns    names of columns of `products` and codes of attributes; what tells the rows apart is put
+               before them
+    """
+    made = _made(connection)
+    _check_name(connection, name, made)
+    names = [*(name for name in KEY if name not in columns), *columns]
+    select = _select(connection, resolve(connection, names, labels=True))
+    _drop(connection, name)
+    _execute(connection, f"CREATE VIEW {_full(connection, name)} AS {select}")
+    state.save(connection, VIEWS, {**made, name: list(columns)})
+    return connection.dialect.identifier_preparer.quote(name)
+
+
+def drop(connection: sa.Connection, name: str) -> None:
+    """Drop a view that `create` made. Raises UsageError when it made none of this name."""
+    made = _made(connection)
+    if name not in made:
+        raise UsageError(f"`product-sync view` made no view {name}.", _made_here(made))
+    _drop(connection, name)
+    state.save(connection, VIEWS, {other: made[other] for other in made if other != name})
+
+
+@contextmanager
+def set_aside(connection: sa.Connection) -> Iterator[None]:
+    """Drop every view that people made, and make it again behind what is done meanwhile.
+
+    One that cannot be dropped, because a view of theirs stands on it, stays; one whose columns are gone,
+    or whose name was taken, stays away.
+    """
+    for name in _made(connection):
+        _try(connection, partial(_drop, connection, name))
+    yield
+    for name, columns in _made(connection).items():
+        if name.lower() not in _views(connection):
+            _try(connection, partial(create, connection, name, columns))
+
+
+def _try(connection: sa.Connection, work: Callable[[], object]) -> None:
+    """Do it, or leave everything as it was. In MariaDB a view comes and goes at once, with no way back."""
+    with suppress(UsageError):
+        if connection.dialect.name in ("mysql", "mariadb"):
+            work()
+            return
+        with connection.begin_nested():
+            work()
+
+
+def _made(connection: sa.Connection) -> Mapping[str, Sequence[str]]:
+    """Views by name, with the columns they were made with."""
+    if not sa.inspect(connection).has_table("sync_state", schema=own_schema(connection)):
+        return {}
+    return state.load(connection, VIEWS) or {}
+
+
+def _check_name(connection: sa.Connection, name: str, made: Mapping[str, object]) -> None:
+    """Refuse what is no plain name, and what would take the place of something else."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            "--name is no name for a view.", "use up to 63 letters, digits and _, and no digit first."
+        )
+    choose = "choose another --name."
+    if name.lower() in OWN:
+        raise UsageError(f"{name} is a view of product-sync's own.", choose)
+    if name.lower() in _tables(connection):
+        raise UsageError(f"the database has a table {name}.", choose)
+    if name.lower() in _views(connection) and name not in made:
+        raise UsageError(f"{name} is a view that this command did not make.", "drop it, or " + choose)
+
+
+def _tables(connection: sa.Connection) -> set[str]:
+    found = sa.inspect(connection).get_table_names(schema=own_schema(connection))
+    return {name.lower() for name in found}
+
+
+def _views(connection: sa.Connection) -> set[str]:
+    found = sa.inspect(connection).get_view_names(schema=own_schema(connection))
+    return {name.lower() for name in found}
+
+
+def _made_here(made: Iterable[str]) -> str:
+    return f"it made: {', '.join(sorted(made)) or 'none so far'}."
+
+
+def _full(connection: sa.Connection, name: str) -> str:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    schema = own_schema(connection)
+    return f"{quote(schema)}.{quote(name)}" if schema else quote(name)
+
+
+def _drop(connection: sa.Connection, name: str) -> None:
+    _execute(connection, f"DROP VIEW IF EXISTS {_full(connection, name)}")
+
+
+def _execute(connection: sa.Connection, sql: str) -> None:
+    """Raises UsageError in the database's words: it may have rules for names that the others lack."""
+    try:
+        connection.exec_driver_sql(sql)
+    except sa.exc.DBAPIError as error:
+        if is_transient(error):
+            raise
+        raise UsageError(
+            "the database refuses this view: " + " ".join(str(error.orig).split())[:300],
+            "drop what stands on the view, or choose other names.",
+        ) from error
+
+
+# --- the view as SQL -------------------------------------------------------------------------
+
+
+def _select(connection: sa.Connection, columns: Sequence[FlatColumn]) -> str:
+    """A row per live product of each store view, with what is missing there taken from `all`."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    shown = ", ".join(
+        f"{_attribute(connection, column) if column.is_attribute else _of_product(column.name)}"
+        f" AS {quote(column.name)}"
+        for column in columns
+    )
+    return (
+        f"SELECT {shown} FROM products p LEFT JOIN products d"
+        " ON p.store_view <> 'all' AND d.store_view = 'all' AND d.product_id = p.product_id"
+        " AND d.deleted_at IS NULL WHERE p.deleted_at IS NULL"
+    )
+
+
+def _of_product(name: str) -> str:
+    """What may be missing in a store view is taken from `all`; what tells about the row itself is not."""
+    return f"COALESCE(p.{name}, d.{name})" if name in FALLING_BACK else f"p.{name}"
+
+
+def _attribute(connection: sa.Connection, column: FlatColumn) -> str:
+    """One value: typed, or its label."""
+    code = _literal(connection, column.name)
+    value, joins = "COALESCE(own.value, base.value)", ""
+    if column.labels == "none":
+        shown = AS_KIND[_family(connection)](column.kind, value)
+    elif column.labels == "many":
+        shown = _labels(connection, code, value)
+    else:
+        shown, joins = LABEL, _options(code, value)
+    return (
+        f"(SELECT {shown} FROM (SELECT 1 AS one) one"
+        " LEFT JOIN product_attributes own ON own.store_view = p.store_view"
+        f" AND own.product_id = p.product_id AND own.attribute_code = {code}"
+        " LEFT JOIN product_attributes base ON own.product_id IS NULL AND base.store_view = 'all'"
+        f" AND base.product_id = p.product_id AND base.attribute_code = {code}{joins})"
+    )
+
+
+LABEL = "COALESCE(mine.label, admins.label)"
+
+
+def _options(code: str, value: str) -> str:
+    """Joins that find the label of one option, in this store view and in `all`."""
+    return "".join(
+        f" LEFT JOIN attribute_options {alias} ON {alias}.store_view = {store_view}"
+        f" AND {alias}.attribute_code = {code} AND {alias}.option_value = {value}"
+        for alias, store_view in (("mine", "p.store_view"), ("admins", "'all'"))
+    )
+
+
+def _labels(connection: sa.Connection, code: str, value: str) -> str:
+    """The labels of a multiselect's ids, in the order of the value."""
+    family = _family(connection)
+    return f"(SELECT {JOINED[family]} FROM {IDS[family].format(value)} ids{_options(code, 'ids.id')})"
+
+
+def _literal(connection: sa.Connection, text: str) -> str:
+    compiled = sa.literal(text, sa.String()).compile(
+        dialect=connection.dialect, compile_kwargs={"literal_binds": True}
+    )
+    return str(compiled)
+
+
+def _family(connection: sa.Connection) -> str:
+    return "mysql" if connection.dialect.name == "mariadb" else connection.dialect.name
+
+
+# The ids of a multiselect, one a row, in the order of the value: `n` and `id`.
+IDS = {
+    "sqlite": (
+        "(SELECT key AS n, value AS id FROM json_each('[' || replace(json_quote({}), ',', '\",\"') || ']'))"
+    ),
+    "postgresql": "(SELECT id, n FROM unnest(string_to_array({}, ',')) WITH ORDINALITY AS x (id, n))",
+    "mysql": (
+        "JSON_TABLE(CONCAT('[', REPLACE(JSON_QUOTE({}), ',', '\",\"'), ']'), '$[*]' COLUMNS ("
+        "n FOR ORDINALITY, id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$'))"
+    ),
+}
+JOINED = {
+    "sqlite": f"group_concat({LABEL}, ', ')",
+    "postgresql": f"string_agg({LABEL}, ', ' ORDER BY ids.n)",
+    "mysql": f"GROUP_CONCAT({LABEL} ORDER BY ids.n SEPARATOR ', ')",
+}
+
+
+# --- a text as a number or a time, null where it is none; `flat.read_value` says the same in Python ---
+
+
+def _when(condition: str, value: str) -> str:
+    """`value` where it cannot fail: only CASE is sure to be evaluated in this order."""
+    return f"CASE WHEN {condition} THEN {value} END"
+
+
+def _boolean(value: str) -> str:
+    return f"CASE WHEN {value} IN ('1', 'true') THEN TRUE WHEN {value} IN ('0', 'false') THEN FALSE END"
+
+
+def _postgresql(kind: Kind, value: str) -> str:
+    if kind == "decimal":
+        number = _when(f"{value} ~ '^{DECIMAL}$'", f"CAST({value} AS numeric)")
+        return f"CAST({number} AS numeric(20,6))"
+    if kind == "integer":
+        return _when(f"{value} ~ '^{INTEGER}$'", f"CAST({value} AS bigint)")
+    if kind in ("date", "time"):
+        first = f"CAST(substr({value}, 1, 8) || '01' AS date)"
+        last = f"to_char({first} + interval '1 month - 1 day', 'DD')"
+        day = f"substr({value}, 1, 10)"
+        clock = f"COALESCE(NULLIF(substr({value}, 12), ''), '00:00:00')"
+        time = f"CAST({day} || ' ' || {clock} || '+00' AS timestamptz)"
+        found = f"CAST({day} AS date)" if kind == "date" else time
+        real = f"substr({value}, 1, 4) <> '0000' AND {value} ~ '^{TIME}$'"
+        return _when(real, _when(f"substr({value}, 9, 2) <= {last}", found))
+    return _boolean(value) if kind == "boolean" else value
+
+
+def _mysql(kind: Kind, value: str) -> str:
+    """`$` matches in front of a last line feed too, so there must be none."""
+    if kind == "decimal":
+        return _when(_matches(value, DECIMAL), f"CAST({value} AS DECIMAL(20,6))")
+    if kind == "integer":
+        return _when(_matches(value, INTEGER), f"CAST({value} AS SIGNED)")
+    if kind in ("date", "time"):
+        day, clock = f"SUBSTR({value}, 1, 10)", f"COALESCE(NULLIF(SUBSTR({value}, 12), ''), '00:00:00')"
+        time = f"CAST(CONCAT({day}, ' ', {clock}) AS DATETIME(6))"
+        last = f"DAY(LAST_DAY(CONCAT(SUBSTR({value}, 1, 8), '01')))"
+        found = f"CAST({day} AS DATE)" if kind == "date" else time
+        real = f"SUBSTR({value}, 1, 4) <> '0000' AND {_matches(value, TIME)}"
+        return _when(real, _when(f"CAST(SUBSTR({value}, 9, 2) AS SIGNED) <= {last}", found))
+    return _boolean(value) if kind == "boolean" else value
+
+
+def _matches(value: str, pattern: str) -> str:
+    return f"{value} REGEXP '^{pattern}$' AND LOCATE(CHAR(10), {value}) = 0"
+
+
+def _sqlite(kind: Kind, value: str) -> str:
+    """Without regular expressions: other programs read the file too, and SQLite brings none."""
+    digits = f"substr({value}, 1 + (substr({value}, 1, 1) IN ('-', '+')))"
+    if kind == "decimal":
+        number = f"{digits} GLOB '[0-9]*[0-9]' OR {digits} GLOB '[0-9]'"
+        real = f"({number}) AND {digits} NOT GLOB '*[^0-9.]*' AND {digits} NOT GLOB '*.*.*'"
+        return _when(f"{real} AND instr({digits} || '.', '.') <= 14", f"CAST(round({value}, 6) AS NUMERIC)")
+    if kind == "integer":
+        real = f"{digits} NOT GLOB '*[^0-9]*' AND length({digits}) BETWEEN 1 AND 18"
+        return _when(real, f"CAST({value} AS INTEGER)")
+    if kind in ("date", "time"):
+        return _when(_is_time(value), f"substr({value}, 1, 10)" if kind == "date" else _time(value))
+    return _boolean(value) if kind == "boolean" else value
+
+
+def _is_time(value: str) -> str:
+    """SQLite's own functions take more than a date: a 30th of February is the 2nd of March to them."""
+    day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+    clock = f"{day}[ T][0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
+    part = f"substr({value}, 21)"
+    fraction = (
+        f"(substr({value}, 20, 1) = '.' AND {part} NOT GLOB '*[^0-9]*' AND length({part}) BETWEEN 1 AND 6)"
+    )
+    return (
+        f"date(substr({value}, 1, 10), '+0 days') = substr({value}, 1, 10) AND {value} NOT GLOB '0000*' AND ("
+        f"{value} GLOB '{day}' OR ({value} GLOB '{clock}*' AND substr({value}, 12, 2) < '24'"
+        f" AND (length({value}) = 19 OR {fraction})))"
+    )
+
+
+def _time(value: str) -> str:
+    """As the tables hold times: to the microsecond."""
+    clock = f"CASE WHEN length({value}) > 10 THEN substr({value}, 12, 8) ELSE '00:00:00' END"
+    return f"substr({value}, 1, 10) || ' ' || {clock} || '.' || substr(substr({value}, 21) || '000000', 1, 6)"
+
+
+AS_KIND: Mapping[str, Callable[[Kind, str], str]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+    "mysql": _mysql,
+}

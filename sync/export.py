@@ -1,0 +1,281 @@
+"""Products into files: Parquet, CSV and JSON lines, in memory that does not grow with the catalogue.
+
+A file appears under its name when it is complete, and not before; until then, what was there stays.
+CSV follows RFC 4180, in UTF-8. A text that a spreadsheet would take for a formula is written as it is: the
+file is for programs, and a copy that alters texts is none.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import msgspec
+import sqlalchemy as sa
+
+from sync.db import export as rows
+from sync.db.dialects import Row
+from sync.db.engine import reading
+from sync.db.flat import FlatColumn, Kind, product_columns, resolve, split_names
+from sync.errors import Interrupted, SyncError, UsageError
+from sync.notation import parse_duration
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = ("parquet", "csv", "jsonl")
+GROUP_ROWS, GROUP_BYTES = 100_000, 32_000_000  # of a row group of Parquet, whichever is reached first
+
+
+class NotWritten(SyncError):
+    """The file cannot be written: no space, no permission. What was there is as it was."""
+
+    exit_code = 69
+    fix = "check the folder, its permissions and free space, and export again."
+
+
+def not_written(path: str, error: OSError) -> NotWritten:
+    return NotWritten(f"{path} cannot be written: {error.strerror or 'the disk is away'}.")
+
+
+# --- what to write, and where --------------------------------------------------------------------
+
+
+def format_of(path: str, asked: str | None) -> str:
+    """The format asked for, else that of the suffix; JSON lines for standard output. Raises UsageError."""
+    found = asked or ("jsonl" if path == "-" else Path(path).suffix.lower().removeprefix("."))
+    if found not in FORMATS:
+        raise UsageError(
+            f"{path} says no format that product-sync writes.",
+            f"end it in .{', .'.join(FORMATS)}, or say --format {'|'.join(FORMATS)}.",
+        )
+    return found
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """A date or time in ISO 8601, UTC unless it says otherwise, or how long ago, `24h`. Raises UsageError."""
+    with suppress(ValueError):
+        return now - timedelta(seconds=parse_duration(text))
+    try:
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            "--changed-since is no time.", "write 2026-03-01, 2026-03-01T09:30:00Z, or how long ago: 24h, 7d."
+        ) from None
+
+
+def export(
+    engine: sa.Engine,
+    write_to: Callable[[Sequence[FlatColumn]], Writer],
+    names: str | None,
+    selection: rows.Selection,
+    *,
+    labels: bool,
+    stop: Event,
+) -> int:
+    """Write the selected products, and return how many rows they are.
+
+    names     of columns and attributes, with commas between them; None for every column of `products`
+
+    Raises UsageError, Interrupted when `stop` is set, DatabaseUnavailable.
+    """
+
+    def work(connection: sa.Connection) -> int:
+        columns = product_columns()
+        if names is not None:
+            columns = resolve(connection, split_names(names), labels=labels)
+        writer = write_to(columns)
+        try:
+            return _write(writer, rows.pages(connection, columns, selection), stop)
+        except BaseException:
+            writer.abandon()
+            raise
+
+    return reading(rows.snapshot(engine), work)
+
+
+def _write(writer: Writer, pages: Iterable[Sequence[Row]], stop: Event) -> int:
+    count = 0
+    for page in pages:
+        if stop.is_set():
+            raise Interrupted("the export was stopped.", "start it again: nothing was left half written.")
+        writer.write(page)
+        count += len(page)
+    writer.close()
+    return count
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place once the context is left without an error.
+
+    Raises UsageError when there is no such folder, NotWritten when the disk does not take it.
+    """
+    target = path.resolve()  # of a symbolic link, what it leads to is replaced
+    if not target.parent.is_dir() or (target.exists() and not target.is_file()):
+        raise UsageError(
+            f"{path} cannot be a file.", "name a file in a folder that exists, or - for standard output."
+        )
+    draft = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+    try:
+        with draft.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            draft.chmod(target.stat().st_mode & 0o7777)
+        draft.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise not_written(str(path), error) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name last, where the file system lets a folder be synced."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+# --- formats -------------------------------------------------------------------------------------
+
+
+class Writer(Protocol):
+    """Writes rows to a file that somebody else closes.
+
+    close      write what the format ends with
+    abandon    leave it as it is, half written
+    """
+
+    def write(self, page: Sequence[Row]) -> None: ...
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+def writer_for(form: str, file: BinaryIO, columns: Sequence[FlatColumn]) -> Writer:
+    """Raises UsageError when the format needs what is not installed."""
+    if form == "csv":
+        return Csv(file, columns)
+    return JsonLines(file, columns) if form == "jsonl" else Parquet(file, columns)
+
+
+class JsonLines:
+    """One object a line: decimals as numbers with all their places, times in ISO 8601."""
+
+    def __init__(self, file: BinaryIO, columns: Sequence[FlatColumn]) -> None:
+        self._file = file
+        self._names = [column.name for column in columns]
+        self._encoder = msgspec.json.Encoder(decimal_format="number")
+
+    def write(self, page: Sequence[Row]) -> None:
+        names = self._names
+        self._file.write(self._encoder.encode_lines(dict(zip(names, row, strict=True)) for row in page))
+
+    def close(self) -> None:
+        self._file.flush()
+
+    def abandon(self) -> None: ...
+
+
+class Csv:
+    """A head, then a record for each row; null is an empty field, and so is an empty text."""
+
+    def __init__(self, file: BinaryIO, columns: Sequence[FlatColumn]) -> None:
+        self._file = file
+        self._put([[column.name for column in columns]])
+
+    def write(self, page: Sequence[Row]) -> None:
+        self._put([_csv_value(value) for value in row] for row in page)
+
+    def _put(self, records: Iterable[Sequence[Any]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(records)
+        self._file.write(text.getvalue().encode())
+
+    def close(self) -> None:
+        self._file.flush()
+
+    def abandon(self) -> None: ...
+
+
+def _csv_value(value: Any) -> Any:
+    """As JSON writes it, without quotes."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+class Parquet:
+    """Typed columns, zstd, in row groups of bounded size."""
+
+    def __init__(self, file: BinaryIO, columns: Sequence[FlatColumn]) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise UsageError(
+                "Parquet needs pyarrow, which is not installed.", "pip install 'product-sync[parquet]'"
+            ) from None
+        self._pa = pyarrow
+        self._schema = pyarrow.schema(
+            [(column.name, _arrow_type(pyarrow, column.kind)) for column in columns]
+        )
+        self._parquet = pyarrow.parquet.ParquetWriter(file, self._schema, compression="zstd")
+        self._batches: list[pa.RecordBatch] = []
+
+    def write(self, page: Sequence[Row]) -> None:
+        arrays = [
+            self._pa.array(values, field.type)
+            for values, field in zip(zip(*page, strict=True), self._schema, strict=True)
+        ]
+        self._batches.append(self._pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        held = self._batches
+        if sum(b.num_rows for b in held) >= GROUP_ROWS or sum(b.nbytes for b in held) >= GROUP_BYTES:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        table = self._pa.Table.from_batches(self._batches, self._schema)
+        self._parquet.write_table(table, row_group_size=table.num_rows or 1)
+        self._batches = []
+
+    def close(self) -> None:
+        if self._batches:
+            self._write_group()
+        self._parquet.close()
+
+    def abandon(self) -> None:
+        """Or it would end the file when it is collected, and complain that there is none."""
+        self._parquet.is_open = False
+
+
+def _arrow_type(pyarrow: Any, kind: Kind) -> Any:
+    return {
+        "text": pyarrow.string,
+        "integer": pyarrow.int64,
+        "decimal": lambda: pyarrow.decimal128(20, 6),
+        "boolean": pyarrow.bool_,
+        "date": pyarrow.date32,
+        "time": lambda: pyarrow.timestamp("us", tz="UTC"),
+    }[kind]()

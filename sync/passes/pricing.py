@@ -1,0 +1,131 @@
+"""Whether a product carries the prices that the light feeds name. Pure.
+
+A store view shows the price of its own scope, or the default one where it has none. Prices are compared as
+they are stored here, to the sixth decimal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from typing import Final
+
+from sync.commerce.prices import EVERY_GROUP, PriceKind, Quote, Tier, price_time
+from sync.db.dialects import MICRO
+from sync.db.prices import EPOCH, Carried, PriceRow, TierRow
+
+DEFAULT_SCOPE: Final = 0
+EVERY_GROUP_ID: Final = 32_000
+_SIMPLE: Final = frozenset({"simple", "virtual", "downloadable"})
+# Types of products that a feed speaks of: that it names no price of another type says nothing.
+SPOKEN_OF: Final[Mapping[PriceKind, frozenset[str]]] = {
+    "base": _SIMPLE | {"bundle"},
+    "special": _SIMPLE | {"bundle"},
+    "tier": _SIMPLE | {"bundle"},
+    "cost": _SIMPLE,
+}
+LARGEST: Final = Decimal(10) ** 14  # what numeric(20,6) cannot hold any more
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A store view as prices know it: its id, and its website; None for the admin scope, which shows all."""
+
+    scope_id: int
+    website_id: int | None
+
+
+def price_rows(quotes: Iterable[Quote]) -> set[PriceRow]:
+    """The rows to be stored: of two with the same scope and beginning the last, and no impossible amounts."""
+    rows = {}
+    for quote in quotes:
+        if abs(quote.price) < LARGEST:
+            row = PriceRow(quote.scope_id, quote.starts_at or EPOCH, _micro(quote.price), quote.ends_at)
+            rows[row[:2]] = row
+    return set(rows.values())
+
+
+def agrees(kind: PriceKind, rows: Iterable[PriceRow], carried: Carried, scope: Scope) -> bool:
+    """Whether a product carries, in a store view, a price that the rows name for it.
+
+    No base price and a base price of zero are the same: a configurable product shows 0 and has none.
+    """
+    valid = _in_force(rows, scope.scope_id)
+    if not valid and carried.type_id not in SPOKEN_OF[kind]:
+        return True
+    if kind == "special":
+        return _agrees_special(valid, carried)
+    price = carried.price if kind == "base" else amount(carried.attributes.get("cost"))
+    if not valid:
+        return not price
+    return any((price or 0) == row.price for row in valid)
+
+
+def _agrees_special(valid: Sequence[PriceRow], carried: Carried) -> bool:
+    """The dates too, but only where there is a price: what is left of an earlier one means nothing."""
+    price = amount(carried.attributes.get("special_price"))
+    if not valid or price is None:
+        return not valid and price is None
+    begins = price_time(carried.attributes.get("special_from_date")) or EPOCH
+    ends = price_time(carried.attributes.get("special_to_date"))
+    return any((row.price, row.starts_at, row.ends_at) == (price, begins, ends) for row in valid)
+
+
+def _in_force(rows: Iterable[PriceRow], scope_id: int) -> list[PriceRow]:
+    """The rows of a scope, or the default ones where it has none."""
+    known = list(rows)
+    own = [row for row in known if row.scope_id == scope_id]
+    return own or [row for row in known if row.scope_id == DEFAULT_SCOPE]
+
+
+def agrees_tiers(
+    tiers: Iterable[Tier], carried: Carried, scope: Scope, groups: Mapping[str, int] | None
+) -> bool:
+    """Whether a product carries, in a store view, the tier prices that the feed names for it.
+
+    groups    customer groups by name; None where they may not be read: then they are not compared
+    """
+    websites = None if scope.website_id is None else {DEFAULT_SCOPE, scope.website_id}
+    named = (
+        (_group(tier.group, groups), tier.website_id, _micro(tier.qty), tier.is_share, _micro(tier.price))
+        for tier in tiers
+        if websites is None or tier.website_id in websites
+    )
+    expected = Counter(named)
+    if not expected and carried.type_id not in SPOKEN_OF["tier"]:
+        return True
+    return expected == Counter(_carried_tier(row, groups) for row in carried.tiers)
+
+
+def _carried_tier(row: TierRow, groups: Mapping[str, int] | None) -> tuple[object, ...]:
+    is_share = row.percentage_value is not None
+    price = row.percentage_value if row.percentage_value is not None else row.value
+    group = row.customer_group_id if groups is not None else row.customer_group_id == EVERY_GROUP_ID
+    return group, row.website_id or DEFAULT_SCOPE, row.qty, is_share, price
+
+
+def _group(name: str, groups: Mapping[str, int] | None) -> object:
+    if groups is None:
+        return name == EVERY_GROUP
+    return EVERY_GROUP_ID if name == EVERY_GROUP else groups.get(name, name)
+
+
+def digest(tiers: Iterable[Tier]) -> str:
+    """The same for the same tier prices, in whatever order the feed names them."""
+    return sha256(repr(sorted(map(repr, tiers))).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def amount(text: str | None) -> Decimal | None:
+    """An attribute's value as an amount; None for what is none."""
+    try:
+        number = Decimal(text or "")
+    except InvalidOperation:
+        return None
+    return _micro(number) if number.is_finite() and abs(number) < LARGEST else None
+
+
+def _micro(number: Decimal) -> Decimal:
+    return number.quantize(MICRO) if abs(number) < LARGEST else number

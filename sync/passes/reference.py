@@ -1,0 +1,305 @@
+"""reference: what the values in products refer to is here, as each store view calls it.
+
+Attributes with their options, attribute sets, categories, websites, store groups and store views. Each is
+read whole and held against what is here; what differs is written, with an entry in `reference_changes`.
+
+A row that is not listed goes only when the tenant, asked again, does not list it either, and never when
+nothing is listed or a large share would go: that looks like an outage. A part whose right the credential
+lacks, or that cannot be read, stays as it is and is said once; the rest goes on.
+
+`fetch_on_sight` is for the passes over products: an option that a product has and that is not here was made
+after the last reference pass, and is fetched at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import sqlalchemy as sa
+
+from sync.commerce.reference import Reference
+from sync.db import reference as db
+from sync.db.dialects import capacity, utc_now
+from sync.db.reference import Key, Row, Value, Where
+from sync.errors import (
+    AccessDenied,
+    AnswerUnreadable,
+    CommerceError,
+    RequestRefused,
+    SettingsError,
+    SyncError,
+)
+from sync.mapping import Unmappable, decode
+from sync.model import Tally
+from sync.passes import reference_rows as rows
+from sync.passes.reference_rows import Document, by_key, code_of, compare
+from sync.passes.run import Run, Summary, Sync, start
+
+# What ends one part and leaves the others alone; a tenant out of reach ends the run.
+PARTIAL: Final = (AccessDenied, AnswerUnreadable, RequestRefused, SettingsError)
+Again = Callable[[list[Key]], set[Key]]  # keys that were not listed -> those that are, asked for once more
+
+
+def reference(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
+    """Read all reference data and make the copy agree.
+
+    allow_mass_delete    believe it when a large share of a table is gone
+    """
+    with start(sync, "reference") as run:
+        work = _Work(run, allow_mass_delete)
+        parts = {
+            "attributes and their options": work.attributes,
+            "attribute sets": work.attribute_sets,
+            "categories": work.categories,
+            "websites, store groups and store views": work.stores,
+        }
+        failures = [error for noun, part in parts.items() if (error := _attempt(run, noun, part))]
+        if len(failures) == len(parts):
+            raise failures[0]
+    return run.summary()
+
+
+def _attempt(run: Run, noun: str, part: Callable[[], None]) -> SyncError | None:
+    """Do one part; returns why it could not be done, after saying so."""
+    try:
+        part()
+    except PARTIAL as error:
+        run.do_without(f"The {noun} were not read and stay as they are: {error} To do: {error.fix}")
+        return error
+    return None
+
+
+class _Work:
+    """The parts of one reference pass."""
+
+    def __init__(self, run: Run, allow_mass_delete: bool) -> None:
+        self._run = run
+        self._source = Reference(run.sync.client)
+        self._allow_mass_delete = allow_mass_delete
+        self._room = run.read(capacity)
+
+    # --- the parts ---------------------------------------------------------------------------
+
+    def attributes(self) -> None:
+        """A page at a time: a single attribute may have a hundred thousand options."""
+        first, *others = self._run.sync.store_views
+        codes: set[str] = set()
+        for documents in _pages(self._source.attributes(first)):
+            codes |= self._take_attributes(documents)
+            self._take_options(first, documents)
+        self._drop_attributes(first, codes)
+        for view in others:
+            for documents in _pages(self._source.attributes(view)):
+                self._take_options(view, documents)
+        self._run.transact(db.sight)
+
+    def attribute_sets(self) -> None:
+        def read() -> list[Row]:
+            pages = _pages(self._source.attribute_sets())
+            return [rows.set_row(document) for documents in pages for document in documents]
+
+        self._settle_whole("attribute_sets", {}, read)
+
+    def categories(self) -> None:
+        for view in self._run.sync.store_views:
+            documents = [it for page in _pages(self._source.categories(view)) for it in page]
+            listed = by_key("categories", rows.category_rows(view, documents, self._room))
+            again = partial(_categories_again, self._source, view, listed)
+            self._settle("categories", {"store_view": view}, listed, again)
+
+    def stores(self) -> None:
+        for table, read, row in (
+            ("websites", self._source.websites, rows.website_row),
+            ("store_groups", self._source.store_groups, rows.store_group_row),
+            ("store_views", self._source.store_views, rows.store_view_row),
+        ):
+            self._settle_whole(table, {}, partial(_mapped, read, row))
+
+    # --- attributes --------------------------------------------------------------------------
+
+    def _take_attributes(self, documents: Sequence[Document]) -> set[str]:
+        """Returns their codes."""
+        listed = by_key("attributes", rows.attribute_rows(documents, self._room))
+        codes = [code for (code,) in listed]
+        _write(self._run, "attributes", {"attribute_code": codes}, listed)
+        return set(codes)
+
+    def _take_options(self, view: str, documents: Sequence[Document]) -> None:
+        listed = by_key("attribute_options", rows.option_rows(view, documents))
+        codes = [code for document in documents if (code := code_of(document))]
+        again = partial(_options_again, self._source, view)
+        self._settle("attribute_options", {"store_view": view, "attribute_code": codes}, listed, again)
+
+    def _drop_attributes(self, view: str, codes: set[str]) -> None:
+        """Attributes that are gone, with their options in every store view."""
+        listed = [(code,) for code in codes]
+        again = partial(_attributes_again, self._source, view, codes)
+        gone = self._gone("attributes", {}, listed, again)
+        if gone:
+            where = {"attribute_code": [code for (code,) in gone]}
+            options = self._run.read(lambda c: db.keys(c, "attribute_options", where))
+            _write(self._run, "attribute_options", where, {}, options)
+            _write(self._run, "attributes", where, {}, gone)
+
+    # --- one table ---------------------------------------------------------------------------
+
+    def _settle_whole(self, table: str, where: Where, read: Callable[[], list[Row]]) -> None:
+        """Settle what one request or two tell all of: asking again is reading again."""
+        self._settle(table, where, by_key(table, read()), lambda _: set(by_key(table, read())))
+
+    def _settle(self, table: str, where: Where, listed: Mapping[Key, Row], again: Again) -> None:
+        """Make the rows of a table, or of a part of it, agree with those listed."""
+        _write(self._run, table, where, listed, self._gone(table, where, listed, again))
+
+    def _gone(self, table: str, where: Where, listed: Collection[Key], again: Again) -> list[Key]:
+        """Keys of rows here that the tenant does not list, nor when it is asked again."""
+        here = self._run.read(lambda c: db.keys(c, table, where))
+        listed = set(listed)
+        missing = [key for key in here if key not in listed]
+        if not missing or self._too_many(table, where, missing, len(here), len(listed)):
+            return []
+        there = again(missing)
+        return [key for key in missing if key not in there]
+
+    def _too_many(self, table: str, where: Where, missing: Sequence[Key], here: int, listed: int) -> bool:
+        """Whether so many are missing that the answer is not believed; holds back if so.
+
+        A single row may go, however short the table is, unless it is the last.
+        """
+        share = self._run.sync.max_delete_fraction
+        if self._allow_mass_delete or (listed and len(missing) <= max(1, here * share)):
+            return False
+        view = f" of store view {where['store_view']}" if "store_view" in where else ""
+        self._run.hold_back(
+            f"{len(missing)} of {here} rows{view} in {table} are missing on the tenant, more than "
+            f"SYNC_MAX_DELETE_FRACTION={share:g} allows: none of them was deleted. If they are really gone, "
+            "run `product-sync reference --allow-mass-delete`."
+        )
+        return True
+
+
+def _write(run: Run, table: str, where: Where, listed: Mapping[Key, Row], gone: Collection[Key] = ()) -> None:
+    """Write what differs, in one transaction with the run's counters."""
+    tally = run.commit(lambda tx: _written(tx, run, table, where, listed, gone))
+    run.sync.watch.rows_written(len(listed), tally)
+
+
+def _written(
+    tx: sa.Connection, run: Run, table: str, where: Where, listed: Mapping[Key, Row], gone: Collection[Key]
+) -> Tally:
+    found = compare(db.stored(tx, table, where), listed, gone)
+    db.write(tx, table, found.differences, found.stamped, utc_now(tx), run.run_id)
+    return found.tally
+
+
+# --- what was sent ---------------------------------------------------------------------------
+
+
+def _pages(pages: Iterable[list[bytes]]) -> Iterator[list[Document]]:
+    return (_documents(page) for page in pages)
+
+
+def _documents(items: Iterable[bytes]) -> list[Document]:
+    """Items, decoded. Raises AnswerUnreadable when one is no object that can be read."""
+    try:
+        return [decode(raw) for raw in items]
+    except Unmappable as error:
+        raise AnswerUnreadable(f"Commerce sent reference data that cannot be read: {error}.") from None
+
+
+def _mapped(read: Callable[[], list[bytes]], row: Callable[[Document], Row]) -> list[Row]:
+    return [row(document) for document in _documents(read())]
+
+
+# --- asked for once more ---------------------------------------------------------------------
+
+
+def _attributes_again(source: Reference, view: str, listed: Collection[str], missing: list[Key]) -> set[Key]:
+    witness = [min(listed)] if listed else []
+    pages = _pages(source.attributes(view, [*(code for (code,) in missing), *witness]))
+    found = {code for documents in pages for it in documents if (code := code_of(it))}
+    _believe(found.issuperset(witness), "attributes")
+    return {(code,) for code in found}
+
+
+def _options_again(source: Reference, view: str, missing: list[Key]) -> set[Key]:
+    """Options that are listed, and those of attributes that are not: these are another question."""
+    codes = {str(code) for _, code, _ in missing}
+    found: set[Key] = set()
+    for documents in _pages(source.attributes(view, sorted(codes))):
+        found |= set(by_key("attribute_options", rows.option_rows(view, documents)))
+        codes -= {code for it in documents if (code := code_of(it))}
+    return found | {key for key in missing if key[1] in codes}
+
+
+def _categories_again(source: Reference, view: str, listed: Collection[Key], missing: list[Key]) -> set[Key]:
+    witness = [number for _, number in sorted(listed)[:1]]
+    pages = source.categories(view, [*(number for _, number in missing), *witness])
+    found = {it.get("id") for documents in _pages(pages) for it in documents}
+    _believe(found.issuperset(witness), "categories")
+    return {(view, number) for number in found}
+
+
+def _believe(is_witness_there: bool, noun: str) -> None:
+    if not is_witness_there:
+        raise AnswerUnreadable(
+            f"the tenant does not list {noun} any more that it has just listed: this looks like an outage, "
+            "so none was deleted.",
+            "check the tenant; the next run asks again.",
+        )
+
+
+# --- options on sight ------------------------------------------------------------------------
+
+
+def fetch_on_sight(run: Run) -> None:
+    """Fetch the options that products changed of late have and that are not here.
+
+    Looks through the change feed from where it was looked through last, so that a run that was killed is made
+    up for. Where no reference pass came through yet, there is nothing to compare with. What the tenant does
+    not have either, since it was deleted, is not asked for again.
+    """
+    span = None if run.sync.dry else run.read(db.unsighted)
+    if span is None:
+        return
+    after, end = span
+    try:
+        unknown = _unknown(run, after, end)
+        if unknown:
+            _fetch(run, unknown)
+    except CommerceError as error:
+        run.do_without(f"Options that products have and attribute_options lacks were not read: {error}")
+        return
+    run.transact(lambda tx: _sighted(tx, unknown, end))
+
+
+def _unknown(run: Run, after: int, end: int) -> set[Value]:
+    unknown: set[Value] = set()
+    for first in range(after, end, db.CHANGES_AT_ONCE):
+        last = min(end, first + db.CHANGES_AT_ONCE)
+        unknown |= run.read(partial(db.unknown_values, after=first, up_to=last))
+    if unknown:
+        asked = set(run.read(db.asked))
+        unknown = {it for it in unknown if (it.attribute_code, it.value) not in asked}
+    return unknown
+
+
+def _fetch(run: Run, unknown: Collection[Value]) -> None:
+    """Each attribute once for each store view; nothing is deleted."""
+    source = Reference(run.sync.client)
+    codes = sorted({it.attribute_code for it in unknown})
+    for view in sorted({it.store_view for it in unknown}.union(run.sync.store_views)):
+        where = {"store_view": view, "attribute_code": codes}
+        for documents in _pages(source.attributes(view, codes)):
+            listed = by_key("attribute_options", rows.option_rows(view, documents))
+            work = partial(_written, run=run, table="attribute_options", where=where, listed=listed, gone=())
+            run.transact(work)
+
+
+def _sighted(tx: sa.Connection, unknown: Collection[Value], end: int) -> None:
+    missing = db.without_option(tx, unknown) if unknown else set()
+    if missing:
+        db.remember_asked(tx, sorted((it.attribute_code, it.value) for it in missing))
+    db.sight(tx, end)

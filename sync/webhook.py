@@ -1,0 +1,237 @@
+"""Posting JSON to a receiver of the user's: signed, tried again, and never taken for delivered too early.
+
+    2xx, the whole answer                taken
+    408, 425, 429, 499, 5xx              again, as `Retry-After` says, else backing off
+    no connection, reset, time-out       again
+    413                                  too large: the caller may send less
+    redirect, certificate                stop: the URL or the CA is wrong
+    any other                            4 tries, for a receiver that is just starting, then stop
+
+The signature is made as Stripe makes its own ("Verify webhook signatures manually"), so that what people
+have to verify those verifies ours: `t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "<t>.<body>">`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from threading import Event, Thread
+from typing import Final, NamedTuple, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import requests
+import urllib3.exceptions
+from requests.auth import HTTPBasicAuth
+
+from sync.commerce.retry import Patience, Setback, Verdict, judge_fault, persist, retry_after, server_time
+from sync.commerce.transport import BodyTooLarge, read_body
+from sync.errors import Interrupted, SyncError
+
+T = TypeVar("T")
+
+SIGNATURE: Final = "X-Product-Sync-Signature"
+LARGEST_ANSWER: Final = 65_536  # bytes; what an answer says is not used, only that it is whole
+REFUSED_TRIES: Final = 4
+TRANSIENT: Final = frozenset({408, 425, 429, 499})
+_LOOK_S = 0.1
+
+OnRetry = Callable[[str, str, float, int], None]
+
+
+class Timeouts(NamedTuple):
+    """Seconds: to connect, of the longest silence, of a whole try, for who answers drop by drop; and for the
+    answer in hand once we are told to stop."""
+
+    connect: float = 10.0
+    silence: float = 30.0
+    whole: float = 60.0
+    grace: float = 2.0
+
+
+TIMEOUTS: Final = Timeouts()
+
+
+class WebhookUnavailable(SyncError):
+    """The receiver cannot be reached or fails, once the time for retries is spent."""
+
+    exit_code = 69
+    fix = "look at the receiver; started again, it goes on behind what was last answered 2xx."
+
+
+class WebhookRefused(SyncError):
+    """The receiver answers that it does not take what is posted."""
+
+    exit_code = 69
+    fix = "check the URL and the receiver; nothing was skipped: started again, it posts the same again."
+
+
+class WebhookDenied(WebhookRefused):
+    """401 or 403."""
+
+    exit_code = 77
+    fix = "check WEBHOOK_SECRET, the URL and what the receiver asks for; nothing was skipped."
+
+
+class WebhookTooLarge(WebhookRefused):
+    """413: less at a time may be taken."""
+
+    fix = "let the receiver take larger bodies; nothing was skipped."
+
+
+def signature(secret: str, body: bytes, at: int) -> str:
+    """What SIGNATURE holds.
+
+    at    seconds since 1970, signed too, so that a receiver can refuse what was recorded and sent again
+
+    >>> signature("s3cret", b"{}", 1700000000)
+    't=1700000000,v1=97926816e98fbb41ccb1673225ff29a2f35369099990e1b1561651e7bd097ebf'
+    """
+    mac = hmac.new(secret.encode(errors="surrogateescape"), b"%d." % at + body, "sha256")
+    return f"t={at},v1={mac.hexdigest()}"
+
+
+class Webhook:
+    """One receiver.
+
+    url         user name and password in it are sent as Basic authorization; no part of it is ever told
+    secret      asked before each try, so that a renewed one is used; None: nothing is signed
+    session     as `open_session` makes it
+    stop        once set, no further try follows
+    on_retry    told host, reason, seconds to wait and number of the try that failed
+    clock       seconds since 1970, for the signature
+    """
+
+    def __init__(
+        self,
+        url: str,
+        secret: Callable[[], str] | None,
+        *,
+        session: requests.Session,
+        patience: Patience,
+        stop: Event,
+        on_retry: OnRetry,
+        timeouts: Timeouts = TIMEOUTS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        parts = urlsplit(url)
+        self.host = parts.hostname or ""
+        self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+        self._auth = _Authorization(parts.username, parts.password)
+        self._secret = secret
+        self._session = session
+        self._patience = patience
+        self._stop = stop
+        self._on_retry = on_retry
+        self._timeouts = timeouts
+        self._clock = clock
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Post until the receiver has said 2xx.
+
+        headers    besides those of the content and the signature
+
+        Raises WebhookUnavailable, WebhookRefused and what derives from it, Interrupted.
+        """
+
+        def once(_number: int) -> None:
+            if self._stop.is_set():
+                raise Interrupted("Stopped before a request.")
+            try:
+                verdict = _attended(lambda: self._try(body, headers), self._stop, self._timeouts)
+            except TimeoutError:
+                verdict = Verdict(WebhookUnavailable(f"{self.host} did not come to an end in time."))
+            if verdict is not None:
+                raise Setback(verdict)
+
+        def told(verdict: Verdict, wait_s: float, number: int) -> None:
+            self._on_retry(self.host, str(verdict.error), wait_s, number)
+
+        persist(once, self._patience, told)
+
+    def _try(self, body: bytes, headers: Mapping[str, str]) -> Verdict | None:
+        """What stands against one try, None when it was taken."""
+        try:
+            with self._session.post(
+                self._url,
+                data=body,
+                headers=self._headers(body, headers),
+                auth=self._auth,
+                timeout=self._timeouts[:2],
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                with suppress(BodyTooLarge):
+                    read_body(answer, LARGEST_ANSWER)
+                return judge(self.host, answer.status_code, answer.headers)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as fault:
+            return self._fault(fault)
+
+    def _headers(self, body: bytes, others: Mapping[str, str]) -> dict[str, str]:
+        headers = {**others, "Content-Type": "application/json"}
+        if self._secret is not None:
+            headers[SIGNATURE] = signature(self._secret(), body, int(self._clock()))
+        return headers
+
+    def _fault(self, fault: Exception) -> Verdict:
+        """The verdict on a try without a whole answer, in a webhook's words: see `judge_fault`."""
+        found = judge_fault(fault, host=self.host, setting="the webhook", reached=True, patient=True)
+        kind = WebhookUnavailable if found.error.exit_code == WebhookUnavailable.exit_code else WebhookRefused
+        certain = "SYNC_CA_BUNDLE" in found.error.fix
+        return Verdict(kind(str(found.error), found.error.fix if certain else None), tries=found.tries)
+
+
+def judge(host: str, status: int, headers: Mapping[str, str]) -> Verdict | None:
+    """The verdict on a whole answer; None when it says that the receiver took it."""
+    if 200 <= status < 300:
+        return None
+    reason = f"{host} answered {status}."
+    if status >= 500 or status in TRANSIENT:
+        told = retry_after(headers.get("Retry-After"), server_time(headers))
+        return Verdict(WebhookUnavailable(reason), retry_after=told)
+    if status == 413:
+        return Verdict(WebhookTooLarge(reason), tries=1)
+    if status in (401, 403):
+        return Verdict(WebhookDenied(reason), tries=REFUSED_TRIES)
+    if 300 <= status < 400:
+        fix = "name the URL that answers by itself; nothing was skipped."
+        return Verdict(WebhookRefused(f"{reason} Redirects are not followed.", fix), tries=1)
+    return Verdict(WebhookRefused(reason), tries=REFUSED_TRIES)
+
+
+class _Authorization(requests.auth.AuthBase):
+    """The URL's own user name and password, or nothing: without one, requests would look into ~/.netrc."""
+
+    def __init__(self, user: str | None, password: str | None) -> None:
+        self._user, self._password = unquote(user or ""), unquote(password or "")
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if not self._user and not self._password:
+            return request
+        HTTPBasicAuth(self._user.encode(), self._password.encode())(request)
+        return request
+
+
+def _attended(work: Callable[[], T], stop: Event, timeouts: Timeouts) -> T:
+    """Do `work` in a thread that can be left alone, so that a receiver that hangs keeps no signal waiting.
+
+    Raises Interrupted when `stop` is set and there is no result, TimeoutError when it takes too long.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised by `result()`
+            result.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    overdue = time.monotonic() + timeouts.whole
+    while not wait([result], _LOOK_S).done:
+        if stop.is_set() and not wait([result], timeouts.grace).done:
+            raise Interrupted("Stopped while waiting for an answer.")
+        if time.monotonic() >= overdue:
+            raise TimeoutError
+    return result.result()

@@ -1,0 +1,127 @@
+"""`export` and `view` as users run them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.command import PRODUCT_SYNC, Shell
+
+
+@pytest.fixture
+def loaded(shell: Shell) -> Shell:
+    """A copy of 300 products, and an attribute of theirs explained."""
+    assert shell.run("backfill").code == 0
+    with sqlite3.connect(shell.folder / "products.db") as copy:
+        copy.execute("DELETE FROM attributes")
+        copy.execute("DELETE FROM attribute_options")
+        copy.execute(
+            "INSERT INTO attributes VALUES ('color', 93, 'select', 'int', 'global', 'Color', 0, '{}')"
+        )
+        copy.execute(
+            "INSERT INTO attribute_options (store_view, attribute_code, option_value, label) "
+            "SELECT DISTINCT 'all', 'color', value, 'Colour ' || value "
+            "FROM product_attributes WHERE attribute_code = 'color'"
+        )
+    return shell
+
+
+def test_a_file_holds_the_copy_and_says_how_much(loaded: Shell) -> None:
+    ended = loaded.run("export", "products.parquet", "--columns", "sku,color", "--labels")
+
+    assert (ended.code, ended.out) == (0, "")
+    assert "product-sync: 300 rows written to products.parquet." in ended.err
+    path = loaded.folder / "products.parquet"
+    with duckdb.connect() as duck:
+        found = duck.execute(f"SELECT COUNT(*), COUNT(DISTINCT sku), MIN(color) FROM '{path}'").fetchone()
+    assert found is not None
+    assert found[:2] == (300, 300)
+    assert str(found[2]).startswith("Colour ")
+    assert sorted(path.name for path in loaded.folder.iterdir() if "part" in path.name) == []
+
+
+def test_standard_output_takes_json_lines_or_what_is_asked_for(loaded: Shell) -> None:
+    lines = loaded.run("export", "-", "--columns", "sku,price", "--changed-since", "1h")
+    text = loaded.run(
+        "export", "-", "--format", "csv", "--columns", "sku", "--type", "bundle", "--type", "grouped"
+    )
+    named = loaded.run("export", "-", "--sku", json.loads(lines.out.splitlines()[0])["sku"])
+
+    assert len(lines.objects) == 300
+    assert text.out.startswith("sku\n")
+    assert 1 < len(text.out.splitlines()) < 300
+    assert json.loads(named.objects[0]["document"])["sku"] == lines.objects[0]["sku"]
+
+
+def test_a_flat_view_is_made_read_and_dropped(loaded: Shell) -> None:
+    made = loaded.run("view", "--name", "bags", "--columns", "sku,name,color")
+
+    assert made.code == 0
+    example = made.out.splitlines()[1].strip()
+    with sqlite3.connect(loaded.folder / "products.db") as copy:
+        first = copy.execute(example).fetchone()
+    assert first[:2] == ("all", 1)
+    assert loaded.run("view", "--name", "bags", "--drop").code == 0
+
+
+REFUSED = {
+    ("export", "products.xlsx"): "no format",
+    ("export", "nowhere/products.csv"): "cannot be a file",
+    ("export", "a.csv", "--columns", "sku,colour"): "did you mean color?",
+    ("export", "a.csv", "--store-view", "fr"): "no store view fr",
+    ("export", "a.csv", "--changed-since", "soon"): "--changed-since is no time",
+    ("view", "--name", "products", "--columns", "sku"): "has a table products",
+    ("view", "--name", "bags", "--columns", "sku,colour"): "did you mean color?",
+    ("view", "--name", "bags"): "either --columns or --drop",
+}
+
+
+def test_what_cannot_be_used_is_said_with_a_remedy(loaded: Shell) -> None:
+    for arguments, words in REFUSED.items():
+        ended = loaded.run(*arguments)
+
+        assert ended.code == 64, arguments
+        assert words in ended.err
+        assert "To do: " in ended.err
+    assert [path.name for path in loaded.folder.iterdir() if path.suffix in (".csv", ".part")] == []
+
+
+def test_parquet_without_pyarrow_names_the_extra(loaded: Shell) -> None:
+    (loaded.folder / "pyarrow.py").write_text("raise ImportError")
+
+    ended = loaded.run("export", "a.parquet", PYTHONPATH=str(loaded.folder))
+
+    assert ended.code == 64
+    assert "product-sync[parquet]" in ended.err
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_a_reader_that_leaves_ends_it_quietly(loaded: Shell, form: str) -> None:
+    with loaded.start("export", "-", "--format", form) as export:
+        assert export.process.stdout is not None
+        export.process.stdout.close()
+        assert export.process.wait(30) == 0
+        assert export.process.stderr is not None
+        assert export.process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_a_standard_output_that_is_full_is_said_in_one_sentence(loaded: Shell, form: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [*PRODUCT_SYNC, "export", "-", "--format", form],
+            cwd=loaded.folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert ended.returncode == 69
+    assert "standard output cannot be written: No space left on device." in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,129 @@
+"""A page that was read before costs a hash, and hides nothing of what changed, there or here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from sync.db import pages
+from sync.db.schema import product_attributes, products, sync_pages
+from sync.model import Interval
+from sync.sandbox import Sandbox
+from tests.kit import Bench
+
+PAGES, PAGE_SIZE = 4, 25
+
+
+@pytest.fixture
+def bench(db: sa.Engine) -> Iterator[Bench]:
+    """A copy that was compared with its documents: every page of it is known, and its rows too."""
+    with Sandbox(PAGES * PAGE_SIZE) as sandbox:
+        bench = Bench(sandbox, db, page_size=PAGE_SIZE, concurrency=1)
+        bench.backfill()
+        bench.reconcile()
+        yield bench
+
+
+def test_every_page_is_known_with_what_it_says(bench: Bench) -> None:
+    known = bench.rows(sync_pages)
+
+    assert [(row.after_id, row.last_id, row.products) for row in known] == [
+        (first, first + PAGE_SIZE, PAGE_SIZE) for first in range(0, PAGES * PAGE_SIZE, PAGE_SIZE)
+    ]
+    with bench.db.connect() as connection:
+        for row in known:
+            span = Interval(row.after_id, row.last_id)
+            assert pages.hash_of_copy(connection, "all", span) == row.copy_hash
+            assert pages.hash_of_rows(connection, "all", span) == row.rows_hash
+
+
+def test_a_pass_over_known_pages_reads_no_row_of_a_product(bench: Bench) -> None:
+    """It asks for a hash of them."""
+    statements: list[str] = []
+    sa.event.listen(
+        bench.db, "before_cursor_execute", lambda _c, _k, statement, *_: statements.append(statement)
+    )
+
+    assert bench.backfill(restart=True).tally.unchanged == PAGES * PAGE_SIZE
+    assert bench.reconcile().tally.unchanged == PAGES * PAGE_SIZE
+
+    whole = [s for s in statements if "document" in s and "group_concat" not in s and "hash" not in s.lower()]
+    assert whole == []
+
+
+EDITS: dict[str, Callable[[Bench], object]] = {
+    "edited": lambda bench: bench.sandbox.catalogue.edit(30, name="Renamed"),
+    "deleted": lambda bench: bench.sandbox.catalogue.delete(30),
+    "added": lambda bench: bench.sandbox.catalogue.add(sku="NEW", price=1),
+    "stamped": lambda bench: bench.sandbox.catalogue.restamp(30),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_what_changed_there_is_seen(bench: Bench, edit: Callable[[Bench], object]) -> None:
+    edit(bench)
+
+    bench.reconcile()
+
+    bench.assert_copy_is_exact()
+    bench.assert_feed_tells_who_lives()
+
+
+HAND_MADE = {
+    "a column": "UPDATE products SET name = 'by hand' WHERE product_id = 30",
+    "a fingerprint": "UPDATE products SET content_hash = 'x' WHERE product_id = 30",
+    "a document": "UPDATE products SET document = '{}' WHERE product_id = 30",
+    "a tombstone": "UPDATE products SET deleted_at = changed_at WHERE product_id = 30",
+    "a child": "UPDATE product_attributes SET value = 'by hand' WHERE product_id = 30",
+    "a null": "UPDATE product_attributes SET value = NULL WHERE product_id = 30",
+    "a child gone": "DELETE FROM product_websites WHERE product_id = 30",
+    "a product gone": "DELETE FROM products WHERE product_id = 30",
+    "a child more": "INSERT INTO product_websites VALUES ('all', 30, 77)",
+}
+
+
+@pytest.mark.parametrize("sql", HAND_MADE.values(), ids=HAND_MADE)
+def test_what_was_edited_here_is_seen_and_mended(bench: Bench, sql: str) -> None:
+    before = bench.rows(product_attributes)
+    bench.execute(sql)
+
+    assert bench.verify()
+    bench.reconcile()
+
+    assert bench.verify() == []
+    bench.assert_copy_is_exact()
+    assert bench.rows(product_attributes) == before
+
+
+def test_a_product_that_only_the_copy_has_is_found_among_known_pages(bench: Bench) -> None:
+    bench.sandbox.catalogue.delete(30)
+    bench.reconcile()
+    bench.execute("UPDATE products SET deleted_at = NULL WHERE product_id = 30")
+
+    bench.reconcile()
+
+    assert 30 not in bench.live()
+
+
+@pytest.mark.parametrize(
+    "sql", [HAND_MADE["a product gone"], HAND_MADE["a tombstone"], HAND_MADE["a fingerprint"]]
+)
+def test_a_load_mends_a_known_page_that_lost_something(bench: Bench, sql: str) -> None:
+    bench.execute(sql)
+
+    assert bench.backfill(restart=True).tally.unchanged == PAGES * PAGE_SIZE - ("hash" not in sql)
+    bench.assert_copy_is_exact()
+    assert {row.content_hash for row in bench.rows(products)} != {"x"}
+
+
+def test_a_page_replaces_those_it_overlaps(bench: Bench) -> None:
+    bench.page_size = 40
+    bench.reconcile()
+    bench.page_size = PAGE_SIZE
+    bench.reconcile()
+
+    known = bench.rows(sync_pages)
+    assert [row.after_id for row in known] == list(range(0, PAGES * PAGE_SIZE, PAGE_SIZE))
+    assert sum(row.products for row in known) == len(bench.rows(products))

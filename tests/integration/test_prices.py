@@ -1,0 +1,341 @@
+"""Prices that moved in silence are found by the light feeds, and only their products are read again."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sync.commerce.prices import PATHS
+from sync.db.schema import product_prices, store_views, sync_runs
+from sync.errors import AccessDenied
+from sync.passes import prices as prices_pass
+from sync.passes.prices import prices
+from sync.passes.run import Summary
+from sync.sandbox import Sandbox
+from tests.databases import opened
+from tests.kit import Bench, Stopped, stop_at
+
+FEEDS = 4
+SIMPLE = "/sandbox/V1/products"
+
+
+@pytest.fixture
+def loaded(bench: Bench) -> Bench:
+    bench.page_size = 300
+    bench.backfill()
+    return bench
+
+
+def read(bench: Bench) -> tuple[Summary, list[str]]:
+    """One pass, and the paths it asked."""
+    before = len(bench.sandbox.requests)
+    summary = prices(bench.sync())
+    paths = [served.path for served in bench.sandbox.requests[before:]]
+    return summary, [path for path in paths if path.startswith("/sandbox")]
+
+
+def rows(bench: Bench, *where: sa.ColumnElement[bool]) -> list[tuple[Any, ...]]:
+    """Stored prices without the time of their change."""
+    return [tuple(row)[:-1] for row in bench.rows(product_prices, *where)]
+
+
+def priced(bench: Bench, count: int, feed: str = "base-prices") -> list[int]:
+    """Products of types that have such a price."""
+    found = [i for i in bench.sandbox.catalogue.ids() if bench.sandbox.prices.takes(feed, i)]
+    assert len(found) >= count
+    return found[:count]
+
+
+def test_silent_price_changes_are_found_and_just_these_products_are_read(db: sa.Engine) -> None:
+    """900 products are three lists of SKUs; 40 prices moved before the feeds were ever read."""
+    with Sandbox(products=900) as tenant:
+        bench = Bench(tenant, db, page_size=300, concurrency=4)
+        bench.backfill()
+        moved = priced(bench, 400)[::10]
+        tenant.prices.set_base_many(dict.fromkeys(moved, 4242.5))
+
+        summary, asked = read(bench)
+
+        assert (summary.status, summary.tally.fetched, summary.tally.updated) == ("succeeded", 900, 40)
+        assert asked.count(SIMPLE) == 1
+        assert len(asked) <= 3 * FEEDS + 2
+        changes = [change for change in bench.changes() if change.kind == "update"]
+        assert [change.product_id for change in changes] == moved
+        assert all(change.fields["price"]["new"] == 4242.5 for change in changes)
+        bench.assert_copy_is_exact()
+        assert bench.reconcile().tally.updated == 0
+
+
+def test_what_the_feeds_name_is_kept_and_written_only_where_it_differs(db: sa.Engine) -> None:
+    with Sandbox(products=60, store_views=("default", "de")) as tenant:
+        bench = Bench(tenant, db, page_size=300)
+        bench.backfill()
+        one, other = priced(bench, 2, "cost")
+        tenant.prices.set_base(one, 77.77)
+        tenant.prices.set_base(one, 55.55, store_id=2)
+        tenant.prices.set_special(one, 60, "2026-03-01 00:00:00", "2026-04-01 00:00:00")
+        tenant.prices.set_cost(one, 12.345678)
+        read(bench)
+        before = bench.rows(product_prices)
+        tenant.prices.set_base(other, 5)
+
+        read(bench)
+
+    of_one = [row[1:5] for row in rows(bench, product_prices.c.product_id == one)]
+    assert sorted((kind, scope, price) for kind, scope, _, price in of_one) == [
+        ("base", 0, Decimal("77.77")),
+        ("base", 2, Decimal("55.55")),
+        ("cost", 0, Decimal("12.345678")),
+        ("special", 0, Decimal(60)),
+    ]
+    special = bench.rows(
+        product_prices, product_prices.c.product_id == one, product_prices.c.price_kind == "special"
+    )[0]
+    assert (f"{special.starts_at:%F}", f"{special.ends_at:%F}") == ("2026-03-01", "2026-04-01")
+    changed = {row.product_id for row in bench.rows(product_prices) if row not in before}
+    assert changed == {other}
+
+
+def test_special_prices_costs_and_tier_prices_are_compared_too(loaded: Bench) -> None:
+    special, cost, tier, share, ended = priced(loaded, 5, "cost")
+    feeds = loaded.sandbox.prices
+    feeds.set_special(ended, 3)
+    read(loaded)
+    feeds.remove_special(ended)
+    feeds.set_special(special, 3, starts="2026-01-01 00:00:00")
+    feeds.set_cost(cost, 1.5)
+    feeds.set_tiers(tier, [tier_price(value=8.5)])
+    feeds.set_tiers(share, [tier_price(value=9, percentage=10)])
+
+    summary, asked = read(loaded)
+
+    assert (summary.tally.updated, asked.count(SIMPLE)) == (5, 1)
+    loaded.assert_copy_is_exact()
+    assert rows(loaded, product_prices.c.product_id == ended, product_prices.c.price_kind == "special") == []
+    assert read(loaded)[0].tally.updated == 0
+
+
+def tier_price(value: float, percentage: float | None = None) -> dict[str, Any]:
+    extension = {"website_id": 0} if percentage is None else {"website_id": 0, "percentage_value": percentage}
+    return {"customer_group_id": 1, "qty": 5, "value": value, "extension_attributes": extension}
+
+
+def test_unchanged_prices_cost_the_feeds_and_nothing_else(loaded: Bench) -> None:
+    read(loaded)
+
+    summary, asked = read(loaded)
+
+    assert SIMPLE not in asked
+    assert len(asked) <= FEEDS + 1
+    assert (summary.tally.fetched, summary.tally.unchanged) == (60, 60)
+
+
+def test_each_store_view_is_compared_with_its_own_scope(tenant: Sandbox, sqlite: sa.Engine) -> None:
+    """A price of a store view that is not copied changes no product."""
+    bench = Bench(tenant, sqlite, store_views=("all", "de"), page_size=300)
+    bench.backfill()
+    copied, elsewhere = priced(bench, 2)
+    read(bench)
+    tenant.prices.set_base(copied, 9.5, store_id=2)
+    tenant.prices.set_base(elsewhere, 8.5, store_id=1)
+
+    summary, asked = read(bench)
+
+    assert (summary.tally.updated, asked.count(SIMPLE)) == (1, 2)
+    assert rows(bench, product_prices.c.product_id == elsewhere, product_prices.c.scope_id == 1) != []
+    bench.assert_copy_is_exact()
+
+
+def test_store_views_that_may_not_be_read_still_get_their_prices(tenant: Sandbox, sqlite: sa.Engine) -> None:
+    bench = Bench(tenant, sqlite, store_views=("de",), page_size=300)
+    bench.backfill()
+    tenant.faults.forbid("store")
+    read(bench)
+    number = priced(bench, 1)[0]
+    tenant.prices.set_base(number, 9.5, store_id=2)
+
+    summary, _ = read(bench)
+
+    assert (summary.status, summary.tally.updated) == ("partial", 1)
+    assert "Magento_Backend::store" in (summary.held_back or "")
+    bench.assert_copy_is_exact()
+
+
+def test_store_views_are_taken_from_the_reference_data(tenant: Sandbox, sqlite: sa.Engine) -> None:
+    bench = Bench(tenant, sqlite, store_views=("de",), page_size=300)
+    bench.backfill()
+    with sqlite.begin() as tx:
+        tx.execute(store_views.insert().values(store_view_id=2, code="de", website_id=1, is_active=True))
+
+    _, asked = read(bench)
+
+    assert not any("storeViews" in path for path in asked)
+
+
+# --- what differs by nature ------------------------------------------------------------------
+
+
+def test_a_price_that_documents_do_not_show_is_read_again_once(loaded: Bench) -> None:
+    """The row of a scope that the product does not show, as with a global price scope."""
+    number = priced(loaded, 1)[0]
+    loaded.execute(f"UPDATE products SET price = 1 WHERE product_id = {number}")  # reconcile would mend it
+    first = read(loaded)[1]
+
+    second = read(loaded)[1]
+
+    assert (first.count(SIMPLE), second.count(SIMPLE)) == (1, 0)
+
+
+def test_tier_prices_that_documents_do_not_show_are_read_again_once(loaded: Bench) -> None:
+    number = priced(loaded, 1)[0]
+    loaded.execute(
+        "INSERT INTO product_tier_prices (store_view, product_id, ordinal, customer_group_id, qty, value,"
+        f" website_id) VALUES ('all', {number}, 99, 1, 7, 3, 0)"
+    )
+    first = read(loaded)[1]
+
+    second = read(loaded)[1]
+
+    assert (first.count(SIMPLE), second.count(SIMPLE)) == (1, 0)
+
+
+# --- SKUs ------------------------------------------------------------------------------------
+
+
+def test_odd_skus_get_their_prices(loaded: Bench) -> None:
+    odd = ["CUP, blue", "a/b\\c", 'inch 5"', "l'eau", "Größe ÄÖ", "50% & <b>", "tab+plus", "MiXed", "1001"]
+    numbers = [loaded.sandbox.catalogue.add(sku=sku, price=1) for sku in odd]
+    loaded.run()
+    for number in numbers:
+        loaded.sandbox.prices.set_base(number, 3.25)
+
+    assert read(loaded)[0].tally.updated == len(odd)
+    named = {row[0] for row in rows(loaded, product_prices.c.price == Decimal("3.25"))}
+    assert named == set(numbers)
+
+
+def test_a_sku_that_fails_its_list_is_found_and_its_product_read_again(loaded: Bench) -> None:
+    """Deleted since the last run; the other products of its list get their prices."""
+    gone, moved = priced(loaded, 2)
+    loaded.sandbox.prices.refuses_unknown = True
+    loaded.sandbox.catalogue.delete_many([gone])
+    loaded.sandbox.prices.set_base(moved, 4242)
+
+    summary, _ = read(loaded)
+
+    assert (summary.status, summary.tally.updated, summary.tally.deleted) == ("succeeded", 1, 1)
+    assert rows(loaded, product_prices.c.product_id == gone) == []
+    loaded.assert_copy_is_exact()
+
+
+def test_prices_of_products_that_are_gone_are_pruned(loaded: Bench) -> None:
+    read(loaded)
+    first, *_, last = priced(loaded, 20)
+    loaded.sandbox.catalogue.delete_many([first, last])
+    loaded.run()
+
+    read(loaded)
+
+    assert {row[0] for row in rows(loaded)}.isdisjoint({first, last})
+
+
+# --- what a tenant may refuse ----------------------------------------------------------------
+
+
+def test_feeds_that_are_refused_are_told_once_and_end_as_partial(loaded: Bench) -> None:
+    loaded.sandbox.faults.forbid("prices")
+
+    summary, asked = read(loaded)
+
+    assert (summary.status, summary.exit_code) == ("partial", 1)
+    assert len(loaded.watch.held_back) == FEEDS
+    assert all("Magento_Catalog" in told for told in loaded.watch.held_back)
+    assert len(asked) <= FEEDS * 3
+
+
+def test_one_feed_that_is_missing_leaves_the_others(loaded: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint that this tenant does not have is answered 404."""
+    monkeypatch.setitem(PATHS, "cost", "/V1/products/no-such-information")
+    number = priced(loaded, 1)[0]
+    loaded.sandbox.prices.set_base(number, 4242)
+
+    summary, _ = read(loaded)
+
+    assert (summary.status, summary.tally.updated) == ("partial", 1)
+    assert [told.split(" cannot")[0] for told in loaded.watch.held_back] == ["The feed of costs"]
+
+
+def test_a_credential_that_is_refused_everywhere_is_no_matter_of_a_feed(loaded: Bench) -> None:
+    loaded.sandbox.faults.deny(401, kind="prices", times=99)
+    loaded.sandbox.faults.deny(401, kind="count", times=99)
+
+    with pytest.raises(AccessDenied):
+        read(loaded)
+
+
+# --- outages and crashes ---------------------------------------------------------------------
+
+
+def test_an_outage_without_prices_wipes_nothing_and_reads_few_products(
+    loaded: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every feed answers with an empty list; twenty products are read again at a time."""
+    monkeypatch.setattr(prices_pass, "MOST_AT_ONCE", 20)
+    monkeypatch.setattr(prices_pass, "MOST_SKUS", 20)
+    read(loaded)
+    before = loaded.rows(product_prices)
+    monkeypatch.setattr(loaded.sandbox.prices, "information", lambda feed, skus: [])
+
+    summary, asked = read(loaded)
+
+    assert loaded.rows(product_prices) == before
+    assert (summary.status, asked.count(SIMPLE)) == ("partial", 1)
+    assert "not believed" in (summary.held_back or "")
+
+
+def test_all_special_prices_may_end_at_once(loaded: Bench) -> None:
+    sale = priced(loaded, 30)
+    for number in sale:
+        loaded.sandbox.prices.set_special(number, 2)
+    read(loaded)
+    for number in sale:
+        loaded.sandbox.prices.remove_special(number)
+
+    summary, _ = read(loaded)
+
+    assert (summary.status, summary.tally.updated) == ("succeeded", 30)
+    assert [row for row in rows(loaded, product_prices.c.price_kind == "special") if row[0] in sale] == []
+
+
+def test_a_crash_before_the_second_reading_forgets_no_product(tenant: Sandbox, tmp_path: Path) -> None:
+    with opened(f"sqlite:///{tmp_path / 'crash.db'}") as engine:
+        bench = Bench(tenant, engine, page_size=300)
+        bench.backfill()
+        read(bench)
+        tenant.prices.set_base_many(dict.fromkeys(priced(bench, 5), 4242))
+        bench.watch = type(bench.watch)(at_page=stop_at(1))  # the chunk is compared, nothing is read again
+        with pytest.raises(Stopped):
+            read(bench)
+        bench.watch.at_page = None
+
+        assert read(bench)[0].tally.updated == 5
+        bench.assert_copy_is_exact()
+
+
+def test_the_run_counts_what_it_compared_and_what_it_changed(loaded: Bench) -> None:
+    loaded.sandbox.prices.set_base(priced(loaded, 1)[0], 4242)
+    read(loaded)
+
+    run = loaded.rows(sync_runs, sync_runs.c.kind == "prices")[0]
+
+    assert (run.status, run.fetched, run.updated, run.unchanged) == ("succeeded", 60, 1, 59)
+
+
+def test_an_empty_copy_is_no_error(bench: Bench) -> None:
+    summary, asked = read(bench)
+
+    assert (summary.status, summary.tally.fetched, asked) == ("succeeded", 0, [])

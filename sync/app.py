@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 from threading import Event
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from pydantic import SecretStr
 
 from sync import __version__, logs, owner
 from sync.alerts import Alerts
-from sync.commerce.client import Auth, Client
+from sync.commerce.client import Auth, Client, Hook
 from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.pacing import Learned, Pacer, QuietHours
 from sync.commerce.page_size import LearnedSize
@@ -96,7 +97,15 @@ def tenant_of(
     with open_session(
         f"product-sync/{__version__}", pool_size=settings.sync_concurrency, ca_bundle=ca_bundle, stop=stop
     ) as session:
-        tokens = _tokens(settings, session, patience, timeouts, _refreshes_of(journal, meter))
+        hook: Hook = journal if meter is None else meter.hook(journal)
+        tokens = _tokens(
+            settings,
+            session,
+            patience,
+            timeouts,
+            _refreshes_of(journal, meter),
+            partial(hook.request_retried, "token"),
+        )
         pacer = Pacer(
             settings.sync_concurrency,
             settings.sync_max_rps,
@@ -112,7 +121,7 @@ def tenant_of(
             patience=patience,
             stop=stop,
             store_in_path=not settings.is_saas,
-            hook=journal if meter is None else meter.hook(journal),
+            hook=hook,
             timeouts=timeouts,
             on_wait=on_wait,
         )
@@ -126,6 +135,7 @@ def _tokens(
     patience: Patience,
     timeouts: tuple[float, float],
     on_refresh: Callable[[float, int], None],
+    on_retry: Callable[[str, float, int], None],
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:
         return None
@@ -138,6 +148,7 @@ def _tokens(
         patience=patience,
         timeouts=timeouts,
         on_refresh=on_refresh,
+        on_retry=on_retry,
         hide=logs.hide_token,
     )
 
@@ -167,8 +178,7 @@ def _auth(settings: Settings, tokens: ImsTokens | None) -> Auth:
             _plain(settings.commerce_consumer_secret),
             _plain(settings.commerce_access_token),
             _plain(settings.commerce_access_token_secret),
-            lambda: _oauth1_keys(settings),
-        )
+        ).rereading(lambda: _oauth1_keys(settings))
     return BearerAuth(_rotating(settings, "commerce_access_token"))
 
 

@@ -369,7 +369,11 @@ def _live(*, dry: bool = False, meter: Meter | None = None) -> Iterator[App]:
 
     settings = _settings()
     with _stoppable(STOPPING) as stop, opened(settings, stop, dry=dry, meter=meter) as live:
-        yield live
+        try:
+            yield live
+        finally:
+            if meter is not None:
+                meter.metrics.settle()
 
 
 @contextmanager
@@ -415,6 +419,70 @@ def daemon() -> None:
     from sync.daemon import serve
 
     serve(_settings(), _settings)
+
+
+@app.command(short_help="Serve the status page over a copy.")
+def serve() -> None:
+    """Serve the status page alone, in the foreground, until told to stop: it only reads.
+
+    For a copy that another machine or cron keeps; the daemon serves the same page by itself.
+
+    \b
+      product-sync serve                             at STATUS_BIND, http://127.0.0.1:8321/
+      STATUS_BIND=0.0.0.0:80 product-sync serve      for everybody who reaches this machine
+
+    Exit status: 0 stopped, 69 database out of reach or no copy yet, 78 settings, or STATUS_BIND is taken.
+    """
+    from sync.app import copy_of
+    from sync.web.app import application
+    from sync.web.server import serving
+
+    settings = _copy_settings()
+    if settings.status_bind is None:
+        raise SettingsError("STATUS_BIND: is off: there is nowhere to serve.", "set it to host:port.")
+    with (
+        _stoppable() as stop,
+        copy_of(settings) as engine,
+        serving(application(engine, settings), settings.status_bind) as url,
+    ):
+        _complain(f"product-sync: the status page is at {url}")
+        stop.wait()
+
+
+@app.command(short_help="Ask a running daemon how it is.")
+def health(
+    *,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Whether the copy is fresh, not just whether it is alive.")
+    ] = False,
+) -> None:
+    """Ask the daemon at STATUS_BIND whether it is alive; what a container's HEALTHCHECK runs.
+
+    \b
+      product-sync health            /healthz: alive, its worker is not stuck
+      product-sync health --ready    /readyz: the copy is as fresh as SYNC_MAX_LAG asks
+
+    Exit status: 0 it is, 1 it is not, 69 nobody answers, 78 settings.
+    """
+    from http.client import HTTPConnection, HTTPException
+    from json import loads
+
+    bind = _copy_settings().status_bind
+    if bind is None:
+        raise SettingsError("STATUS_BIND: is off: there is nobody to ask.", "set it to host:port.")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)  # noqa: S104 - asked, not bound
+    connection = HTTPConnection(host, bind.port, timeout=5)
+    try:
+        connection.request("GET", "/readyz" if ready else "/healthz")
+        answer = connection.getresponse()
+        reason = loads(answer.read(100_000))["reason"]
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        _complain(f"product-sync: no daemon answers at {bind}.")
+        raise typer.Exit(69) from None
+    finally:
+        connection.close()
+    _print(reason)
+    raise typer.Exit(0 if answer.status == 200 else 1)
 
 
 # --- looking at it ---------------------------------------------------------------------------

@@ -54,11 +54,14 @@ from sync.passes.run import Summary, Sync
 from sync.passes.stock import stock
 from sync.pulse import STILL_S
 from sync.settings import Settings
+from sync.web.app import application
+from sync.web.health import health_routes
+from sync.web.server import serving
 
 STANDBY_S = 2.0
 BEAT_S = 5.0  # how often the service manager is told how it goes, at least
 LOOK_S = 60  # how often it is looked for what is worth an alert, at least
-GOODBYE_S = 8.0  # for the pass under way to end, once told to stop
+GOODBYE_S = 6.0  # for the pass under way to end, once told to stop
 FEEDS_AFTER_S = 0.5  # behind the first pass: one job runs at a time
 JITTER_SHARE = 0.05  # of the interval: daemons of many shops should not ask at the same second
 LONGEST_JITTER_S = 30
@@ -155,6 +158,8 @@ class Daemon:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,
         )
+        self._page = ExitStack()
+        self._serve_page(settings)
         self._schedule(settings)
         self._scheduler.start()
         self._watcher = Thread(target=self._watch, name="watcher", daemon=True)
@@ -190,8 +195,22 @@ class Daemon:
         self._worker.shutdown(wait=True)
         self._news.set()
         self._watcher.join()
+        self._page.close()
         self._closing.close()
         _log.info("daemon.stopped")
+
+    def _serve_page(self, settings: Settings) -> None:
+        """Serve the page and the health routes at STATUS_BIND. Raises SettingsError where that is taken."""
+        if settings.status_bind is None:
+            return
+        app = application(
+            self._live.db,
+            settings,
+            extra_routes=health_routes(self.why_stuck, self.problems, self.meter.metrics.exposition),
+            run_now=lambda: self._soon(INCREMENTAL, 0),
+        )
+        url = self._page.enter_context(serving(app, settings.status_bind))
+        _log.info("page.served", url=url)
 
     def _schedule(self, settings: Settings) -> None:
         every, cron = settings.sync_interval, settings.sync_reconcile_cron
@@ -296,8 +315,13 @@ class Daemon:
             return
         former, self._closing = self._closing, closing
         self._live, self._alerts = live, alerts
+        self._page.close()
         former.close()
         self._schedule(settings)
+        try:
+            self._serve_page(settings)
+        except SyncError as error:  # at the start that ends the daemon; now the copy matters more
+            _log.error("page.refused", error=str(error), fix=error.fix)
         _log.info("settings.reread", changed=True)
 
     # --- in the watcher's thread -------------------------------------------------------------

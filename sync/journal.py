@@ -53,7 +53,7 @@ class Journal:
         self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
     ) -> None:
         with self._lock:
-            self._traffic = _counted(self._traffic, status, attempt)
+            self._traffic = _counted(self._traffic, status, seconds, attempt)
         self._run.debug(
             "request.finished",
             store_view=store_view,
@@ -128,7 +128,7 @@ class Journal:
 
     def run_finished(self, summary: Summary) -> None:
         self.last = summary
-        facts = {**asdict(summary.tally), **asdict(summary.traffic)}
+        facts = {**asdict(summary.tally), **summary.traffic.counts}
         self._run.info(
             "run.finished",
             kind=summary.kind,
@@ -139,12 +139,13 @@ class Journal:
         self._run = self._log
 
 
-def _counted(traffic: Traffic, status: int | None, attempt: int) -> Traffic:
+def _counted(traffic: Traffic, status: int | None, seconds: float, attempt: int) -> Traffic:
     return replace(
         traffic,
         requests=traffic.requests + 1,
         throttled=traffic.throttled + (status in THROTTLED),
         retries=traffic.retries + (attempt > 1),
+        answer_seconds=traffic.answer_seconds + seconds,
     )
 
 

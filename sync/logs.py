@@ -50,9 +50,7 @@ def configure(
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)  # a reader who leaves ends the log, not the sync
     handler.set_name(HANDLER)
-    handler.setFormatter(
-        _formatter(log_format or ("console" if stream.isatty() else "json"), stream)
-    )
+    handler.setFormatter(_formatter(log_format or ("console" if stream.isatty() else "json"), stream))
     root = logging.getLogger()
     root.handlers[:] = [former for former in root.handlers if former.name != HANDLER] + [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))

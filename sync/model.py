@@ -188,8 +188,17 @@ CHILD_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a run asked of the tenant: requests sent, of these answered 429 or 503, of these sent again."""
+    """What a run asked of the tenant: requests sent, of these answered 429 or 503, of these sent again.
+
+    answer_seconds    from sending to the whole answer, of all requests together
+    """
 
     requests: int = 0
     throttled: int = 0
     retries: int = 0
+    answer_seconds: float = 0.0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Without the time it took."""
+        return {"requests": self.requests, "throttled": self.throttled, "retries": self.retries}

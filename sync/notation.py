@@ -263,6 +263,13 @@ def parse_store_views(text: str) -> tuple[str, ...]:
     return codes
 
 
+def parse_host_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", name) for name in names):
+        raise ValueError("is no list of host names, without ports, separated by commas")
+    return names
+
+
 def parse_scopes(text: str) -> str:
     """IMS takes them separated by commas; people also write blanks."""
     return ",".join(re.findall(r"[^\s,]+", text))

@@ -52,6 +52,7 @@ from sync.notation import (
     parse_crontab,
     parse_database_url,
     parse_duration,
+    parse_host_names,
     parse_https_url,
     parse_scopes,
     parse_store_views,
@@ -96,6 +97,7 @@ AddressOrOff = Annotated[
     BeforeValidator(unless_off(Address.parse)),
     PlainSerializer(lambda address: str(address or "off")),
 ]
+HostNames = Annotated[tuple[str, ...], BeforeValidator(parse_host_names), PlainSerializer(",".join)]
 CaBundle = Annotated[Path | None, BeforeValidator(parse_ca_bundle)]
 LogFormat = Annotated[Literal["console", "json"] | None, BeforeValidator(str.lower)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
@@ -213,6 +215,11 @@ class Settings(BaseSettings):
     status_bind: AddressOrOff = Field(
         Address("127.0.0.1", 8321), description="where the daemon's status page listens, or off"
     )
+    status_hosts: HostNames = Field(
+        (),
+        description="host names the status page answers to, besides localhost and the machine's own",
+        examples=["sync.example.com"],
+    )
     status_token: SecretStr | None = Field(
         None, description='bearer token that allows the page\'s "run now"', examples=["..."]
     )
@@ -252,7 +259,7 @@ class Settings(BaseSettings):
         ]
         hidden += [proxy for proxy in getproxies().values() if "@" in proxy]
         passwords = [found for text in hidden for found in re.findall(r"://[^:/]*:(.+)@", text)]
-        return hidden + passwords + [unquote(password) for password in passwords]
+        return [*dict.fromkeys([*hidden, *passwords, *map(unquote, passwords)])]
 
     @classmethod
     def settings_customise_sources(

@@ -115,4 +115,5 @@ class Shell:
 
     def _environment(self, changed: dict[str, str]) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return inherited | self.tenant.environment() | {"LOG_FORMAT": "json"} | self.settings | changed
+        quiet = {"LOG_FORMAT": "json", "STATUS_BIND": "off"}
+        return inherited | self.tenant.environment() | quiet | self.settings | changed

@@ -51,6 +51,7 @@ class ImsTokens:
     client_secret   asked for at each refresh and never kept, so that a rotated secret is picked up
     session         from `open_session`; timeouts are (connect, read) seconds
     on_refresh      told the seconds a refresh took and the token's life
+    on_retry        told before each wait why, how many seconds, and the number of the try that failed
     hide            told each token, so that no log shows it
 
     Every method raises AccessDenied when IMS refuses the credential, CommerceUnavailable when it is out of
@@ -68,6 +69,7 @@ class ImsTokens:
         patience: Patience,
         timeouts: tuple[float, float] = (10.0, 30.0),
         on_refresh: Callable[[float, int], None] = _nothing,
+        on_retry: Callable[[str, float, int], None] = lambda reason, wait_s, attempt: None,
         hide: Callable[[str], None] = lambda token: None,
     ) -> None:
         self.client_id = client_id
@@ -78,6 +80,7 @@ class ImsTokens:
         self._patience = patience
         self._timeouts = timeouts
         self._on_refresh = on_refresh
+        self._on_retry = on_retry
         self._hide = hide
         self._lock = threading.Lock()
         self._token: _Token | None = None
@@ -101,7 +104,11 @@ class ImsTokens:
             return self._token.text
 
     def _refresh(self) -> _Token:
-        return persist(self._ask, self._patience, lambda verdict, wait_s, attempt: None)
+        def told(verdict: Verdict, wait_s: float, attempt: int) -> None:
+            if not isinstance(verdict.error, AccessDenied):
+                self._on_retry(str(verdict.error), wait_s, attempt)
+
+        return persist(self._ask, self._patience, told)
 
     def _ask(self, _attempt: int) -> _Token:
         asked_at, secret = self._patience.clock(), self._secret()

@@ -10,6 +10,7 @@ Source: Adobe Commerce Web API, "Token-based authentication" (Bearer is off by d
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 from weakref import WeakKeyDictionary
 
 from oauthlib.oauth1 import SIGNATURE_HMAC_SHA256
@@ -35,23 +36,20 @@ Keys = tuple[str, str, str, str]
 
 
 class OAuth1Auth:
-    """OAuth 1.0a, HMAC-SHA256: what PaaS expects by default.
-
-    reread    consumer key and secret, access token and secret as they are now; asked when they were refused
-    """
+    """OAuth 1.0a, HMAC-SHA256: what PaaS expects by default."""
 
     def __init__(
-        self,
-        consumer_key: str,
-        consumer_secret: str,
-        access_token: str,
-        access_token_secret: str,
-        reread: Callable[[], Keys] | None = None,
+        self, consumer_key: str, consumer_secret: str, access_token: str, access_token_secret: str
     ) -> None:
         self._keys: Keys = (consumer_key, consumer_secret, access_token, access_token_secret)
-        self._reread = reread or (lambda: self._keys)
+        self._reread: Callable[[], Keys] = lambda: self._keys
         self._sign = _signer(self._keys)
         self._used: WeakKeyDictionary[PreparedRequest, Keys] = WeakKeyDictionary()
+
+    def rereading(self, reread: Callable[[], Keys]) -> Self:
+        """Ask for the keys as they are now, in this order, once the ones in use are refused."""
+        self._reread = reread
+        return self
 
     def __repr__(self) -> str:
         return "OAuth1Auth(***)"

@@ -24,7 +24,7 @@ TOLERANCE: Final = 1.5
 SHRINK_ABOVE: Final = 1.6
 GROW_BELOW: Final = 1.35
 BACK_OFF: Final = 0.7
-SHORTEST_S: Final = 0.05  # what is answered sooner has no queue worth a thought; nor may our own work look like one
+SHORTEST_S: Final = 0.05  # no queue worth a thought is shorter, and our own work beside it looks like one
 DRAIN_EVERY: Final = 64  # rounds
 DOUBTED: Final = 56  # rounds counted as run when a floor was raised: its drain comes sooner
 

@@ -25,9 +25,7 @@ class BodyTooLarge(requests.RequestException):
 class _Session(requests.Session):
     """Verifies as `verify` says: requests would let REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE overrule it."""
 
-    def merge_environment_settings(
-        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
-    ) -> Any:
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
         return {**merged, "verify": self.verify}
 

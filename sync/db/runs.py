@@ -83,6 +83,23 @@ def note_clocks(connection: sa.Connection, run_id: int, clocks: Clocks) -> None:
     )
 
 
+def expect(connection: sa.Connection, run_id: int, products: int) -> None:
+    """So many more products are to be read by this run: what its progress is measured by."""
+    so_far = sa.func.coalesce(sync_runs.c.expected, 0)
+    connection.execute(
+        sync_runs.update().where(sync_runs.c.run_id == run_id).values(expected=so_far + products)
+    )
+
+
+def expect_the_rest(connection: sa.Connection, run_id: int, earlier_run: int) -> None:
+    """This run continues `earlier_run`: what that one did not get to is expected of it."""
+    left = connection.execute(
+        sa.select(sync_runs.c.expected - sync_runs.c.fetched).where(sync_runs.c.run_id == earlier_run)
+    ).scalar_one()
+    if left is not None:
+        expect(connection, run_id, max(0, left))
+
+
 def add(connection: sa.Connection, run_id: int, tally: Tally) -> None:
     """Add a page's tally to the run."""
     connection.execute(_ADD, {"run": run_id, **{f"more_{name}": n for name, n in asdict(tally).items()}})

@@ -337,6 +337,8 @@ sync_runs = Table(
     ),
     Column("seconds", sa.Float, nullable=False, server_default="0"),
     Column("error", LongText),
+    _id("expected", nullable=True),
+    Column("answer_seconds", sa.Float, nullable=False, server_default="0"),
     **TABLE_OPTIONS,
 )
 

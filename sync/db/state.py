@@ -17,7 +17,7 @@ def load(connection: sa.Connection, name: str) -> Any:
 
 
 def lock(connection: sa.Connection, name: str) -> None:
-    """Keep others from `name` until the transaction ends. Of the first two ever to come at once, one fails."""
+    """Keep others from `name` until the transaction ends. Of the first two to come at once, one fails."""
     held = connection.execute(sync_state.update().where(sync_state.c.name == name).values(name=name))
     if held.rowcount == 0:
         connection.execute(sync_state.insert().values(name=name, value={}))

@@ -80,10 +80,11 @@ def prices(sync: Sync) -> Summary:
 
 def _intervals(run: Run) -> list[Interval]:
     """The products of the copy in intervals that fill a request; the last one has no upper end."""
-    ends = [0]
+    ends, total = [0], 0
     while some := _behind(run, ends[-1]):
-        run.sync.watch.products_expected(len(some))
+        total += len(some)
         ends.append(some[-1][0])
+    run.expect(total)
     return [Interval(after, last) for after, last in zip(ends[:-1] or [0], [*ends[1:-1], None], strict=True)]
 
 

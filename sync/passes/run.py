@@ -109,7 +109,7 @@ class Summary:
             "status": self.status,
             "store_views": list(self.store_views),
             **asdict(self.tally),
-            **asdict(self.traffic),
+            **self.traffic.counts,
             "seconds": round(self.seconds, 3),
         }
 
@@ -192,6 +192,12 @@ class Run:
             self.extra.setdefault(store_view, []).extend(extra)
         if self.sync.dry and self.kind != "reconcile":  # which does not count
             self.arrived.setdefault(store_view, set()).update(arrived)
+
+    def expect(self, products: int) -> None:
+        """So many products are to be read: tell whoever watches, here and through the database."""
+        self.sync.watch.products_expected(products)
+        if not self.sync.dry:
+            self.transact(lambda tx: runs.expect(tx, self.run_id, products))
 
     def hold_back(self, message: str) -> None:
         """Products missing there are not believed to be gone: say so, and end as partial."""
@@ -310,6 +316,7 @@ def _continue(tx: sa.Connection, kind: PassKind, scope: str, run_id: int) -> run
             partitions.adopt(tx, earlier.run_id, run_id)
             findings.adopt(tx, earlier.run_id, run_id)
             rejected.adopt(tx, earlier.run_id, run_id)
+            runs.expect_the_rest(tx, run_id, earlier.run_id)
             return earlier
     return None
 

@@ -32,7 +32,7 @@ def ranges(run: Run, interval: Interval, since: Since | None = None) -> list[Par
     for view in sync.store_views:
         top = sync.source.highest(view, interval, updated_from=since[view] if since else None)
         run.note_server_time(top.server_time)
-        sync.watch.products_expected(top.total)
+        run.expect(top.total)
         here = 0 if since else run.read(lambda c, view=view: products.highest_live(c, view))  # type: ignore[misc]
         highest = max(top.highest_id, here)
         span = Interval(interval.after, highest if interval.last is None else min(highest, interval.last))

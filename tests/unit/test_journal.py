@@ -11,7 +11,7 @@ import pytest
 
 from sync import logs
 from sync.journal import PROGRESS_S, Journal
-from sync.model import Interval, Page, RawProduct, Tally, Traffic
+from sync.model import Interval, Page, RawProduct, Tally
 
 PAGE = Page("all", Interval(0, 1), (RawProduct(1, b"{}"),), 1, None)
 
@@ -63,5 +63,7 @@ def test_every_try_is_a_request_and_refusals_and_repeats_are_counted(stream: io.
     journal.request_finished("/V1/products", "all", 200, 0.1, 900, attempt=4)
     journal.token_refreshed(0.2, 86_399)
 
-    assert journal.traffic() == Traffic(requests=4, throttled=2, retries=3)
+    traffic = journal.traffic()
+    assert (traffic.requests, traffic.throttled, traffic.retries) == (4, 2, 3)
+    assert traffic.answer_seconds == pytest.approx(0.4)
     assert [event["event"] for event in events(stream)] == ["token.refreshed"]

@@ -1,0 +1,379 @@
+"""What the status page looks up: a page of rows at a time, by a key, at a million products as at ten.
+
+Nothing here counts, sorts or scans a whole table. Where no index answers a question (a kind of change, a
+name), a stretch of rows is looked through and the answer says how far it came: `Stretch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from sync.db.schema import (
+    attribute_sets,
+    categories,
+    product_categories,
+    product_changes,
+    product_prices,
+    product_variants,
+    product_websites,
+    products,
+    rejected_items,
+    source_items,
+    sync_feed,
+    sync_partitions,
+    sync_runs,
+    websites,
+)
+
+Row = dict[str, Any]
+PAGE: Final = 50
+CHANGES_LOOKED_THROUGH: Final = 20_000  # entries of the feed for one page of it
+NAMES_AT_ONCE: Final = 1_000  # products between two looks at the clock
+NAMES_FOR_S: Final = 0.04
+SKUS_WALKED: Final = 300  # of an index whose order is a language's, not that of the bytes
+_LAST_LETTER = chr(0x10FFFF)
+_BRIEF = [
+    products.c[name]
+    for name in ("store_view", "product_id", "sku", "name", "type_id", "status", "price", "updated_at")
+] + [products.c.deleted_at]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Rows that were found, and where to go on looking; `next` None means there is no more."""
+
+    rows: list[Row]
+    next: int | None
+
+
+def _rows(connection: sa.Connection, statement: sa.Select[Any]) -> list[Row]:
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def _page(connection: sa.Connection, statement: sa.Select[Any], key: str) -> Stretch:
+    """The first rows of an ordered statement, and the key of the last where more follow."""
+    rows = _rows(connection, statement.limit(PAGE + 1))
+    return Stretch(rows[:PAGE], rows[PAGE - 1][key] if len(rows) > PAGE else None)
+
+
+# --- runs and rejections ---------------------------------------------------------------------
+
+
+def runs(connection: sa.Connection, kind: str | None = None, before: int | None = None) -> Stretch:
+    """Runs, newest first."""
+    table = sync_runs.c
+    where: list[sa.ColumnElement[bool]] = [] if kind is None else [table.kind == kind]
+    where += [] if before is None else [table.run_id < before]
+    return _page(connection, sa.select(sync_runs).where(*where).order_by(table.run_id.desc()), "run_id")
+
+
+def run(connection: sa.Connection, run_id: int) -> Row | None:
+    found = _rows(connection, sa.select(sync_runs).where(sync_runs.c.run_id == run_id))
+    return found[0] if found else None
+
+
+def partitions(connection: sa.Connection, run_id: int) -> list[Row]:
+    """The id ranges that a run has not read to their end, a page of them."""
+    table = sync_partitions
+    statement = sa.select(table).where(table.c.run_id == run_id).order_by(*table.primary_key)
+    return _rows(connection, statement.limit(PAGE))
+
+
+def rejected(
+    connection: sa.Connection,
+    *,
+    resolved: bool = False,
+    store_view: str | None = None,
+    before: int | None = None,
+) -> Stretch:
+    """Rejected items, newest first, without what the tenant sent.
+
+    resolved    those that are settled too
+    """
+    table = rejected_items.c
+    where: list[sa.ColumnElement[bool]] = [] if resolved else [table.resolved_at.is_(None)]
+    where += [] if store_view is None else [table.store_view == store_view]
+    where += [] if before is None else [table.rejected_id < before]
+    columns = [column for column in rejected_items.columns if column.name != "payload"]
+    statement = sa.select(*columns).where(*where).order_by(table.rejected_id.desc())
+    return _page(connection, statement, "rejected_id")
+
+
+# --- the change feed -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries of the change feed are asked for; None is all of them.
+
+    product_ids    found by their key, however old; the rest is looked for in stretches
+    """
+
+    store_view: str | None = None
+    kind: str | None = None
+    since: datetime | None = None
+    product_ids: Collection[int] | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        table = product_changes.c
+        where: list[sa.ColumnElement[bool]] = []
+        where += [] if self.store_view is None else [table.store_view == self.store_view]
+        where += [] if self.kind is None else [table.kind == self.kind]
+        where += [] if self.since is None else [table.changed_at >= self.since]
+        return where
+
+
+def changes(connection: sa.Connection, wanted: Wanted, before: int | None = None) -> Stretch:
+    """Entries of the feed before `before`, newest first."""
+    table = product_changes.c
+    if wanted.product_ids is not None:
+        return _changes_of(connection, wanted, before)
+    top = before or int(connection.execute(sa.select(sync_feed.c.last_change_id)).scalar_one()) + 1
+    bottom = max(1, top - CHANGES_LOOKED_THROUGH)
+    statement = (
+        sa.select(product_changes)
+        .where(table.change_id < top, table.change_id >= bottom, *wanted.conditions())
+        .order_by(table.change_id.desc())
+    )
+    found = _page(connection, statement, "change_id")
+    if found.next is not None or bottom == 1 or _is_older(connection, bottom, wanted.since):
+        return found
+    return Stretch(found.rows, bottom)
+
+
+def _is_older(connection: sa.Connection, change_id: int, since: datetime | None) -> bool:
+    """Whether everything before this entry happened before `since`: the feed is in the order of time."""
+    if since is None:
+        return False
+    table = product_changes.c
+    nearest = sa.select(table.changed_at).where(table.change_id < change_id).order_by(table.change_id.desc())
+    at = connection.execute(nearest.limit(1)).scalar_one_or_none()
+    return at is None or at < since
+
+
+def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -> Stretch:
+    """By (store view, product): the index needs both."""
+    table = product_changes.c
+    views = [wanted.store_view] if wanted.store_view is not None else store_views(connection)
+    keys = [(view, i) for view in views for i in wanted.product_ids or ()]
+    where: list[sa.ColumnElement[bool]] = [
+        sa.or_(sa.false(), *(sa.and_(table.store_view == view, table.product_id == i) for view, i in keys))
+    ]
+    where += wanted.conditions()
+    where += [] if before is None else [table.change_id < before]
+    return _page(
+        connection, sa.select(product_changes).where(*where).order_by(table.change_id.desc()), "change_id"
+    )
+
+
+# --- products --------------------------------------------------------------------------------
+
+
+def store_views(connection: sa.Connection) -> list[str]:
+    """Every store view of the copy, each found by one step in the key."""
+    views: list[str] = []
+    column = products.c.store_view
+    while True:
+        following = sa.select(sa.func.min(column)).where(column > (views[-1] if views else ""))
+        view = connection.execute(following).scalar_one()
+        if view is None:
+            return views
+        views.append(view)
+
+
+def products_after(connection: sa.Connection, store_view: str, after: int) -> Stretch:
+    """A store view's products by id, tombstones included."""
+    table = products.c
+    statement = (
+        sa.select(*_BRIEF)
+        .where(table.store_view == store_view, table.product_id > after)
+        .order_by(table.product_id)
+    )
+    return _page(connection, statement, "product_id")
+
+
+def with_id(connection: sa.Connection, product_id: int, views: Sequence[str]) -> list[Row]:
+    """One product, as each of these store views has it."""
+    table = products.c
+    return _rows(
+        connection,
+        sa.select(*_BRIEF)
+        .where(table.store_view.in_(views), table.product_id == product_id)
+        .order_by(table.store_view),
+    )
+
+
+def ids_of(connection: sa.Connection, sku: str) -> list[int]:
+    """Products that have exactly this SKU in some store view."""
+    ids = sa.select(products.c.product_id).where(products.c.sku == sku).limit(PAGE)
+    return sorted(set(connection.execute(ids).scalars()))
+
+
+def with_sku(connection: sa.Connection, beginning: str, store_view: str | None) -> list[Row]:
+    """Products whose SKU begins so, as it is written, in capitals or in small letters; one more than a page
+    where there are more.
+
+    The index is walked from there on. Where its order is a language's (PostgreSQL), SKUs that begin
+    otherwise lie between: then so many entries are looked at and no more.
+    """
+    found: dict[tuple[str, int], Row] = {}
+    for form in dict.fromkeys((beginning, beginning.upper(), beginning.lower())):
+        for row in _walk(connection, form, store_view):
+            found.setdefault((row["store_view"], row["product_id"]), row)
+    return sorted(found.values(), key=lambda row: (row["sku"], row["store_view"]))[: PAGE + 1]
+
+
+def _walk(connection: sa.Connection, form: str, store_view: str | None) -> list[Row]:
+    table = products.c
+    where, limit = [table.sku >= form], SKUS_WALKED
+    if connection.dialect.name != "postgresql":
+        where.append(table.sku <= form + _LAST_LETTER)
+    rows = _rows(connection, sa.select(*_BRIEF).where(*where).order_by(table.sku).limit(limit))
+    return [row for row in rows if row["sku"].startswith(form) and store_view in (None, row["store_view"])]
+
+
+def with_name(
+    connection: sa.Connection,
+    text: str,
+    store_view: str,
+    after: int,
+    clock: Callable[[], float] = monotonic,
+) -> Stretch:
+    """Products of a store view behind `after` whose name contains `text`, whatever the case of its letters.
+
+    No index knows names: products are looked through for NAMES_FOR_S seconds, in the order of their ids.
+    """
+    until, found, cursor = clock() + NAMES_FOR_S, list[Row](), after
+    while True:
+        last = _nth_behind(connection, store_view, cursor)
+        if last is None:
+            return Stretch(found, None)
+        found += _named(connection, text, store_view, cursor, last)
+        if len(found) >= PAGE:
+            return Stretch(found[:PAGE], found[PAGE - 1]["product_id"])
+        cursor = last
+        if clock() >= until:
+            return Stretch(found, cursor)
+
+
+def _nth_behind(connection: sa.Connection, store_view: str, after: int) -> int | None:
+    """The id NAMES_AT_ONCE products behind, the last where there are fewer; None behind the last."""
+    table = products.c
+    some = (
+        sa.select(table.product_id)
+        .where(table.store_view == store_view, table.product_id > after)
+        .order_by(table.product_id)
+        .limit(NAMES_AT_ONCE)
+        .subquery()
+    )
+    last: int | None = connection.execute(sa.select(sa.func.max(some.c.product_id))).scalar_one()
+    return last
+
+
+def _named(connection: sa.Connection, text: str, store_view: str, after: int, last: int) -> list[Row]:
+    table = products.c
+    statement = (
+        sa.select(*_BRIEF)
+        .where(table.store_view == store_view, table.product_id > after, table.product_id <= last)
+        .where(table.name.icontains(text, autoescape=True))
+        .order_by(table.product_id)
+    )
+    return _rows(connection, statement)
+
+
+# --- one product -----------------------------------------------------------------------------
+
+_LABELS = sa.table(
+    "product_attribute_labels",
+    *(sa.column(name) for name in ("store_view", "product_id", "attribute_code")),
+    *(sa.column(name) for name in ("attribute_label", "value", "value_label")),
+)
+
+
+def product(connection: sa.Connection, store_view: str, product_id: int) -> Row | None:
+    found = _rows(connection, sa.select(products).where(*_of(products, store_view, product_id)))
+    return found[0] if found else None
+
+
+def attribute_labels(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
+    """A product's attributes with what their codes and option ids mean."""
+    names = [_LABELS.c[name] for name in ("attribute_code", "attribute_label", "value", "value_label")]
+    where = _of(_LABELS, store_view, product_id)
+    return _rows(connection, sa.select(*names).where(*where).order_by(_LABELS.c.attribute_code))
+
+
+def category_paths(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
+    """The categories a product is in, with their paths in this store view, else in `all`."""
+    assigned, here, base = product_categories.c, categories.alias().c, categories.alias().c
+    statement = (
+        sa.select(
+            assigned.category_id, assigned.position, sa.func.coalesce(here.path, base.path).label("path")
+        )
+        .outerjoin(
+            here.category_id.table,
+            (here.category_id == assigned.category_id) & (here.store_view == assigned.store_view),
+        )
+        .outerjoin(
+            base.category_id.table,
+            (base.category_id == assigned.category_id) & (base.store_view == "all"),
+        )
+        .where(*_of(product_categories, store_view, product_id))
+        .order_by(assigned.category_id)
+    )
+    return _rows(connection, statement)
+
+
+def website_names(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
+    assigned = product_websites.c
+    return _rows(
+        connection,
+        sa.select(assigned.website_id, websites.c.code, websites.c.name)
+        .outerjoin(websites, websites.c.website_id == assigned.website_id)
+        .where(*_of(product_websites, store_view, product_id))
+        .order_by(assigned.website_id),
+    )
+
+
+def attribute_set_name(connection: sa.Connection, attribute_set_id: int | None) -> str | None:
+    name: str | None = connection.execute(
+        sa.select(attribute_sets.c.name).where(attribute_sets.c.attribute_set_id == attribute_set_id)
+    ).scalar_one_or_none()
+    return name
+
+
+def prices(connection: sa.Connection, product_id: int) -> list[Row]:
+    table = product_prices
+    return _rows(
+        connection, sa.select(table).where(table.c.product_id == product_id).order_by(*table.primary_key)
+    )
+
+
+def stock(connection: sa.Connection, sku: str) -> list[Row]:
+    table = source_items
+    return _rows(connection, sa.select(table).where(table.c.sku == sku).order_by(table.c.source_code))
+
+
+def variants(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
+    """The simple products of a configurable one, a page of them."""
+    child = product_variants.c
+    statement = (
+        sa.select(*_BRIEF)
+        .join(
+            product_variants,
+            (child.store_view == products.c.store_view) & (child.child_product_id == products.c.product_id),
+        )
+        .where(*_of(product_variants, store_view, product_id))
+        .order_by(products.c.product_id)
+        .limit(PAGE)
+    )
+    return _rows(connection, statement)
+
+
+def _of(table: sa.FromClause, store_view: str, product_id: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (table.c.store_view == store_view, table.c.product_id == product_id)

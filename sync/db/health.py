@@ -1,0 +1,86 @@
+"""How fresh the copy is and how its last runs ended, in queries that cost the same at a million products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from sync.db.dialects import utc_now
+from sync.db.overview import CAME_THROUGH
+from sync.db.schema import rejected_items, sync_runs, sync_watermarks
+from sync.model import PassKind
+
+REMEMBERED: Final = 200  # runs that are looked through for failures in a row
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """By the database's clock.
+
+    now          when it was asked
+    lags         age of each store view's watermark
+    successes    when each kind of pass last came through
+    starts       when that run began
+    running      kinds of pass under way, or left so by a process that died
+    rejected     open rejected items by store view
+    """
+
+    now: datetime
+    lags: Mapping[str, timedelta]
+    successes: Mapping[PassKind, datetime]
+    starts: Mapping[PassKind, datetime]
+    running: frozenset[PassKind]
+    rejected: Mapping[str, int]
+
+
+def freshness(connection: sa.Connection) -> Freshness:
+    """Where the copy stands; three small queries."""
+    now = utc_now(connection)
+    marks = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
+    lags = {row.store_view: now - row.watermark for row in marks}
+    runs = _last_runs(connection)
+    ended = [row for row in runs if row.finished_at is not None]
+    return Freshness(
+        now=now,
+        lags=lags,
+        successes={row.kind: row.finished_at for row in ended},
+        starts={row.kind: row.started_at for row in ended},
+        running=frozenset(row.kind for row in runs if row.finished_at is None),
+        rejected=_rejected(connection),
+    )
+
+
+def _last_runs(connection: sa.Connection) -> list[sa.Row[Any]]:
+    """The last run of each kind that came through, and those that run."""
+    run = sync_runs.c
+    last = sa.select(sa.func.max(run.run_id)).where(run.status.in_(CAME_THROUGH)).group_by(run.kind)
+    wanted = sa.or_(run.run_id.in_(last), run.status == "running")
+    return list(connection.execute(sa.select(run.kind, run.started_at, run.finished_at).where(wanted)))
+
+
+def _rejected(connection: sa.Connection) -> dict[str, int]:
+    view = rejected_items.c.store_view
+    counted = sa.select(view, sa.func.count()).where(rejected_items.c.resolved_at.is_(None)).group_by(view)
+    return {row[0]: row[1] for row in connection.execute(counted)}
+
+
+def failures(connection: sa.Connection) -> dict[PassKind, tuple[int, str]]:
+    """How many runs of a kind failed in a row, up to the last one, and why that did; kinds that did.
+
+    A run that was interrupted says nothing, one under way not yet.
+    """
+    run = sync_runs.c
+    ended = sa.select(run.kind, run.status, run.error).where(run.status.in_((*CAME_THROUGH, "failed")))
+    found: dict[PassKind, tuple[int, str]] = {}
+    over: set[PassKind] = set()
+    for kind, status, error in connection.execute(ended.order_by(run.run_id.desc()).limit(REMEMBERED)):
+        if status != "failed":
+            over.add(kind)
+        elif kind not in over:
+            count, first = found.get(kind, (0, error or ""))
+            found[kind] = count + 1, first
+    return found

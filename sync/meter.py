@@ -1,0 +1,148 @@
+"""Everything that is heard of the wire and of a run, counted on its way to the journal or a progress bar.
+
+client ──> MeteredHook ──> Journal            pass ──> MeteredWatch ──> Journal or Bar
+                └────────────> Metrics, Pulse <────────────┘
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import sqlalchemy as sa
+
+from sync.commerce.client import Hook
+from sync.db import health
+from sync.db.engine import reading
+from sync.metrics import CopyFigures, Metrics, PaceFigures, endpoint_of
+from sync.model import PassKind, Tally, Unreadable
+from sync.passes.readahead import Item
+from sync.passes.run import Summary, Watch
+from sync.pulse import Pulse
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """The metrics and the pulse of a process.
+
+    held_back    by kind of pass, what its last run did not believe to be deleted; "" for nothing
+    """
+
+    metrics: Metrics
+    pulse: Pulse = field(default_factory=Pulse)
+    held_back: dict[str, str] = field(default_factory=dict)
+
+    def hook(self, then: Hook) -> MeteredHook:
+        return MeteredHook(self, then)
+
+    def watch(self, then: Watch) -> MeteredWatch:
+        return MeteredWatch(self, then)
+
+    def show(self, db: sa.Engine, pace: Callable[[], tuple[float, int, int]]) -> None:
+        """From now on, show where this copy stands and what this pacer does."""
+        self.metrics.watch_pace(lambda: PaceFigures(*pace()))
+        self.metrics.watch_copy(lambda: _figures(db))
+
+    def waited(self, reason: str, seconds: float) -> None:
+        """A request waits, or has waited, so long for this reason."""
+        self.metrics.waits.labels(reason).inc(seconds)
+
+    def token_refreshed(self) -> None:
+        self.pulse.beat()
+        self.metrics.token_refreshes.inc()
+
+
+def _figures(db: sa.Engine) -> CopyFigures:
+    found = reading(db, health.freshness)
+    return CopyFigures(
+        watermark_age={view: age.total_seconds() for view, age in found.lags.items()},
+        last_success={kind: at.timestamp() for kind, at in found.successes.items()},
+        rejected=found.rejected,
+    )
+
+
+class MeteredHook:
+    """A client's Hook: counts, and tells `then`."""
+
+    def __init__(self, meter: Meter, then: Hook) -> None:
+        self._metrics, self._pulse, self._then = meter.metrics, meter.pulse, then
+
+    def request_finished(
+        self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
+    ) -> None:
+        endpoint = endpoint_of(path)
+        self._pulse.beat()
+        self._metrics.requests.labels(endpoint, "none" if status is None else str(status)).inc()
+        self._metrics.request_duration.labels(endpoint).observe(seconds)
+        self._metrics.response_bytes.labels(endpoint).inc(size)
+        self._then.request_finished(path, store_view, status, seconds, size, attempt)
+
+    def request_retried(self, path: str, reason: str, wait_s: float, attempt: int) -> None:
+        self._pulse.beat(wait_s)
+        self._metrics.retries.labels(endpoint_of(path)).inc()
+        self._then.request_retried(path, reason, wait_s, attempt)
+
+    def throttled(self, wait_s: float) -> None:
+        self._then.throttled(wait_s)
+
+
+class MeteredWatch:
+    """A pass's Watch: counts, and tells `then`.
+
+    A run's products are counted page by page, and at its end what no page told: deletions found by counting.
+    """
+
+    def __init__(self, meter: Meter, then: Watch) -> None:
+        self._metrics, self._pulse, self._then = meter.metrics, meter.pulse, then
+        self._held_back_by_kind = meter.held_back
+        self._kind: PassKind | None = None
+        self._told = Tally()
+        self._held_back: list[str] = []
+
+    def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
+        self._kind, self._told, self._held_back = kind, Tally(), []
+        self._pulse.beat()
+        self._metrics.running.labels(kind).set(1)
+        self._then.run_started(run_id, kind, store_views, resumed)
+
+    def products_expected(self, total: int) -> None:
+        self._then.products_expected(total)
+
+    def page_written(self, store_view: str, item: Item, tally: Tally) -> None:
+        self._count(tally)
+        self._then.page_written(store_view, item, tally)
+
+    def rows_written(self, count: int, tally: Tally) -> None:
+        self._count(tally)
+        self._then.rows_written(count, tally)
+
+    def product_rejected(self, item: Unreadable) -> None:
+        self._then.product_rejected(item)
+
+    def deletion_held_back(self, message: str) -> None:
+        self._held_back.append(message)
+        self._then.deletion_held_back(message)
+
+    def feed_missed(self, message: str) -> None:
+        self._then.feed_missed(message)
+
+    def run_finished(self, summary: Summary) -> None:
+        self._kind = summary.kind
+        self._count(
+            Tally(*(max(0, all_ - told) for all_, told in zip(summary.tally, self._told, strict=True)))
+        )
+        if summary.status in ("succeeded", "partial"):
+            self._held_back_by_kind[summary.kind] = " ".join(self._held_back)
+        self._metrics.running.labels(summary.kind).set(0)
+        self._metrics.runs.labels(summary.kind, summary.status).inc()
+        self._metrics.run_duration.labels(summary.kind).observe(summary.seconds)
+        self._metrics.run_finished.labels(summary.kind, summary.status).set(time.time())
+        self._then.run_finished(summary)
+
+    def _count(self, tally: Tally) -> None:
+        self._pulse.beat()
+        self._told += tally
+        for outcome, count in asdict(tally).items():
+            if count and self._kind is not None:
+                self._metrics.products.labels(self._kind, outcome).inc(count)

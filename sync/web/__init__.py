@@ -1,0 +1,1 @@
+"""The status page and the health routes, served by the daemon."""

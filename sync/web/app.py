@@ -1,0 +1,258 @@
+"""The status page: for people at `/`, for programs the same facts at `/api/`.
+
+    Guard ── routes ── facts (pages.py) ──┬── HTML (templates/)
+    (Host, headers)                       └── JSON
+
+Read-only, apart from "run now", which is there when STATUS_TOKEN is set and somebody can run. Needs no
+JavaScript and sends none. A page reads in a worker thread, a few at a time: a pass under way comes first.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import anyio.to_thread
+import msgspec
+import sqlalchemy as sa
+import structlog
+from anyio import CapacityLimiter
+from jinja2 import Environment
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from sync.errors import SyncError
+from sync.settings import Settings
+from sync.web import pages, words
+from sync.web.counters import Counters
+from sync.web.guard import Guard
+from sync.web.pages import Facts, Missing, Site, Unclear
+
+AT_ONCE = 4  # pages being made
+LIVE_S = 5  # a page that shows a run in progress is loaded again
+LONGEST_FORM = 4096  # bytes
+STYLE = Path(__file__).with_name("static") / "page.css"
+PAGES: dict[str, tuple[str, Callable[[Site, pages.Query], Facts]]] = {
+    "/": ("overview", pages.overview),
+    "/runs": ("runs", pages.runs),
+    "/runs/{run_id:int}": ("run", pages.run),
+    "/rejected": ("rejected", pages.rejected),
+    "/changes": ("changes", pages.changes),
+    "/products": ("products", pages.products),
+    "/products/{store_view}/{product_id:int}": ("product", pages.product),
+}
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
+
+
+def application(
+    engine: sa.Engine,
+    settings: Settings,
+    *,
+    extra_routes: Sequence[Route] = (),
+    run_now: Callable[[], None] | None = None,
+) -> Starlette:
+    """The page over one copy, for any ASGI server.
+
+    extra_routes    answered whatever the Host: they must hold nothing that is not for everybody
+    run_now         asks for an incremental pass, soon; None where nobody can run one
+    """
+    site = Site(engine, Counters(engine), timedelta(seconds=settings.sync_max_lag), _intervals(settings))
+    token = None if settings.status_token is None else settings.status_token.get_secret_value()
+    desk = Desk(site, words.environment(), token if run_now is not None else None, run_now)
+    routes = [Route("/api", desk.index, methods=["GET"])]
+    for path, (name, read) in PAGES.items():
+        routes.append(Route(path, desk.html(name, read), methods=["GET"]))
+        routes.append(Route(f"/api{path if path != '/' else '/overview'}", desk.json(read), methods=["GET"]))
+    routes += [
+        Route("/page.css", _style, methods=["GET"]),
+        Route("/run-now", desk.run, methods=["POST"]),
+        *extra_routes,
+    ]
+    names = [*settings.status_hosts, *([settings.status_bind.host] if settings.status_bind else [])]
+    guard = Middleware(Guard, names=names, open=[route.path for route in extra_routes])
+    return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: desk.refuse})
+
+
+def _intervals(settings: Settings) -> dict[str, float]:
+    """Seconds between the runs of the feeds that are read at intervals."""
+    every = {
+        "incremental": settings.sync_interval,
+        "prices": settings.sync_prices_interval,
+        "stock": settings.sync_stock_interval,
+    }
+    return {kind: seconds for kind, seconds in every.items() if seconds is not None}
+
+
+async def _style(_request: Request) -> Response:
+    return Response(_CSS, media_type="text/css", headers={"Cache-Control": "public, max-age=86400"})
+
+
+_CSS = STYLE.read_bytes()
+_CSS_VERSION = sha256(_CSS).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no page: the answer's status, what happened, and what to do."""
+
+    status: int
+    words: str
+    fix: str = ""
+
+
+class Desk:
+    """Takes requests, and answers them with facts or with what went wrong.
+
+    token    what "run now" asks for; None where it is off
+    """
+
+    def __init__(
+        self, site: Site, templates: Environment, token: str | None, run_now: Callable[[], None] | None
+    ) -> None:
+        self._site = site
+        self._templates = templates
+        self._token = token
+        self._run_now = run_now
+        self._turns = CapacityLimiter(AT_ONCE)
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def html(self, name: str, read: Callable[[Site, pages.Query], Facts]) -> Endpoint:
+        """An endpoint that fills a template with facts."""
+
+        def make(request: Request) -> Response:
+            facts = read(self._site, _query(request))
+            return HTMLResponse(self._filled(name, request, facts), headers=_refresh(name, request, facts))
+
+        return self._patient(make)
+
+    def json(self, read: Callable[[Site, pages.Query], Facts]) -> Endpoint:
+        """An endpoint that gives facts as they are; times are ISO 8601, spans seconds."""
+        return self._patient(lambda request: _as_json(read(self._site, _query(request))))
+
+    def _patient(self, make: Callable[[Request], Response]) -> Endpoint:
+        """In a thread, when it is its turn; an error becomes words and never a traceback."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await anyio.to_thread.run_sync(make, request, limiter=self._turns)
+            except Missing as error:
+                failure = Failure(404, str(error))
+            except Unclear as error:
+                failure = Failure(400, str(error))
+            except SyncError as error:
+                failure = Failure(503, f"{error}", error.fix)
+            except Exception as fault:  # noqa: BLE001 - the page must not disturb what it looks at
+                _log.error("page.failed", path=request.url.path, error=type(fault).__name__)
+                failure = Failure(
+                    500, f"A fault of this program: {type(fault).__name__}.", "Please report it."
+                )
+            return self._failed(request, failure)
+
+        return endpoint
+
+    async def index(self, request: Request) -> Response:
+        """What there is for programs."""
+        return _as_json({"paths": ["/api/overview", *(f"/api{path}" for path in PAGES if path != "/")]})
+
+    def _filled(self, name: str, request: Request, facts: Facts) -> str:
+        shown = {
+            **facts,
+            "page": name,
+            "here": request.url.path,
+            "style": _CSS_VERSION,
+            "may_run": self._token is not None,
+            "asked": request.query_params.get("asked") == "yes",
+            "live": _is_live(name, request, facts),
+            "bars": pages.bars,
+        }
+        return self._templates.get_template(f"{name}.html").render(shown)
+
+    # --- what went wrong ---------------------------------------------------------------------
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        """Starlette's own refusals: no such path, no such method."""
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+        said = {404: "There is no such page.", 405: "This page cannot be asked in that way."}
+        return self._failed(request, Failure(error.status_code, said.get(error.status_code, error.detail)))
+
+    def _failed(self, request: Request, failure: Failure) -> Response:
+        if request.url.path.startswith("/api"):
+            return _as_json({"error": failure.words, "fix": failure.fix or None}, failure.status)
+        return HTMLResponse(self._filled("error", request, {"failure": failure}), failure.status)
+
+    # --- run now -----------------------------------------------------------------------------
+
+    async def run(self, request: Request) -> Response:
+        """Ask for a pass, with the token: no cookie speaks for a browser, so no other site can ask."""
+        if self._token is None or self._run_now is None:
+            words = "Nobody can ask for a run here."
+            return self._failed(request, Failure(404, words, "Set STATUS_TOKEN, and ask the daemon's page."))
+        given = await _given_token(request)
+        if _is_foreign(request) or not hmac.compare_digest(given.encode(), self._token.encode()):
+            _log.warning("run_now.refused", client=request.client.host if request.client else None)
+            return self._failed(request, Failure(403, "That is not the STATUS_TOKEN.", "Try again."))
+        _log.info("run_now.asked", client=request.client.host if request.client else None)
+        await anyio.to_thread.run_sync(self._run_now)
+        if "authorization" in request.headers:
+            return _as_json({"asked": True}, 202)
+        return RedirectResponse("/?asked=yes", 303)
+
+
+async def _given_token(request: Request) -> str:
+    """From `Authorization: Bearer`, else from the form; blank where there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_FORM:
+            return ""
+    return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
+
+
+def _is_foreign(request: Request) -> bool:
+    """Whether a browser says that another site sent this."""
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+
+
+def _query(request: Request) -> pages.Query:
+    return {**request.query_params, **{name: str(value) for name, value in request.path_params.items()}}
+
+
+def _is_live(name: str, request: Request, facts: Facts) -> bool:
+    moving = facts.get("running") or facts.get("progress")
+    return name in ("overview", "run") and bool(moving) and request.query_params.get("live") != "off"
+
+
+def _refresh(name: str, request: Request, facts: Facts) -> dict[str, str]:
+    """Load it again while it changes, unless the reader has stopped that."""
+    return {"Refresh": str(LIVE_S)} if _is_live(name, request, facts) else {}
+
+
+def _as_json(facts: Facts, status: int = 200) -> Response:
+    body = msgspec.json.encode(_plain(facts))
+    return Response(body + b"\n", status, media_type="application/json")
+
+
+def _plain(value: Any) -> Any:
+    """Spans of time as seconds; the rest as it is."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value.total_seconds() if isinstance(value, timedelta) else value

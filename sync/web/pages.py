@@ -1,0 +1,322 @@
+"""What each page shows, as facts: `/runs` makes HTML of them, `/api/runs` JSON.
+
+A function takes the site and the query, and returns plain values. All of them only read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync.db import browsing, leases
+from sync.db.browsing import Row, Stretch
+from sync.db.dialects import MAX_ID, utc_now
+from sync.db.engine import reading
+from sync.db.overview import StoreViewState
+from sync.db.products import children_of
+from sync.errors import UsageError
+from sync.export import parse_since
+from sync.web.charts import SHOWN, Bar
+from sync.web.counters import Counted, Counters
+
+Facts = dict[str, Any]
+Query = Mapping[str, str]
+LONGEST_QUERY = 255  # characters: a SKU has no more
+KINDS = ("backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference")
+CHANGE_KINDS = ("insert", "update", "delete", "restore")
+HISTORY = 25  # entries on a product's page
+
+
+class Missing(Exception):
+    """There is no such thing in the copy. `str` says which."""
+
+
+class Unclear(Exception):
+    """The query cannot be understood. `str` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the pages look, and what was promised.
+
+    max_lag      older than this, a store view is stale
+    intervals    seconds between the runs of a feed that is due again and again
+    """
+
+    db: sa.Engine
+    counters: Counters
+    max_lag: timedelta
+    intervals: Mapping[str, float]
+
+
+# --- the query -------------------------------------------------------------------------------
+
+
+def _text(query: Query, name: str) -> str:
+    """What was asked for, without what no database takes."""
+    return query.get(name, "").replace("\0", "").strip()[:LONGEST_QUERY]
+
+
+def _number(query: Query, name: str) -> int | None:
+    text = _text(query, name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise Unclear(f"{name} is not a whole number.")
+    return min(int(text[:20]), MAX_ID)
+
+
+def _one_of(query: Query, name: str, choices: tuple[str, ...]) -> str | None:
+    text = _text(query, name)
+    if text and text not in choices:
+        raise Unclear(f"{name} is none of {', '.join(choices)}.")
+    return text or None
+
+
+# --- overview --------------------------------------------------------------------------------
+
+
+def overview(site: Site, _query: Query) -> Facts:
+    """Freshness of store views and feeds, the run in progress, the last runs."""
+    counted = site.counters.last()
+    now, last = reading(site.db, lambda c: (utc_now(c), browsing.runs(c).rows))
+    holder = leases.holder(site.db)
+    current = last[0] if last and last[0]["status"] == "running" and holder is not None else None
+    return {
+        "store_views": _store_views(site, counted, now),
+        "feeds": _feeds(site, counted, now),
+        "open_rejections": None if counted is None else counted.open_rejections,
+        "counted_at": None if counted is None else counted.at,
+        "running": None if current is None else _progress(current, now),
+        "writing": None if holder is None else asdict(holder),
+        "runs": last[:SHOWN],
+    }
+
+
+def _store_views(site: Site, counted: Counted | None, now: datetime) -> list[Facts]:
+    if counted is None:
+        return []
+    allowed = max(site.max_lag, timedelta(seconds=2 * site.intervals.get("incremental", 0)))
+    return [_store_view(view, now, allowed) for view in counted.store_views]
+
+
+def _store_view(view: StoreViewState, now: datetime, allowed: timedelta) -> Facts:
+    lag = None if view.watermark is None else now - view.watermark
+    state = "never" if lag is None else "fresh" if lag <= allowed else "stale"
+    return asdict(replace(view, lag=lag)) | {"state": state}
+
+
+def _feeds(site: Site, counted: Counted | None, now: datetime) -> list[Facts]:
+    """Each kind of pass that came through, newest first; one on an interval is stale behind two of them."""
+    found = []
+    for feed in [] if counted is None else counted.feeds:
+        age = now - feed.finished_at
+        every = site.intervals.get(feed.kind)
+        stale = every is not None and age > max(site.max_lag, timedelta(seconds=2 * every))
+        found.append(asdict(feed) | {"age": age, "state": "stale" if stale else feed.status})
+    return found
+
+
+def _progress(run: Row, now: datetime) -> Facts:
+    """How far a run is, how fast, and how long it will take still; None where that cannot be told."""
+    took = max((now - run["started_at"]).total_seconds(), 0.001)
+    expected, fetched = run["expected"], run["fetched"]
+    speed = fetched / took
+    known = bool(expected) and run["kind"] != "reference"
+    left = max(0, expected - fetched) / speed if known and speed else None
+    return {
+        "run_id": run["run_id"],
+        "kind": run["kind"],
+        "store_views": run["store_views"],
+        "started_at": run["started_at"],
+        "seconds": round(took, 1),
+        "fetched": fetched,
+        "expected": expected if known else None,
+        "share": min(1.0, fetched / expected) if known else None,
+        "per_second": round(speed, 1),
+        "seconds_left": None if left is None else round(left),
+        **{name: run[name] for name in ("inserted", "updated", "unchanged", "deleted", "rejected")},
+    }
+
+
+# --- runs ------------------------------------------------------------------------------------
+
+
+def runs(site: Site, query: Query) -> Facts:
+    kind, before = _one_of(query, "kind", KINDS), _number(query, "before")
+    found = reading(site.db, lambda c: browsing.runs(c, kind, before))
+    return {"runs": found.rows, "next": found.next, "kind": kind, "before": before}
+
+
+def run(site: Site, query: Query) -> Facts:
+    run_id = _number(query, "run_id") or 0
+    found, left, now = reading(
+        site.db, lambda c: (browsing.run(c, run_id), browsing.partitions(c, run_id), utc_now(c))
+    )
+    if found is None:
+        raise Missing(f"The copy knows no run {run_id}.")
+    progress = _progress(found, now) if found["status"] == "running" else None
+    return {"run": found, "partitions": left, "progress": progress}
+
+
+def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[Bar]]:
+    """The figures of ended runs, oldest first, a chart each."""
+    ended = [row for row in rows if row["status"] != "running"][:shown][::-1]
+    charts: dict[str, list[Bar]] = {
+        name: [] for name in ("products", "seconds", "changes", "latency", "rate", "throttled")
+    }
+    for row in ended:
+        label, look = f"run {row['run_id']}", f"is-{row['status']}"
+        changed = row["inserted"] + row["updated"] + row["deleted"]
+        asked, seconds = row["requests"], row["seconds"]
+        latency = 1000 * row["answer_seconds"] / asked if asked else 0.0
+        rate = asked / seconds if seconds else 0.0
+        for name, value, tip in (
+            ("products", row["fetched"], f"{row['fetched']:,} products read"),
+            ("seconds", seconds, f"{seconds:,.1f} seconds"),
+            ("changes", changed, f"{changed:,} changes"),
+            ("latency", latency, f"{latency:,.0f} ms an answer"),
+            ("rate", rate, f"{rate:,.1f} requests a second"),
+            ("throttled", row["throttled"], f"{row['throttled']:,} of {asked:,} answers were 429 or 503"),
+        ):
+            charts[name].append(Bar(label, value, f"{row['kind']}, {tip}", look))
+    return charts
+
+
+# --- rejections and changes ------------------------------------------------------------------
+
+
+def rejected(site: Site, query: Query) -> Facts:
+    resolved = _text(query, "resolved") == "yes"
+    view, before = _text(query, "store_view") or None, _number(query, "before")
+    found = reading(
+        site.db, lambda c: browsing.rejected(c, resolved=resolved, store_view=view, before=before)
+    )
+    return {
+        "items": found.rows,
+        "next": found.next,
+        "resolved": resolved,
+        "store_view": view,
+        "before": before,
+        "views": _views(site),
+    }
+
+
+def changes(site: Site, query: Query) -> Facts:
+    view, kind = _text(query, "store_view") or None, _one_of(query, "kind", CHANGE_KINDS)
+    product, since = _text(query, "product"), _text(query, "since")
+    before = _number(query, "before")
+    now = reading(site.db, utc_now)
+    wanted = browsing.Wanted(view, kind, _since(since, now), _product_ids(site, product) if product else None)
+    found = reading(site.db, lambda c: browsing.changes(c, wanted, before))
+    return {
+        "changes": found.rows,
+        "next": found.next,
+        "store_view": view,
+        "kind": kind,
+        "product": product,
+        "since": since,
+        "before": before,
+        "views": _views(site),
+        "looked_through": browsing.CHANGES_LOOKED_THROUGH,
+    }
+
+
+def _since(text: str, now: datetime) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return parse_since(text, now)
+    except UsageError:
+        raise Unclear(
+            "since is neither a time, as 2026-03-01 or 2026-03-01T09:30, nor a span, as 24h."
+        ) from None
+
+
+def _product_ids(site: Site, product: str) -> list[int]:
+    """Products with exactly this SKU, and the one with this id."""
+    ids = reading(site.db, lambda c: browsing.ids_of(c, product))
+    if product.isascii() and product.isdigit() and len(product) < 19:
+        ids = sorted({*ids, int(product)})
+    return ids[: browsing.PAGE]
+
+
+def _views(site: Site) -> list[str]:
+    return reading(site.db, browsing.store_views)
+
+
+# --- products --------------------------------------------------------------------------------
+
+
+def products(site: Site, query: Query) -> Facts:
+    """A list by id, or what a search found."""
+    by = _one_of(query, "by", ("sku", "name", "id")) or "sku"
+    text, views = _text(query, "q"), _views(site)
+    asked, after = _text(query, "store_view") or None, _number(query, "after") or 0
+    view = asked or (views[0] if views else "all")
+    found = _searched(site, by, text, asked, view, after, views) if text else _listed(site, view, after)
+    return {
+        "products": found.rows,
+        "next": found.next,
+        "more": len(found.rows) > browsing.PAGE,
+        "q": text,
+        "by": by,
+        "store_view": asked,
+        "listed_view": view,
+        "after": after,
+        "views": views,
+    }
+
+
+def _listed(site: Site, view: str, after: int) -> Stretch:
+    return reading(site.db, lambda c: browsing.products_after(c, view, after))
+
+
+def _searched(
+    site: Site, by: str, text: str, asked: str | None, view: str, after: int, views: list[str]
+) -> Stretch:
+    if by == "name":
+        return reading(site.db, lambda c: browsing.with_name(c, text, view, after))
+    if by == "sku":
+        return Stretch(reading(site.db, lambda c: browsing.with_sku(c, text, asked)), None)
+    product_id = _number({"id": text}, "id") or 0
+    return Stretch(
+        reading(site.db, lambda c: browsing.with_id(c, product_id, [asked] if asked else views)), None
+    )
+
+
+def product(site: Site, query: Query) -> Facts:
+    """Everything the copy holds of one product in one store view."""
+    view, product_id = _text(query, "store_view"), _number(query, "product_id") or 0
+    return reading(site.db, lambda c: _product(c, view, product_id))
+
+
+def _product(c: sa.Connection, view: str, product_id: int) -> Facts:
+    row = browsing.product(c, view, product_id)
+    if row is None:
+        raise Missing(f"The copy holds no product {product_id} in store view {view}.")
+    key = view, product_id
+    history = browsing.changes(c, browsing.Wanted(view, product_ids=[product_id]))
+    return {
+        "product": row | {"document": json.loads(row["document"])},
+        "attribute_set": browsing.attribute_set_name(c, row["attribute_set_id"]),
+        "attributes": browsing.attribute_labels(c, *key),
+        "categories": browsing.category_paths(c, *key),
+        "websites": browsing.website_names(c, *key),
+        "prices": browsing.prices(c, product_id),
+        "stock": browsing.stock(c, row["sku"]),
+        "variants": browsing.variants(c, *key),
+        "elsewhere": browsing.with_id(c, product_id, browsing.store_views(c)),
+        "history": history.rows[:HISTORY],
+        "has_more_history": history.next is not None or len(history.rows) > HISTORY,
+        **{
+            name: rows
+            for name, rows in children_of(c, *key).items()
+            if name in ("product_media", "product_tier_prices", "product_links")
+        },
+    }

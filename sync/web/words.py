@@ -1,0 +1,107 @@
+"""How values read on a page. Texts of the catalogue are escaped by the templates and made printable here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from sync import __version__, text
+from sync.logs import printable
+from sync.web.charts import chart
+
+LONGEST = 500  # characters of one value
+LONGEST_DOCUMENT = 100_000
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def environment() -> Environment:
+    """The templates, with everything escaped that is not marked as safe."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_tidied,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters |= {
+        "count": count,
+        "span": span,
+        "moment": moment,
+        "short": short,
+        "pretty": pretty,
+        "said": said,
+        "pairs": pairs,
+    }
+    made.globals |= {"version": __version__, "chart": chart}
+    return made
+
+
+def _tidied(value: Any) -> Any:
+    """None is left blank; a text shows what a browser would obey or hide."""
+    if value is None:
+        return ""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def count(number: int | None) -> str:
+    """
+    >>> count(1234567), count(None)
+    ('1,234,567', '–')
+    """
+    return "–" if number is None else f"{number:,}"
+
+
+def span(value: timedelta | float | None) -> str:
+    """
+    >>> span(90.0), span(None)
+    ('90 s', '–')
+    """
+    return text.duration(value if isinstance(value, timedelta | None) else timedelta(seconds=value)) or "–"
+
+
+def moment(at: datetime | None) -> Markup:
+    """A time in UTC that programs can read too."""
+    if at is None:
+        return Markup("–")
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), text.moment(at))
+
+
+def short(value: object) -> str:
+    """One value on one line."""
+    line = " ".join(said(value).split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+
+
+def said(value: object) -> str:
+    """A value as it reads: lists and objects as JSON."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict | list | bool):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def pretty(document: object) -> Markup:
+    """A document as indented JSON, line by line, cut where it is very long."""
+    lines = json.dumps(document, ensure_ascii=False, indent=2)
+    cut = lines if len(lines) <= LONGEST_DOCUMENT else f"{lines[:LONGEST_DOCUMENT]}\n… cut here"
+    return Markup("\n").join(printable(line) for line in cut.split("\n"))
+
+
+def pairs(values: Mapping[str, object]) -> str:
+    """
+    >>> pairs({"kind": "update", "before": 7, "store_view": None})
+    '?kind=update&before=7'
+    """
+    return "?" + urlencode({name: value for name, value in values.items() if value not in (None, "", False)})

@@ -1,0 +1,238 @@
+"""The status page in a real browser: no script of a product runs, nothing leaves the host, everybody can use it.
+
+Needs Chromium (`apt-get install chromium`) and Playwright. With SCREENSHOTS=folder, pictures are kept there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from sync.app import opened
+from sync.notation import Address
+from sync.passes.backfill import backfill
+from sync.passes.incremental import incremental
+from sync.passes.prices import prices
+from sync.passes.reference import reference
+from sync.passes.run import Sync
+from sync.passes.stock import stock
+from sync.sandbox import Sandbox
+from sync.settings import Settings
+from sync.web.app import application
+from sync.web.server import serving
+from tests.kit import Sightings
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"no Chromium at {CHROMIUM}")
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+QUIET += ["--disable-component-update", "--disable-sync"]
+HOSTILE = '<script>window.owned=1</script><img src=//evil.example/x onerror="window.owned=2">Bag'
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1280, "height": 900}
+
+
+class Visit:
+    """A browser tab, and what it saw go wrong or go elsewhere."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page, self.url = page, url
+        self.complaints: list[str] = []
+        self.elsewhere: list[str] = []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._note)
+
+    def _note(self, request: Any) -> None:
+        if not request.url.startswith((self.url, "data:")):
+            self.elsewhere.append(request.url)
+
+    def open(self, path: str) -> None:
+        assert self.page.goto(self.url.rstrip("/") + path).ok
+
+    def keep(self, name: str) -> None:
+        if "SCREENSHOTS" in os.environ:
+            self.page.screenshot(path=f"{os.environ['SCREENSHOTS']}/{name}.png", full_page=True)
+
+    def assert_harmless(self) -> None:
+        assert self.page.evaluate("window.owned") is None
+        assert self.complaints == []
+        assert self.elsewhere == []
+
+    def assert_accessible(self) -> None:
+        found = axe.Axe().run(self.page).response["violations"]
+        bad = [(it["id"], it["nodes"][0]["html"]) for it in found if it["impact"] in ("serious", "critical")]
+        assert bad == []
+
+    def assert_fits(self) -> None:
+        """Tables scroll in their own frame; the page itself never goes sideways."""
+        assert self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield started
+        started.close()
+
+
+class Tenant:
+    """A tenant with a hostile product and one that it cannot send, and its copy."""
+
+    def __init__(self, sandbox: Sandbox, sync: Any, url: str) -> None:
+        self.sandbox, self.sync, self.url = sandbox, sync, url
+        self.hostile, self.broken, self.deleted = sandbox.catalogue.ids()[4:7]
+
+
+@pytest.fixture
+def tenant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tenant]:
+    with Sandbox(400, store_views=("default", "de")) as sandbox:
+        settings = {**sandbox.environment(), "STORE_VIEWS": "default,de", "SYNC_MAX_RETRY_TIME": "2s"}
+        settings |= {"DATABASE_URL": f"sqlite:///{tmp_path / 'copy.db'}", "STATUS_TOKEN": "a-status-token"}
+        settings |= {"SYNC_PAGE_SIZE": "40"}
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        read = Settings.load()
+        with (
+            opened(read, Event()) as live,
+            serving(application(live.db, read, run_now=Event().set), Address("127.0.0.1", 0)) as url,
+        ):
+            yield Tenant(sandbox, live.sync, url)
+
+
+@pytest.fixture
+def loaded(tenant: Tenant) -> Tenant:
+    """Everything was read; then the hostile product was edited and another one deleted."""
+    catalogue, sync = tenant.sandbox.catalogue, tenant.sync("a test")
+    catalogue.edit(tenant.hostile, name=HOSTILE)
+    tenant.sandbox.faults.poison(tenant.broken)
+    for work in (reference, backfill, prices, stock):
+        work(sync)
+    catalogue.edit(tenant.hostile, name=f"{HOSTILE} in green", price=19.5)
+    catalogue.edit(catalogue.ids()[20], name="A quiet name", price=42)
+    catalogue.delete(tenant.deleted)
+    incremental(sync)
+    return tenant
+
+
+@pytest.fixture
+def visit(browser: Any, loaded: Tenant) -> Iterator[Visit]:
+    context = browser.new_context(viewport=DESK)
+    yield Visit(context.new_page(), loaded.url)
+    context.close()
+
+
+def paths(tenant: Tenant) -> dict[str, str]:
+    return {
+        "overview": "/",
+        "runs": "/runs",
+        "run": "/runs/2",
+        "changes": "/changes?kind=update",
+        "products": "/products",
+        "search": "/products?by=name&q=script",
+        "product": f"/products/default/{tenant.hostile}",
+        "deleted": f"/products/de/{tenant.deleted}",
+        "rejected": "/rejected",
+    }
+
+
+@pytest.mark.parametrize(
+    ("look", "size"), [("light", DESK), ("dark", DESK), ("light", PHONE), ("dark", PHONE)]
+)
+def test_every_page_is_harmless_accessible_and_fits(
+    browser: Any, loaded: Tenant, look: str, size: dict[str, int]
+) -> None:
+    context = browser.new_context(viewport=size, color_scheme=look)
+    visit = Visit(context.new_page(), loaded.url)
+
+    for name, path in paths(loaded).items():
+        visit.open(path)
+        visit.keep(f"{name}-{look}-{size['width']}")
+        visit.assert_fits()
+        visit.assert_accessible()
+        visit.assert_harmless()
+    context.close()
+
+
+def test_the_hostile_name_is_read_as_text(visit: Visit, loaded: Tenant) -> None:
+    visit.open(f"/products/default/{loaded.hostile}")
+
+    assert visit.page.locator("h1").inner_text().startswith("<script>window.owned=1</script>")
+    assert visit.page.locator("main img, main script, main iframe").count() == 0
+    visit.assert_harmless()
+
+
+def test_a_load_in_progress_has_a_bar_that_moves_by_itself(browser: Any, tenant: Tenant) -> None:
+    """Looked at from within the load, at its second and its ninth page."""
+    context = browser.new_context(viewport=DESK)
+    visit = Visit(context.new_page(), tenant.url)
+    shares: list[float] = []
+
+    def look(page: int) -> None:
+        if page in (2, 9):
+            visit.open("/") if page == 2 else visit.page.wait_for_event("load", timeout=20_000)
+            shares.append(float(visit.page.locator("progress").get_attribute("value")))
+            visit.keep(f"backfill-{page}")
+            visit.assert_accessible()
+
+    sync: Sync = tenant.sync("a test", watch=Sightings(at_page=look))
+    backfill(sync)
+
+    assert shares == [10, 45]
+    visit.assert_harmless()
+    context.close()
+
+
+def test_the_keyboard_is_enough(visit: Visit, loaded: Tenant) -> None:
+    """Skip link first, then the pages; a search is typed and sent without a mouse."""
+    visit.open("/products")
+    visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate("document.activeElement.textContent") == "Skip to content"
+    visit.page.keyboard.press("Enter")
+    for _ in range(2):
+        visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate("document.activeElement.id") == "q"
+    visit.page.keyboard.type(loaded.sandbox.catalogue.sku(loaded.hostile))
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_url("**q=*")
+
+    assert "<script>" in visit.page.locator("tbody").inner_text()
+    visit.assert_harmless()
+
+
+def test_a_run_is_asked_for_by_the_button(visit: Visit) -> None:
+    visit.open("/")
+    visit.page.get_by_label("STATUS_TOKEN").fill("a-status-token")
+    visit.page.get_by_role("button", name="Run now").click()
+    visit.page.wait_for_url("**/?asked=yes")
+
+    assert "A run was asked for" in visit.page.get_by_role("status").inner_text()
+    visit.assert_harmless()
+
+
+def test_it_works_without_javascript(browser: Any, loaded: Tenant) -> None:
+    context = browser.new_context(viewport=DESK, java_script_enabled=False)
+    visit = Visit(context.new_page(), loaded.url)
+    visit.open("/changes")
+    visit.page.get_by_label("Kind").select_option("delete")
+    visit.page.get_by_role("button", name="Show").click()
+    visit.page.wait_for_url("**kind=delete*")
+
+    assert visit.page.locator(".feed > li").count() == 2
+    context.close()

@@ -1,0 +1,135 @@
+"""Metrics: valid by the official parser, named by the rules, and every one of them moves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from sync.app import App, opened
+from sync.errors import SyncError
+from sync.meter import Meter
+from sync.metrics import Metrics
+from sync.passes.backfill import backfill
+from sync.passes.incremental import incremental
+from sync.passes.prices import prices
+from sync.sandbox import Sandbox
+from sync.settings import Settings
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+def tenant() -> Iterator[Sandbox]:
+    with Sandbox(products=20) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def meter() -> Meter:
+    return Meter(Metrics("1.2.3"))
+
+
+@pytest.fixture
+def app(tenant: Sandbox, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    environment = tenant.environment() | {"SYNC_PAGE_SIZE": "5", "SYNC_MAX_RETRY_TIME": "2s"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with opened(Settings.load(), threading.Event(), meter=meter) as live:
+        yield live
+
+
+def samples(meter: Meter) -> Samples:
+    text = meter.metrics.exposition()[0].decode()
+    families = [*parse(text)]
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(meter: Meter, name: str, **labels: str) -> float:
+    return samples(meter).get((f"product_sync_{name}", frozenset(labels.items())), 0.0)
+
+
+def test_every_metric_moves(app: App, tenant: Sandbox, meter: Meter) -> None:
+    """A quota, a refusal with Retry-After, an error, a product nobody can read, a price that moved."""
+    before = {name for name, _ in samples(meter)}
+    tenant.faults.fail(429, headers={"Retry-After": "0.5"}, times=1)
+    tenant.faults.fail(500, times=1)
+    tenant.catalogue.edit_raw(7, {"sku": ["no", "text"]})
+    backfill(app.sync("backfill"))
+    tenant.catalogue.edit(3, name="Another name")
+    tenant.catalogue.delete(5)
+    incremental(app.sync("run"))
+    prices(app.sync("prices"))
+    tenant.faults.deny(403, kind="count", times=2)
+    with pytest.raises(SyncError):
+        incremental(app.sync("run"))
+
+    seen = samples(meter)
+    still = {name for (name, labels), number in seen.items() if not number and not labels}
+    assert still <= {"product_sync_requests_in_flight"}, still
+    assert {name for name, _ in seen} > before
+    for outcome, count in {"inserted": 19, "rejected": 1}.items():
+        assert value(meter, "products_total", kind="backfill", outcome=outcome) == count
+    assert value(meter, "products_total", kind="incremental", outcome="updated") >= 1
+    assert value(meter, "products_total", kind="incremental", outcome="deleted") == 1
+    assert value(meter, "requests_total", endpoint="/V1/products", code="429") == 1
+    assert value(meter, "requests_total", endpoint="/V1/products", code="200") > 4
+    assert value(meter, "retries_total", endpoint="/V1/products") >= 2
+    assert value(meter, "request_duration_seconds_count", endpoint="/V1/products") > 4
+    assert value(meter, "response_bytes_total", endpoint="/V1/products") > 1_000
+    for reason in ("retry_after", "backoff", "pacing"):
+        assert value(meter, "wait_seconds_total", reason=reason) > 0, reason
+    assert value(meter, "token_refreshes_total") >= 1
+    assert value(meter, "runs_total", kind="backfill", status="partial") == 1
+    assert value(meter, "runs_total", kind="incremental", status="failed") == 1
+    assert value(meter, "run_duration_seconds_count", kind="backfill") == 1
+    assert value(meter, "run_finished_timestamp_seconds", kind="incremental", status="failed") > 1e9
+    assert value(meter, "run_in_progress", kind="backfill") == 0
+    assert 0 <= value(meter, "watermark_age_seconds", store_view="all") < 60
+    assert value(meter, "last_success_timestamp_seconds", kind="backfill") > 1e9
+    assert value(meter, "rejected_items", store_view="all") == 1
+    assert value(meter, "request_rate_limit_per_second") > 0
+    assert value(meter, "requests_in_flight_limit") >= 1
+    assert value(meter, "database_up") == 1
+    assert value(meter, "build_info", version="1.2.3") == 1
+
+
+def test_both_forms_are_valid_and_names_follow_the_rules(meter: Meter) -> None:
+    meter.metrics.token_refreshes.inc()
+    text, content_type = meter.metrics.exposition("application/openmetrics-text; version=1.0.0")
+
+    families = [*parse_openmetrics(text.decode())]  # type: ignore[no-untyped-call]
+    assert content_type.startswith("application/openmetrics-text")
+    ours = [family for family in families if family.name.startswith("product_sync_")]
+    assert len(ours) > 10
+    assert all(family.documentation for family in ours)
+    plain = meter.metrics.exposition()[0].decode()
+    assert "_created" not in plain
+    assert {"process_cpu_seconds_total", "python_info"} <= {name for name, _ in samples(meter)}
+
+
+def test_what_a_tenant_sends_is_no_label(app: App, tenant: Sandbox, meter: Meter) -> None:
+    """Paths with a code in them count as one, whatever the code is."""
+    hook = meter.hook(app.journal)
+    for code in range(100):
+        hook.request_finished(f"/V1/products/attributes/code-{code}/options", "all", 200, 0.1, 10, 1)
+
+    assert value(meter, "requests_total", endpoint="other", code="200") == 100
+    assert len({labels for name, labels in samples(meter) if name == "product_sync_requests_total"}) == 1
+
+
+def test_a_database_that_is_away_shows_and_breaks_no_scrape(meter: Meter) -> None:
+    def away() -> None:
+        raise OSError
+
+    meter.metrics.watch_copy(away)  # type: ignore[arg-type]
+
+    assert value(meter, "database_up") == 0
+    assert value(meter, "build_info", version="1.2.3") == 1

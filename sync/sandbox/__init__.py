@@ -4,7 +4,7 @@
 ...     sandbox.catalogue.edit(3, name="Renamed")
 ...     sandbox.prices.set_base(7, 19.95)
 ...     sandbox.stock.set("default", "LN0000001", 2.5)
-...     sandbox.reference.add_option("color", "Fern", {"de": "Farn"})
+...     fern = sandbox.reference.add_option("color", "Fern", {"de": "Farn"})
 ...     sandbox.faults.fail(status=503, times=2)
 ...     settings = sandbox.environment()
 

@@ -225,7 +225,10 @@ async def _given_token(request: Request) -> str:
 
 
 def _is_foreign(request: Request) -> bool:
-    """Whether a browser says that another site sent this."""
+    """Whether a browser says that another site sent this; without referrers, its Origin alone is null."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
     origin = request.headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
 

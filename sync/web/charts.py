@@ -24,39 +24,41 @@ class Bar:
     look: str = "plain"
 
 
-def chart(name: str, title: str, bars: Sequence[Bar], unit: str = "") -> Markup:
+def chart(name: str, title: str, bars: Sequence[Bar]) -> Markup:
     """A bar for each run, oldest first.
 
     name     unique on the page
     title    what is shown, in words
     """
-    top = _round_up(max((bar.value for bar in bars), default=0))
-    words = f"{title}: {_range(bars, unit)}" if bars else f"{title}: no run yet."
     drawing = svg.SVG(
         viewBox=svg.ViewBoxSpec(0, 0, WIDTH, HEIGHT),
         class_=["chart"],
         extra={"role": "img", "aria-labelledby": f"{name}-title"},
-        elements=[
-            svg.Title(id=f"{name}-title", text=words),
-            *_grid(top, unit),
-            *_bars(bars, top),
-            *_axis(bars),
-        ],
+        elements=[svg.Title(id=f"{name}-title", text=f"{title}: {_range(bars)}"), *_drawn(bars)],
     )
     return Markup(str(drawing))  # noqa: S704 - svg.py escapes its texts
 
 
-def _range(bars: Sequence[Bar], unit: str) -> str:
+def _drawn(bars: Sequence[Bar]) -> list[svg.Element]:
+    if not bars:
+        return [svg.Text(x=WIDTH / 2, y=HEIGHT / 2, class_=["tick", "tick-none"], text="no run yet")]
+    top = _round_up(max(bar.value for bar in bars))
+    return [*_grid(top), *_bars(bars, top), *_axis(bars)]
+
+
+def _range(bars: Sequence[Bar]) -> str:
+    if not bars:
+        return "no run yet."
     values = [bar.value for bar in bars]
-    return f"{len(bars)} runs, from {_number(min(values))} to {_number(max(values))}{unit and ' ' + unit}."
+    return f"runs {len(bars)}, lowest {_number(min(values))}, highest {_number(max(values))}."
 
 
-def _grid(top: float, unit: str) -> list[svg.Element]:
+def _grid(top: float) -> list[svg.Element]:
     lines: list[svg.Element] = []
     for share in (0.0, 0.5, 1.0):
         y = _y(top * share, top)
         lines.append(svg.Line(x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_=["grid"]))
-        text = _number(top * share) + (f" {unit}" if unit and share == 1.0 else "")
+        text = _number(top * share)
         lines.append(svg.Text(x=LEFT - 6, y=y + 4, class_=["tick", "tick-y"], text=text))
     return lines
 
@@ -82,8 +84,6 @@ def _bars(bars: Sequence[Bar], top: float) -> list[svg.Element]:
 
 def _axis(bars: Sequence[Bar]) -> list[svg.Element]:
     """The first and the last run below their bars."""
-    if not bars:
-        return [svg.Text(x=WIDTH / 2, y=HEIGHT / 2, class_=["tick", "tick-none"], text="no run yet")]
     y, step = HEIGHT - 5, (WIDTH - LEFT - RIGHT) / max(len(bars), 12)
     ends: list[svg.Element] = [svg.Text(x=LEFT, y=y, class_=["tick"], text=bars[0].label)]
     if len(bars) > 4:

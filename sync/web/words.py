@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -82,11 +83,17 @@ def short(value: object) -> str:
 
 
 def said(value: object) -> str:
-    """A value as it reads: lists and objects as JSON."""
+    """A value as it reads: lists and objects as JSON.
+
+    >>> said(Decimal("19.500000")), said(Decimal("100.000000")), said(["a"]), said(None)
+    ('19.5', '100', '["a"]', '–')
+    """
     if value is None:
         return "–"
     if isinstance(value, str):
         return value
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
     if isinstance(value, dict | list | bool):
         return json.dumps(value, ensure_ascii=False)
     return str(value)

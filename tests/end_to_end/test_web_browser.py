@@ -1,4 +1,4 @@
-"""The status page in a real browser: no script of a product runs, nothing leaves the host, everybody can use it.
+"""The status page in a real browser: no script of a product runs, nothing leaves the host, all can use it.
 
 Needs Chromium (`apt-get install chromium`) and Playwright. With SCREENSHOTS=folder, pictures are kept there.
 """
@@ -8,25 +8,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 
-from sync.app import opened
 from sync.notation import Address
 from sync.passes.backfill import backfill
-from sync.passes.incremental import incremental
 from sync.passes.prices import prices
 from sync.passes.reference import reference
-from sync.passes.run import Sync
 from sync.passes.stock import stock
 from sync.sandbox import Sandbox
-from sync.settings import Settings
+from sync.settings import CopySettings
 from sync.web.app import application
 from sync.web.server import serving
-from tests.kit import Sightings
+from tests.databases import opened
+from tests.kit import Bench
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
@@ -43,6 +42,7 @@ QUIET = [
 ]
 QUIET += ["--disable-component-update", "--disable-sync"]
 HOSTILE = '<script>window.owned=1</script><img src=//evil.example/x onerror="window.owned=2">Bag'
+TOKEN = "a-status-token"
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 
@@ -92,53 +92,56 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         started.close()
 
 
-class Tenant:
-    """A tenant with a hostile product and one that it cannot send, and its copy."""
+class Shop:
+    """A tenant with a hostile product and one that it cannot send, its copy, and the page over that."""
 
-    def __init__(self, sandbox: Sandbox, sync: Any, url: str) -> None:
-        self.sandbox, self.sync, self.url = sandbox, sync, url
-        self.hostile, self.broken, self.deleted = sandbox.catalogue.ids()[4:7]
+    def __init__(self, bench: Bench, url: str) -> None:
+        self.bench, self.sandbox, self.url = bench, bench.sandbox, url
+        self.hostile, self.broken, self.deleted = bench.sandbox.catalogue.ids()[4:7]
 
 
-@pytest.fixture
-def tenant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tenant]:
-    with Sandbox(400, store_views=("default", "de")) as sandbox:
-        settings = {**sandbox.environment(), "STORE_VIEWS": "default,de", "SYNC_MAX_RETRY_TIME": "2s"}
-        settings |= {"DATABASE_URL": f"sqlite:///{tmp_path / 'copy.db'}", "STATUS_TOKEN": "a-status-token"}
-        settings |= {"SYNC_PAGE_SIZE": "40"}
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        read = Settings.load()
-        with (
-            opened(read, Event()) as live,
-            serving(application(live.db, read, run_now=Event().set), Address("127.0.0.1", 0)) as url,
-        ):
-            yield Tenant(sandbox, live.sync, url)
+@contextmanager
+def _shop(folder: Path) -> Iterator[Shop]:
+    with (
+        Sandbox(400, store_views=("default", "de")) as sandbox,
+        opened(f"sqlite:///{folder / 'copy.db'}") as db,
+    ):
+        app = application(db, CopySettings(status_token=TOKEN), run_now=Event().set)
+        with serving(app, Address("127.0.0.1", 0)) as url:
+            yield Shop(Bench(sandbox, db, store_views=("default", "de"), page_size=40), url)
 
 
 @pytest.fixture
-def loaded(tenant: Tenant) -> Tenant:
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """The copy is empty."""
+    with _shop(tmp_path) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Everything was read; then the hostile product was edited and another one deleted."""
-    catalogue, sync = tenant.sandbox.catalogue, tenant.sync("a test")
-    catalogue.edit(tenant.hostile, name=HOSTILE)
-    tenant.sandbox.faults.poison(tenant.broken)
-    for work in (reference, backfill, prices, stock):
-        work(sync)
-    catalogue.edit(tenant.hostile, name=f"{HOSTILE} in green", price=19.5)
-    catalogue.edit(catalogue.ids()[20], name="A quiet name", price=42)
-    catalogue.delete(tenant.deleted)
-    incremental(sync)
-    return tenant
+    with _shop(tmp_path_factory.mktemp("shop")) as shop:
+        catalogue, bench = shop.sandbox.catalogue, shop.bench
+        catalogue.edit(shop.hostile, name=HOSTILE)
+        shop.sandbox.faults.poison(shop.broken)
+        for work in (reference, backfill, prices, stock):
+            work(bench.sync())
+        catalogue.edit(shop.hostile, name=f"{HOSTILE} in green", price=19.5)
+        catalogue.edit(catalogue.ids()[20], name="A quiet name", price=42)
+        catalogue.delete(shop.deleted)
+        bench.run()
+        yield shop
 
 
 @pytest.fixture
-def visit(browser: Any, loaded: Tenant) -> Iterator[Visit]:
+def visit(browser: Any, loaded: Shop) -> Iterator[Visit]:
     context = browser.new_context(viewport=DESK)
     yield Visit(context.new_page(), loaded.url)
     context.close()
 
 
-def paths(tenant: Tenant) -> dict[str, str]:
+def paths(tenant: Shop) -> dict[str, str]:
     return {
         "overview": "/",
         "runs": "/runs",
@@ -156,7 +159,7 @@ def paths(tenant: Tenant) -> dict[str, str]:
     ("look", "size"), [("light", DESK), ("dark", DESK), ("light", PHONE), ("dark", PHONE)]
 )
 def test_every_page_is_harmless_accessible_and_fits(
-    browser: Any, loaded: Tenant, look: str, size: dict[str, int]
+    browser: Any, loaded: Shop, look: str, size: dict[str, int]
 ) -> None:
     context = browser.new_context(viewport=size, color_scheme=look)
     visit = Visit(context.new_page(), loaded.url)
@@ -170,7 +173,7 @@ def test_every_page_is_harmless_accessible_and_fits(
     context.close()
 
 
-def test_the_hostile_name_is_read_as_text(visit: Visit, loaded: Tenant) -> None:
+def test_the_hostile_name_is_read_as_text(visit: Visit, loaded: Shop) -> None:
     visit.open(f"/products/default/{loaded.hostile}")
 
     assert visit.page.locator("h1").inner_text().startswith("<script>window.owned=1</script>")
@@ -178,10 +181,10 @@ def test_the_hostile_name_is_read_as_text(visit: Visit, loaded: Tenant) -> None:
     visit.assert_harmless()
 
 
-def test_a_load_in_progress_has_a_bar_that_moves_by_itself(browser: Any, tenant: Tenant) -> None:
-    """Looked at from within the load, at its second and its ninth page."""
+def test_a_load_in_progress_has_a_bar_that_moves_by_itself(browser: Any, shop: Shop) -> None:
+    """Looked at from within the load: opened at its second page, loaded again by itself at its ninth."""
     context = browser.new_context(viewport=DESK)
-    visit = Visit(context.new_page(), tenant.url)
+    visit = Visit(context.new_page(), shop.url)
     shares: list[float] = []
 
     def look(page: int) -> None:
@@ -191,15 +194,15 @@ def test_a_load_in_progress_has_a_bar_that_moves_by_itself(browser: Any, tenant:
             visit.keep(f"backfill-{page}")
             visit.assert_accessible()
 
-    sync: Sync = tenant.sync("a test", watch=Sightings(at_page=look))
-    backfill(sync)
+    shop.bench.watch.at_page = look
+    shop.bench.backfill()
 
-    assert shares == [10, 45]
+    assert 0 < shares[0] < shares[1] < 100
     visit.assert_harmless()
     context.close()
 
 
-def test_the_keyboard_is_enough(visit: Visit, loaded: Tenant) -> None:
+def test_the_keyboard_is_enough(visit: Visit, loaded: Shop) -> None:
     """Skip link first, then the pages; a search is typed and sent without a mouse."""
     visit.open("/products")
     visit.page.keyboard.press("Tab")
@@ -218,7 +221,7 @@ def test_the_keyboard_is_enough(visit: Visit, loaded: Tenant) -> None:
 
 def test_a_run_is_asked_for_by_the_button(visit: Visit) -> None:
     visit.open("/")
-    visit.page.get_by_label("STATUS_TOKEN").fill("a-status-token")
+    visit.page.get_by_label("STATUS_TOKEN").fill(TOKEN)
     visit.page.get_by_role("button", name="Run now").click()
     visit.page.wait_for_url("**/?asked=yes")
 
@@ -226,7 +229,7 @@ def test_a_run_is_asked_for_by_the_button(visit: Visit) -> None:
     visit.assert_harmless()
 
 
-def test_it_works_without_javascript(browser: Any, loaded: Tenant) -> None:
+def test_it_works_without_javascript(browser: Any, loaded: Shop) -> None:
     context = browser.new_context(viewport=DESK, java_script_enabled=False)
     visit = Visit(context.new_page(), loaded.url)
     visit.open("/changes")

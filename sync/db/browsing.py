@@ -360,19 +360,20 @@ def stock(connection: sa.Connection, sku: str) -> list[Row]:
 
 
 def variants(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
-    """The simple products of a configurable one, a page of them."""
+    """The simple products of a configurable one, as far as they are in the copy, a page of them.
+
+    An outer join, so that a server without statistics does not begin with all products.
+    """
     child = product_variants.c
+    here = (products.c.store_view == child.store_view) & (products.c.product_id == child.child_product_id)
     statement = (
         sa.select(*_BRIEF)
-        .join(
-            product_variants,
-            (child.store_view == products.c.store_view) & (child.child_product_id == products.c.product_id),
-        )
+        .select_from(product_variants.outerjoin(products, here))
         .where(*_of(product_variants, store_view, product_id))
-        .order_by(products.c.product_id)
+        .order_by(child.child_product_id)
         .limit(PAGE)
     )
-    return _rows(connection, statement)
+    return [row for row in _rows(connection, statement) if row["sku"] is not None]
 
 
 def _of(table: sa.FromClause, store_view: str, product_id: int) -> tuple[sa.ColumnElement[bool], ...]:

@@ -43,6 +43,8 @@ def environment() -> Environment:
         "pairs": pairs,
     }
     made.globals |= {"version": __version__, "chart": chart}
+    for name in made.list_templates():
+        made.get_template(name)  # compiled now, not while somebody waits
     return made
 
 

@@ -92,6 +92,9 @@ class Lines:
                     line.is_late = now > line.until
                     if line.is_late or (stopped_at is not None and now > stopped_at + GRACE_S):
                         line.hang_up()
+                if not self._open:  # the next request brings another
+                    self._watcher = None
+                    return
 
 
 @contextmanager

@@ -46,6 +46,10 @@ class Site:
         found: dict[str, Any] = answer.json()
         return found
 
+    def counted(self) -> dict[str, Any]:
+        """The overview, once the products are counted: an answer waits for that, but not for long."""
+        return next(facts for _ in range(100) if (facts := self.facts("/overview"))["counted_at"])
+
     def post(self, **options: Any) -> requests.Response:
         return requests.post(f"{self.url}run-now", timeout=10, allow_redirects=False, **options)
 
@@ -96,7 +100,7 @@ def test_a_loaded_copy_is_fresh_and_counted_by_store_view(copy: Bench, site: Sit
     copy.sandbox.catalogue.delete(copy.sandbox.catalogue.ids()[0])
     copy.run()
 
-    facts = site.facts("/overview")
+    facts = site.counted()
 
     counts = {
         view["store_view"]: (view["live"], view["deleted"], view["state"]) for view in facts["store_views"]

@@ -42,7 +42,8 @@ def serving(app: ASGIApp, address: Address) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(GRACE_S + 1)
-        listening.close()
+        if not thread.is_alive():  # else it is about to close that itself
+            listening.close()
 
 
 def _listen(address: Address) -> socket.socket:

@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal, NamedTuple, Self
 
 PassKind = Literal["backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference"]
 RunStatus = Literal["running", "succeeded", "partial", "failed", "interrupted"]
 ChangeKind = Literal["insert", "update", "delete", "restore"]
+
+
+def fingerprint(content: bytes) -> str:
+    """What `content_hash` holds of an item: the first 128 bits of SHA-256 over its bytes, as hex digits.
+
+    SHA-256, because processors have instructions for it: 1.9 µs for 2 kB, BLAKE2b takes 3.0.
+    """
+    return sha256(content).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ of the search criteria and the number of items are compared with what was asked 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import TypeVar, overload
 
 import msgspec
@@ -17,7 +16,7 @@ from sync.commerce.answers import clean
 from sync.commerce.client import Answer
 from sync.commerce.search import ALL_FIELDS, Criteria, Echo
 from sync.errors import AnswerUnreadable, PageFailed
-from sync.model import Interval, KnownPage, Page, RawProduct
+from sync.model import Interval, KnownPage, Page, RawProduct, fingerprint
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -59,7 +58,7 @@ def read_page(
     other products, or that contradicts itself.
     """
     items, _, tail = answer.body.rpartition(_BEHIND_ITEMS)
-    items_hash = sha256(items).hexdigest()[:32] if items and known is not None else None
+    items_hash = fingerprint(items) if items and known is not None else None
     before = known.get(interval.after) if known is not None else None
     if before is not None and before.answer_hash == items_hash and _is_inside(before.interval, interval):
         end = _decode(_TAIL, b'{"search_criteria":' + tail)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
 
 from sync.db.dialects import joined, rows_hash
 from sync.db.schema import CHILDREN, products, sync_pages
-from sync.model import Interval, KnownPage
+from sync.model import Interval, KnownPage, fingerprint
 
 
 def known(connection: sa.Connection, store_view: str) -> dict[int, KnownPage]:
@@ -58,13 +57,14 @@ _KEEP = sync_pages.insert()
 
 def copy_hash(fingerprints: Iterable[tuple[int, str]]) -> str:
     """What a copy hashes to that holds these products, ascending by id, with these fingerprints."""
-    return _hash(" ".join(f"{product_id} {fingerprint}" for product_id, fingerprint in fingerprints))
+    return fingerprint(" ".join(f"{product_id} {digest}" for product_id, digest in fingerprints).encode())
 
 
 def hash_of_copy(connection: sa.Connection, store_view: str, interval: Interval) -> str:
     """What the copy's live products of an interval hash to."""
     bounds = {"view": store_view, "after": interval.after, "last": interval.last}
-    return _hash(connection.execute(_lines(connection.dialect.name), bounds).scalar_one() or "")
+    lines = connection.execute(_lines(connection.dialect.name), bounds).scalar_one()
+    return fingerprint((lines or "").encode())
 
 
 @cache
@@ -88,10 +88,5 @@ def _lines(dialect: str) -> sa.Select[Any]:
 
 def hash_of_rows(connection: sa.Connection, store_view: str, interval: Interval) -> str:
     """What all rows of an interval hash to, tombstones included: another value after any edit of one."""
-    return _hash(
-        " ".join(rows_hash(connection, table, store_view, interval) for table in (products, *CHILDREN))
-    )
-
-
-def _hash(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:32]
+    hashes = (rows_hash(connection, table, store_view, interval) for table in (products, *CHILDREN))
+    return fingerprint(" ".join(hashes).encode())

@@ -410,6 +410,8 @@ def _plain(value: Any) -> Any:
 
 def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Reading) -> None:
     """Write what a comparison found, with its entries in the feed and its rejections."""
+    if not (found.inserts or found.updates or found.rejects):
+        return
     now = utc_now(tx)
     products.insert(tx, store_view, found.inserts, reading.run_id)
     products.update(tx, store_view, found.updates, reading.run_id)

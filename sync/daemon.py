@@ -231,8 +231,7 @@ class Daemon:
     def _repeat_feed(self, job: Job, every: float | None) -> None:
         """Read a light feed behind the first pass, unless that was done less than an interval ago."""
         if every is None:
-            if self._scheduler.get_job(job.name) is not None:
-                self._scheduler.remove_job(job.name)
+            self._drop(job)
             return
         self._repeat(job, every)
         if not reading(self._live.db, lambda connection: _is_fresh(connection, job, every)):
@@ -240,9 +239,14 @@ class Daemon:
 
     def _add_by_cron(self, job: Job, cron: str | None, settings: Settings) -> None:
         """Let a job run at these times; None takes it off the schedule."""
-        if cron is not None:
+        if cron is None:
+            self._drop(job)
+        else:
             self._add(job, CronTrigger.from_crontab(cron, settings.sync_timezone))
-        elif self._scheduler.get_job(job.name) is not None:
+
+    def _drop(self, job: Job) -> None:
+        """Take a job off the schedule, where it is on it."""
+        if self._scheduler.get_job(job.name) is not None:
             self._scheduler.remove_job(job.name)
 
     def _ever_ran(self, job: Job) -> bool:

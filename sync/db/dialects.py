@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from hashlib import sha256
 from itertools import chain
 from typing import Any
@@ -359,6 +360,19 @@ def utc_now(connection: sa.Connection) -> datetime:
         return datetime.now(UTC)
     value: datetime = connection.exec_driver_sql(sql).scalar_one()
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+@cache
+def from_now(dialect: str, life: timedelta) -> sa.ColumnElement[datetime]:
+    """`life` from now by the clock of `utc_now`, as part of a statement: asking for it costs a round trip."""
+    if dialect == "postgresql":
+        return sa.func.clock_timestamp() + sa.literal(life, sa.Interval())
+    if dialect in ("mysql", "mariadb"):
+        microseconds = round(life.total_seconds() * 1_000_000)
+        return sa.literal_column(
+            f"timestampadd(MICROSECOND, {microseconds}, utc_timestamp(6))", UtcDateTime()
+        )
+    return sa.bindparam(None, type_=UtcDateTime(), callable_=lambda: datetime.now(UTC) + life)
 
 
 def own_schema(connection: sa.Connection) -> str | None:

@@ -45,7 +45,7 @@ def connect(url: str) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    options: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
+    options: dict[str, Any] = {"hide_parameters": True}
     if parsed.get_backend_name() in ("mysql", "mariadb"):
         options["connect_args"] = {"charset": "utf8mb4", "init_command": _PREPARE_MARIADB}
         options["isolation_level"] = "READ COMMITTED"
@@ -174,9 +174,20 @@ def reading(engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Even
     if stop is not None:
         return _patiently(once, stop)
     try:
-        return once()
+        return _WITH_A_FRESH_CONNECTION(once)
     except sa.exc.SQLAlchemyError as error:
         raise unavailable(error) from error
+
+
+def _is_stale(error: BaseException) -> bool:
+    """Whether a connection kept from earlier had ended; SQLAlchemy then drops all opened before."""
+    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+
+
+# Cheaper than to ask each connection whether it still lives before it is used: a round trip per transaction.
+_WITH_A_FRESH_CONNECTION = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(_is_stale), stop=tenacity.stop_after_attempt(2), reraise=True
+)
 
 
 def unavailable(error: sa.exc.SQLAlchemyError) -> DatabaseUnavailable:

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from sync.db.dialects import utc_now
+from sync.db.dialects import from_now, utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.schema import sync_leases
 from sync.errors import LeaseHeld
@@ -88,17 +89,19 @@ def renew(connection: sa.Connection, lease: Lease) -> None:
     The row stays locked until that transaction ends, so nobody can take over before it does.
     Raises LeaseHeld when somebody already has: then nothing of this transaction may be kept.
     """
-    renewed = connection.execute(_RENEW, {"mine": lease.fencing, "until": utc_now(connection) + lease.life})
+    renewed = connection.execute(_renewal(connection.dialect.name, lease.life), {"mine": lease.fencing})
     if renewed.rowcount != 1:
         row = connection.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER)).one()
         raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
 
 
-_RENEW = (
-    sync_leases.update()
-    .where(sync_leases.c.name == WRITER, sync_leases.c.fencing == sa.bindparam("mine"))
-    .values(expires_at=sa.bindparam("until"))
-)
+@cache
+def _renewal(dialect: str, life: timedelta) -> sa.Update:
+    return (
+        sync_leases.update()
+        .where(sync_leases.c.name == WRITER, sync_leases.c.fencing == sa.bindparam("mine"))
+        .values(expires_at=from_now(dialect, life))
+    )
 
 
 def release(engine: sa.Engine, lease: Lease) -> None:

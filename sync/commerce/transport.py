@@ -11,6 +11,7 @@ from threading import Event
 from typing import Any, Final
 
 import requests
+from requests.utils import get_environ_proxies
 
 from sync.commerce.lines import Adapter, Lines
 
@@ -23,11 +24,21 @@ class BodyTooLarge(requests.RequestException):
 
 
 class _Session(requests.Session):
-    """Verifies as `verify` says: requests would let REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE overrule it."""
+    """Verifies as `verify` says, where requests would let REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE overrule it.
+
+    The environment's proxies are looked up once for a host: requests reads all of it for every request.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._proxies: dict[str, dict[str, str]] = {}
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        merged = super().merge_environment_settings(url, proxies, stream, verify, cert)
-        return {**merged, "verify": self.verify}
+        host = "/".join(url.split("/", 3)[:3])
+        if host not in self._proxies:
+            self._proxies[host] = get_environ_proxies(url, no_proxy=None)
+        found = {**self._proxies[host], **(proxies or {})}
+        return {"proxies": found, "stream": bool(stream), "verify": self.verify, "cert": cert}
 
 
 def open_session(

@@ -28,7 +28,7 @@ from time import monotonic
 from typing import Final, Literal
 
 from sync.commerce.allowance import Allowance, read_allowance
-from sync.commerce.rate import JITTER_S, RECOVERING, SURE, Rate
+from sync.commerce.rate import FIRST_RATE, JITTER_S, RECOVERING, SURE, Rate
 from sync.commerce.room import Room
 from sync.errors import Interrupted
 
@@ -73,10 +73,12 @@ class Learned:
 
     rate         requests a second, None when no limit was met
     in_flight    requests at once
+    reached      requests a second sent without a refusal, where no limit was met
     """
 
     rate: float | None
     in_flight: int
+    reached: float = FIRST_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +124,17 @@ class Pace:
     def learned(self) -> Learned:
         """Overload passes, so the rate it left behind is no limit to remember."""
         named = self.rate.probing not in (None, RECOVERING)
-        return Learned(self.rate.base if named else None, self.room.limit)
+        return Learned(self.rate.base if named else None, self.room.limit, self.rate.reached)
 
 
 def new_pace(max_in_flight: int, learned: Learned | None = None) -> Pace:
     """The pace to begin with: slow start, or where an earlier run left off."""
     if learned is None:
         return Pace(Rate(), Room(max_in_flight, max_in_flight))
-    rate = Rate() if learned.rate is None else Rate(base=learned.rate, probing=SURE)
+    if learned.rate is None:
+        rate = Rate.beginning_at(learned.reached)
+    else:
+        rate = Rate(base=learned.rate, probing=SURE)
     return Pace(rate, Room(max_in_flight, max(1, min(max_in_flight, learned.in_flight))))
 
 

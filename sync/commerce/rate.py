@@ -72,6 +72,12 @@ class Rate:
     starts: tuple[float, ...] = ()
     resumed_at: float = math.inf
     let_in: int = 0
+    reached: float = FIRST_RATE
+
+    @classmethod
+    def beginning_at(cls, reached: float) -> Self:
+        """Slow start from half of what an earlier run sent unrefused."""
+        return cls(base=max(FIRST_RATE, reached / 2), reached=reached)
 
     @property
     def per_second(self) -> float:
@@ -93,6 +99,9 @@ class Rate:
         gap = self.gap(ceiling)
         due = self.slot + gap
         last = self.starts[-1] if self.starts else now
+        reached = self.reached
+        if len(self.starts) == REMEMBERED and self.probing is None:
+            reached = max(reached, REMEMBERED / max(now - self.starts[0], JITTER_S))
         return replace(
             self,
             slot=min(now, max(due, now - CATCH_UP_S)),
@@ -100,6 +109,7 @@ class Rate:
             starts=(*self.starts[1 - REMEMBERED :], now),
             resumed_at=min(self.resumed_at, now),
             let_in=self.let_in + 1,
+            reached=reached,
         )
 
     def answered(self) -> Self:
@@ -157,7 +167,8 @@ class Rate:
         return self.base / MARGIN if self.busy_s > SURE.hold else self.base
 
     def _learned(self, limit: float, probing: Probing) -> Self:
-        return replace(self, base=max(SLOWEST, limit * MARGIN), probing=probing, busy_s=0.0)
+        base = max(SLOWEST, limit * MARGIN)
+        return replace(self, base=base, probing=probing, busy_s=0.0, reached=FIRST_RATE)
 
     def _recent(self, at: float) -> float:
         """Requests a second let in before `at`, over the fewest whole seconds that hold five of them."""

@@ -481,10 +481,20 @@ def _cut(text: str, length: int, path: str, notes: list[Note]) -> str:
 
 def _converted(value: object, kind: Any) -> object:
     """Convert a scalar, and check it as the `__post_init__` of its object will."""
+    if kind == _Integer and isinstance(value, str) and "." in value:
+        value = _whole(value)
     converted = convert(value, kind, strict=False)
     if kind is Decimal:
         return _amount(converted)
     return _utc(converted) if kind is datetime else converted
+
+
+def _whole(text: str) -> str:
+    """`12.0` without its fraction, which must be nothing: msgspec would round it as a float."""
+    whole, _, fraction = text.partition(".")
+    if fraction.strip("0"):
+        raise ValueError("Expected a whole number")
+    return whole
 
 
 def _without_none(annotation: Any) -> Any:

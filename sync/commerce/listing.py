@@ -7,8 +7,9 @@ of the search criteria and the number of items are compared with what was asked 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import TypeVar, overload
+from typing import Annotated, Final, NamedTuple, TypeVar, overload
 
 import msgspec
 
@@ -19,6 +20,7 @@ from sync.errors import AnswerUnreadable, PageFailed
 from sync.model import Interval, KnownPage, Page, RawProduct, fingerprint
 
 S = TypeVar("S", bound=msgspec.Struct)
+HIGHEST_ID: Final = 2**63 - 1
 
 
 class _Tail(msgspec.Struct):
@@ -31,13 +33,17 @@ class _Envelope(_Tail):
 
 
 class _Identified(msgspec.Struct):
-    id: int
+    id: Annotated[int, msgspec.Meta(gt=0, le=HIGHEST_ID)]
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _TAIL = msgspec.json.Decoder(_Tail)
 _IDENTIFIED = msgspec.json.Decoder(_Identified)
+_ITEMS = b'{"items":['
 _BEHIND_ITEMS = b',"search_criteria":'
+_LENIENT = json.JSONDecoder(
+    strict=False, parse_int=lambda digits: int(digits) if len(digits) < 20 else digits
+)
 
 
 def read_page(
@@ -54,8 +60,8 @@ def read_page(
 
     The page speaks for the ids up to its last product, and for the whole interval when it is empty.
 
-    Raises PageFailed for a body that is not JSON to its end, AnswerUnreadable for one in another shape, about
-    other products, or that contradicts itself.
+    Raises PageFailed for a body that is not JSON to its end, or with a product that has no usable id;
+    AnswerUnreadable for one in another shape, about other products, or that contradicts itself.
     """
     items, _, tail = answer.body.rpartition(_BEHIND_ITEMS)
     items_hash = fingerprint(items) if items and known is not None else None
@@ -67,13 +73,13 @@ def read_page(
         return Page(
             store_view, before.interval, products, end.total_count, answer.server_time, items_hash, before
         )
-    envelope = _decode(_ENVELOPE, answer.body)
-    if envelope.items is None and criteria.fields == ALL_FIELDS:
+    found = _split(answer.body)
+    if found.products is None and criteria.fields == ALL_FIELDS:
         raise AnswerUnreadable("Commerce answered a list of products with null.")
-    _check(envelope, len(envelope.items or ()), criteria)
-    products = _split(envelope)
+    products = found.products or ()
+    _check(found.end, len(products), criteria)
     spoken_for = Interval(interval.after, _last_of(products, interval)) if products else interval
-    return Page(store_view, spoken_for, products, envelope.total_count, answer.server_time, items_hash)
+    return Page(store_view, spoken_for, products, found.end.total_count, answer.server_time, items_hash)
 
 
 class _Unsplit(Sequence[RawProduct]):
@@ -95,12 +101,67 @@ class _Unsplit(Sequence[RawProduct]):
 
     def __getitem__(self, index: int | slice) -> RawProduct | tuple[RawProduct, ...]:
         if self._products is None:
-            self._products = _split(_decode(_ENVELOPE, self._body))
+            self._products = _split(self._body).products or ()
         return self._products[index]
 
 
-def _split(envelope: _Envelope) -> tuple[RawProduct, ...]:
-    return tuple(RawProduct(_decode(_IDENTIFIED, raw).id, bytes(raw)) for raw in envelope.items or ())
+class _Split(NamedTuple):
+    """The products of an answer, None where the list was null, and what came behind them."""
+
+    products: tuple[RawProduct, ...] | None
+    end: _Tail
+
+
+def _split(body: bytes) -> _Split:
+    try:
+        envelope = _decode(_ENVELOPE, body)
+    except PageFailed:
+        if (found := _split_leniently(body)) is None:
+            raise
+        return found
+    if envelope.items is None:
+        return _Split(None, envelope)
+    return _Split(tuple(RawProduct(_id_of(raw), bytes(raw)) for raw in envelope.items), envelope)
+
+
+def _id_of(raw: msgspec.Raw) -> int:
+    try:
+        return _IDENTIFIED.decode(raw).id
+    except msgspec.ValidationError as wrong:
+        raise _no_id(str(wrong)) from None
+
+
+def _split_leniently(body: bytes) -> _Split | None:
+    """Split where a strict parser gives up: at half a surrogate pair, NaN or a raw control character.
+
+    Mapping judges each product by itself, so one of 300 costs one. None for a body that is broken otherwise.
+    """
+    items, behind, tail = body.rpartition(_BEHIND_ITEMS)
+    if not behind or not items.startswith(_ITEMS):
+        return None
+    text, products, place = items.decode("latin-1"), [], len(_ITEMS)  # a character for each byte
+    try:
+        while True:
+            item, end = _LENIENT.raw_decode(text, place)
+            products.append(RawProduct(_lenient_id(item), body[place:end]))
+            if end == len(text) - 1 and text[end] == "]":
+                return _Split(tuple(products), _decode(_TAIL, b'{"search_criteria":' + tail))
+            if text[end] != ",":
+                return None
+            place = end + 1
+    except (ValueError, IndexError, RecursionError):
+        return None
+
+
+def _lenient_id(item: object) -> int:
+    found = item.get("id") if isinstance(item, dict) else None
+    if type(found) is not int or not 0 < found <= HIGHEST_ID:
+        raise _no_id("no integer in the range of ids")
+    return found
+
+
+def _no_id(why: str) -> PageFailed:
+    return PageFailed(f"Commerce sent a product without a usable id: {clean(why)}.")
 
 
 def _last_of(products: Sequence[RawProduct], interval: Interval) -> int:

@@ -74,10 +74,30 @@ def test_ids_that_do_not_ascend_inside_the_interval_are_refused(ids: tuple[int, 
         read(items(*ids))
 
 
-@pytest.mark.parametrize("bad_id", ["12", None, True, 12.5])
-def test_an_id_that_is_no_integer_is_refused(bad_id: object) -> None:
-    with pytest.raises(AnswerUnreadable, match="another shape"):
+@pytest.mark.parametrize("bad_id", ["12", None, True, 12.5, 0, -1, 2**63])
+def test_a_product_without_a_usable_id_fails_its_page_so_that_the_others_are_read(bad_id: object) -> None:
+    with pytest.raises(PageFailed, match="usable id"):
         read(items(bad_id), total=1)
+
+
+@pytest.mark.parametrize(
+    "oddity", [rb'"\ud800"', b"NaN", b"-Infinity", b'"a\tb"', rb'"\udc00 and \ud800\u0041"', b'"\xe4"']
+)
+def test_what_a_strict_parser_refuses_costs_no_other_product(oddity: bytes) -> None:
+    odd = b'{"id":12,"sku":"s","name":%b}' % oddity
+
+    page = read(b'[{"id":11,"sku":"r"},%b,{"id":13,"sku":"t"}]' % odd, total=3)
+
+    assert [product.product_id for product in page.products] == [11, 12, 13]
+    assert page.products[1].raw == odd
+
+
+@pytest.mark.parametrize(
+    "broken", [b'{"id":12 "sku":"s"}', b'{"id":012}', b'{"id":12}{"id":13}', b'{"id":12},']
+)
+def test_what_no_parser_reads_fails_the_page(broken: bytes) -> None:
+    with pytest.raises(PageFailed, match="broken"):
+        read(b"[%b]" % broken)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import log2
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -104,7 +105,7 @@ def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) 
     deletion. Returns the ids tombstoned.
     """
     highest = run.read(lambda c: products.highest_live(c, store_view))
-    return _settle(run, store_view, highest, suspects) if highest else set()
+    return _settle(run, store_view, highest, suspects).buried if highest else set()
 
 
 def settle_all(run: Run, store_view: str) -> None:
@@ -117,8 +118,8 @@ def settle_all(run: Run, store_view: str) -> None:
         return
     here = run.read(lambda c: products.highest_live(c, store_view))
     highest = max(here, run.sync.source.highest(store_view).highest_id)
-    _settle(run, store_view, highest)
-    if run.held_back or run.sync.dry:  # what a dry run reads is not here to be counted again
+    settled = _settle(run, store_view, highest)
+    if settled.agree or run.held_back or run.sync.dry:  # what a dry run reads is not here to be counted again
         return
     _, missing = _shortfall(run, store_view, highest)
     if missing < 0:
@@ -129,12 +130,21 @@ def settle_all(run: Run, store_view: str) -> None:
         )
 
 
-def _settle(run: Run, store_view: str, highest: int, suspects: Collection[int] = ()) -> set[int]:
-    """Make the copy agree with the tenant's counts up to an id; returns the ids tombstoned."""
+class _Settled(NamedTuple):
+    """The ids tombstoned, and whether copy and tenant counted the same at the end."""
+
+    buried: set[int]
+    agree: bool
+
+
+def _settle(run: Run, store_view: str, highest: int, suspects: Collection[int] = ()) -> _Settled:
+    """Make the copy agree with the tenant's counts up to an id."""
     buried: set[int] = set()
     for _ in range(ROUNDS):
         ids, missing = _shortfall(run, store_view, highest)
-        if missing == 0 or _too_many(run, store_view, missing):
+        if missing == 0:
+            return _Settled(buried, agree=True)
+        if _too_many(run, store_view, missing):
             break
         before = run.tally
         likely = sorted(set(suspects) & set(ids)) if suspects else []
@@ -147,7 +157,7 @@ def _settle(run: Run, store_view: str, highest: int, suspects: Collection[int] =
         buried |= bury_missing(run, store_view, found.gone)
         if run.tally == before or run.sync.dry:
             break
-    return buried
+    return _Settled(buried, agree=False)
 
 
 def _pieces(run: Run, store_view: str, unclear: Iterable[Interval], ids: Sequence[int]) -> list[Partition]:

@@ -37,6 +37,17 @@ def read_ahead(
     An item counts as written when the caller asks for the next one. The first reader's error is
     raised here, after what was read before it.
     """
+    for group in read_ahead_in_groups(partitions, read, readers, lambda item: False):
+        yield from group
+
+
+def read_ahead_in_groups(
+    partitions: Sequence[P], read: Callable[[P], Iterator[T]], readers: int, is_light: Callable[[T], bool]
+) -> Iterator[list[tuple[P, T]]]:
+    """As `read_ahead`, with light items that wait already handed over together; others come alone.
+
+    is_light    of an item that takes less to write than a transaction does
+    """
     todo: SimpleQueue[P] = SimpleQueue()
     for partition in partitions:
         todo.put(partition)
@@ -47,23 +58,42 @@ def read_ahead(
         arguments = (todo, read, done, credit, closed)
         Thread(target=_reader, args=arguments, name=f"reader-{n}", daemon=True).start()
     try:
-        yield from _arrivals(done, running=len(turns))
+        yield from _arrivals(done, len(turns), is_light)
     finally:
         closed.set()
         for credit in turns:
             credit.release()  # a reader that waits for its turn sees `closed` instead
 
 
-def _arrivals(done: SimpleQueue[_Read[P, T] | None], running: int) -> Iterator[tuple[P, T]]:
-    while running:
-        arrived = done.get()
+def _arrivals(
+    done: SimpleQueue[_Read[P, T] | None], running: int, is_light: Callable[[T], bool]
+) -> Iterator[list[tuple[P, T]]]:
+    group: list[_Read[P, T]] = []
+    while running or group:
+        try:
+            arrived = done.get(block=not group)
+        except Empty:
+            yield from _handed_over(group)
+            continue
         if arrived is None:
             running -= 1
-        elif isinstance(arrived.item, BaseException):
+            continue
+        joins = not isinstance(arrived.item, BaseException) and is_light(arrived.item)
+        if group and not joins:
+            yield from _handed_over(group)
+        if isinstance(arrived.item, BaseException):
             raise arrived.item
-        else:
-            yield arrived.partition, arrived.item
-            arrived.credit.release()
+        group.append(arrived)
+        if not joins:
+            yield from _handed_over(group)
+
+
+def _handed_over(group: list[_Read[P, T]]) -> Iterator[list[tuple[P, T]]]:
+    """The group, once; then its readers may go on, and it is empty."""
+    yield [(read.partition, read.item) for read in group if not isinstance(read.item, BaseException)]
+    for read in group:
+        read.credit.release()
+    group.clear()
 
 
 def _reader(

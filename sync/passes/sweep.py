@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -12,7 +13,7 @@ from sync.db.partitions import Partition
 from sync.errors import CommerceError
 from sync.model import Interval, Page, Tally, Unreadable
 from sync.passes.partitioning import cut
-from sync.passes.readahead import Item, read_ahead
+from sync.passes.readahead import Item, read_ahead_in_groups
 from sync.passes.run import Run
 from sync.pipeline import Comparison, Reading, reject_unreadable, sync_page, verify_page, verify_unreadable
 
@@ -76,6 +77,11 @@ def inspect(run: Run, todo: Iterable[Partition]) -> None:
 _Step = Callable[[sa.Connection, Page, Reading], tuple[Comparison, Tally]]
 
 
+def _is_known(item: Item) -> bool:
+    """Whether a page came as it was read last: nothing will be written but how far we are."""
+    return isinstance(item, Page) and item.known is not None
+
+
 def _sweep(
     run: Run, todo: list[Partition], since: Since | None, complete: bool, audit: bool, step: _Step
 ) -> None:
@@ -89,45 +95,63 @@ def _sweep(
 
     unread = {partition: partition.rest for partition in todo}
     try:
-        for partition, item in read_ahead(todo, read, run.sync.concurrency):
-            reading = run.reading(item.store_view, complete=complete, filtered=since is not None, audit=audit)
-            if isinstance(item, Unreadable):
-                tally = _reject(run, partition, item, reading)
-            else:
-                tally = _take(run, partition, item, reading, step)
-            unread[partition] = _rest(partition, item.interval)
-            run.sync.watch.page_written(item.store_view, item, tally)
+        for group in read_ahead_in_groups(todo, read, run.sync.concurrency, _is_known):
+            readings = {
+                view: run.reading(view, complete=complete, filtered=since is not None, audit=audit)
+                for view in {item.store_view for _, item in group}
+            }
+            for (partition, item), tally in zip(group, _take(run, group, readings, step), strict=True):
+                unread[partition] = _rest(partition, item.interval)
+                run.sync.watch.page_written(item.store_view, item, tally)
     except CommerceError as error:
         error.unread = _in_words(unread)
         raise
 
 
-def _take(run: Run, partition: Partition, page: Page, reading: Reading, step: _Step) -> Tally:
-    found: list[Comparison] = []
+class _Taken(NamedTuple):
+    """What became of an item: its tally, ids that it shows to be missing, ids that it brought or rejected."""
+
+    tally: Tally
+    missing: Sequence[int]
+    arrived: Sequence[int]
+
+
+def _take(
+    run: Run, group: Sequence[tuple[Partition, Item]], readings: Mapping[str, Reading], step: _Step
+) -> list[Tally]:
+    """Write items in one transaction with the cursors they move; the tally of each."""
+    cursors = {partition: _cursor(partition, item.interval) for partition, item in group}
+    taken: list[_Taken] = []
 
     def work(tx: sa.Connection) -> Tally:
-        comparison, tally = step(tx, page, reading)
-        found.append(comparison)
-        partitions.move_cursor(tx, run.run_id, partition, _cursor(partition, page.interval))
-        return tally
+        taken.clear()  # of an attempt that failed
+        for _, item in group:
+            reading = readings[item.store_view]
+            taken.append(
+                _reject(tx, run, item, reading)
+                if isinstance(item, Unreadable)
+                else _read(*step(tx, item, reading))
+            )
+        for partition, cursor in cursors.items():
+            partitions.move_cursor(tx, run.run_id, partition, cursor)
+        return sum((one.tally for one in taken), Tally())
 
-    tally = run.commit(work)
-    arrived = (change.product_id for change in found[-1].changes if change.kind != "update")
-    run.note_dry(page.store_view, found[-1].missing, arrived)
-    return tally
+    for _, item in group:
+        if isinstance(item, Unreadable):
+            run.sync.watch.product_rejected(item)
+    run.commit(work)
+    for (_, item), one in zip(group, taken, strict=True):
+        run.note_dry(item.store_view, one.missing, one.arrived)
+    return [one.tally for one in taken]
 
 
-def _reject(run: Run, partition: Partition, item: Unreadable, reading: Reading) -> Tally:
+def _read(found: Comparison, tally: Tally) -> _Taken:
+    return _Taken(tally, found.missing, [c.product_id for c in found.changes if c.kind != "update"])
+
+
+def _reject(tx: sa.Connection, run: Run, item: Unreadable, reading: Reading) -> _Taken:
     note = verify_unreadable if run.kind == "verify" else reject_unreadable
-    run.sync.watch.product_rejected(item)
-    run.note_dry(item.store_view, (), () if item.product_id is None else (item.product_id,))
-
-    def work(tx: sa.Connection) -> Tally:
-        tally = note(tx, item, reading)
-        partitions.move_cursor(tx, run.run_id, partition, _cursor(partition, item.interval))
-        return tally
-
-    return run.commit(work)
+    return _Taken(note(tx, item, reading), (), () if item.product_id is None else (item.product_id,))
 
 
 def _cursor(partition: Partition, read: Interval) -> int | None:

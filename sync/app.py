@@ -395,7 +395,7 @@ def opened(
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
-    _collect_less_often()
+    gc.freeze()  # what is here by now stays
     with ExitStack() as closing:
         db = _copy_to_compare(settings) if dry else writable_copy(settings)
         closing.callback(db.dispose)
@@ -407,12 +407,6 @@ def opened(
         if meter is not None:
             meter.show(db, lambda: tenant.pacer.now)
         yield App(settings, db, tenant, journal, stop, dry, meter)
-
-
-def _collect_less_often() -> None:
-    """A page becomes ten thousand tuples, none in a cycle: looking for cycles cost a fifth of the CPU."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _recall(db: sa.Engine) -> Memory:

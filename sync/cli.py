@@ -7,6 +7,7 @@ go to standard error. Only `main` catches errors and turns them into words and a
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
@@ -62,6 +63,7 @@ MetricsFile = Annotated[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what went wrong is one sentence on standard error."""
+    _collect_less_often()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale without umlauts is no reason to stop
     try:
@@ -81,6 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _complain(redacted(traceback.format_exc()))
         return BUG
     return 0
+
+
+def _collect_less_often() -> None:
+    """Modules stay, and a page becomes ten thousand tuples, none in a cycle.
+
+    Looking for cycles as often as Python does cost a fifth of a load's CPU and a tenth of the start.
+    """
+    gc.set_threshold(50_000, 20, 100)
 
 
 # --- passes ----------------------------------------------------------------------------------

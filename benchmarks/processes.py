@@ -42,14 +42,18 @@ class Cost:
         return found
 
 
+def environment(settings: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """What a program under measurement sees: these settings, and nobody's own."""
+    return {"PATH": os.environ["PATH"], "HOME": str(directory), **settings}
+
+
 def run(command: Sequence[str], settings: Mapping[str, str], directory: Path) -> Cost:
     """Run a command in `directory`, with no settings but these. Raises BenchmarkFailed."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(directory), **settings}
     with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as complaints:
         began = time.perf_counter()
         process = subprocess.Popen(
             command,
-            env=environment,
+            env=environment(settings, directory),
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=printed,

@@ -20,6 +20,7 @@ from pathlib import Path
 from benchmarks.databases import Databases, SqliteFiles, postgres
 from benchmarks.loads import first_load, scale, unchanged
 from benchmarks.pacing import Client, halved_quota, idle, latency, quota, two_workers
+from benchmarks.page import page
 from benchmarks.processor import processor
 from benchmarks.results import Result, save, table
 
@@ -48,7 +49,7 @@ class Size:
 
 
 SMALL = 10_000
-WORKS = ("first-load", "unchanged", "scale", "quota", "latency", "idle", "processor")
+WORKS = ("first-load", "unchanged", "scale", "quota", "latency", "idle", "page", "processor")
 SIZES = {
     "smoke": Size(3_000, 3_000, 3, 60, 40, 0.2, ("processor", "idle")),
     "normal": Size(100_000, 100_000, 3, 600, 334, 1.0, WORKS),
@@ -76,6 +77,9 @@ def measure(work: str, size: Size, databases: Sequence[Databases], directory: Pa
             yield from two_workers(client, size.pages, size.page_s / 4)
         case "idle":
             yield from idle(client, size.products)
+        case "page":
+            for here in databases:
+                yield from page(here, directory, size.large, size.times)
         case "processor":
             for here in databases:
                 yield from processor(here, size.products, size.times)
@@ -84,7 +88,12 @@ def measure(work: str, size: Size, databases: Sequence[Databases], directory: Pa
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parse(arguments)
     size = SIZES[chosen.size]
-    size = replace(size, products=chosen.products or size.products, times=chosen.times or size.times)
+    size = replace(
+        size,
+        products=chosen.products or size.products,
+        large=chosen.products or size.large,
+        times=chosen.times or size.times,
+    )
     results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=chosen.directory) as name:
         directory = Path(name)

@@ -1,0 +1,117 @@
+"""The manual says what the program does: its settings, commands, errors, metrics and links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from sync import errors, export, position, webhook
+from sync.cli import app
+from sync.metrics import Metrics
+from sync.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def named(page: str) -> str:
+    return (DOCS / page).read_text()
+
+
+def example_defaults() -> dict[str, str]:
+    """What `.env.example` shows, which a test of the settings holds to the model."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    pairs = (line.lstrip("#").partition("=") for line in lines if "=" in line and not line.startswith("# "))
+    return {name: value for name, _, value in pairs}
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_described_with_its_default(name: str) -> None:
+    (row,) = re.findall(rf"^\| `{name.upper()}` \|(.*)$", named("settings.md"), re.MULTILINE)
+    default = row.split("|")[0].strip()
+    field = Settings.model_fields[name]
+
+    if field.is_required():
+        assert default == "required"
+    elif field.default in (None, ()):
+        assert default == ""
+    elif name != "ims_scopes":
+        assert default == f"`{example_defaults()[name.upper()]}`"
+
+
+def test_no_setting_is_described_that_there_is_not() -> None:
+    described = re.findall(r"^\| `([A-Z_]+)` \|", named("settings.md"), re.MULTILINE)
+    assert sorted(described) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def commands() -> Iterator[str]:
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text()):
+            for line in block.splitlines():
+                command = line.removeprefix("$ ").strip()
+                if command.startswith("product-sync "):
+                    yield command
+
+
+@pytest.mark.parametrize("line", sorted(set(commands())))
+def test_every_command_that_is_shown_can_be_called(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command = get_command(app)
+    with command.make_context("product-sync", list(words)) as context:
+        while isinstance(command, typer.core.TyperGroup):
+            name, found, words = command.resolve_command(context, words)
+            assert found is not None
+            context = found.make_context(name, list(words), parent=context)
+            command = found
+
+
+def every_error(kind: type[errors.SyncError] = errors.SyncError) -> set[type[errors.SyncError]]:
+    found = set(kind.__subclasses__())
+    return found.union(*map(every_error, found))
+
+
+ABSTRACT = {errors.CommerceError, errors.DatabaseError}
+OURS = {error for error in every_error() if error.__module__.startswith("sync.")}
+ERRORS = sorted(OURS - ABSTRACT, key=lambda error: error.__name__)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=[error.__name__ for error in ERRORS])
+def test_every_error_has_a_remedy_under_its_exit_status(error: type[errors.SyncError]) -> None:
+    assert {webhook.WebhookRefused, position.PositionTaken, export.NotWritten} <= set(ERRORS)
+    (row,) = re.findall(rf"^\| `{error.__name__}` \|(.*)$", named("errors.md"), re.MULTILINE)
+    status, happened, remedy, _ = (cell.strip() for cell in row.split("|"))
+    assert status == str(error.exit_code)
+    assert happened
+    assert remedy
+
+
+def test_every_exit_status_is_explained() -> None:
+    explained = re.findall(r"^\| (\d+) \| \w", named("errors.md"), re.MULTILINE)
+    assert {int(status) for status in explained} == {0, 1, *(error.exit_code for error in ERRORS), 70}
+
+
+def test_every_metric_is_named() -> None:
+    families = Metrics("0", process=False).registry.collect()
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    assert names <= set(re.findall(r"product_sync_\w+", named("operating.md")))
+
+
+def test_every_page_is_in_the_index() -> None:
+    listed = set(LINK.findall(named("README.md")))
+    assert {page.name for page in DOCS.glob("*.md")} - {"README.md"} <= listed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        if not link.startswith(("http://", "https://", "#")):
+            assert (page.parent / link.partition("#")[0]).exists(), link

@@ -22,6 +22,7 @@ from sync.commerce.pacing import Outcome
 from sync.commerce.products import Extent, Products
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
+from sync.db.engine import reading
 from sync.db.leases import LIFE
 from sync.db.schema import product_changes, products, rejected_items
 from sync.errors import Interrupted
@@ -244,8 +245,8 @@ class Bench:
     # --- what the copy holds -----------------------------------------------------------------
 
     def rows(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> list[Any]:
-        with self.db.connect() as connection:
-            return list(connection.execute(sa.select(table).where(*where).order_by(*table.primary_key)))
+        query = sa.select(table).where(*where).order_by(*table.primary_key)
+        return reading(self.db, lambda tx: list(tx.execute(query)))
 
     def live(self, store_view: str = "all") -> dict[int, dict[str, Any]]:
         """Documents of the products that live in the copy, by id."""

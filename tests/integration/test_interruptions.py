@@ -224,6 +224,13 @@ def cut_connections(db: sa.Engine) -> None:
         )
 
 
+def test_a_connection_that_ended_while_nobody_used_it_is_replaced(on_postgres: Bench) -> None:
+    on_postgres.backfill()
+    cut_connections(on_postgres.db)
+
+    on_postgres.assert_copy_is_exact()
+
+
 def test_connections_cut_at_any_moment_cost_nothing(on_postgres: Bench) -> None:
     """Another thread cuts them again and again, in the middle of transactions too."""
     ended = threading.Event()

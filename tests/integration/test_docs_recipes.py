@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pytest
 import sqlalchemy as sa
 
 from sync.db.engine import reading
@@ -33,6 +34,10 @@ def recipes() -> Iterator[tuple[str, str]]:
             yield heading, query
 
 
+def asked(query: str, tx: sa.Connection) -> list[sa.Row[Any]]:
+    return list(tx.exec_driver_sql(query))
+
+
 def test_every_heading_has_a_query() -> None:
     assert {heading for heading, _ in recipes()} == {title for title, _ in RECIPES if title}
 
@@ -50,7 +55,7 @@ def test_the_recipes_run_and_find_what_they_promise(db: sa.Engine) -> None:
             note = query.splitlines()[0].removeprefix("-- ")
             if note in others:
                 continue
-            found = reading(db, lambda tx, query=query: tx.exec_driver_sql(query).all())
+            found = reading(db, partial(asked, query))
             if not found and note != "may be empty":
                 empty.append(heading)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from tests.command import Running, Shell
@@ -184,8 +186,9 @@ def statuses(shell: Shell) -> list[object]:
 # --- what it keeps to itself --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["told by SIGHUP", "not told"])
 def test_a_secret_exchanged_under_a_running_daemon_fails_no_pass_and_is_nowhere_to_be_read(
-    shell: Shell,
+    shell: Shell, told: bool
 ) -> None:
     """A token lives for a second; the old secret is refused from the moment the new one is there."""
     old, new = "p8e-0ld/secret+with signs", "p8e-n3w/secret+with signs"
@@ -195,18 +198,21 @@ def test_a_secret_exchanged_under_a_running_daemon_fails_no_pass_and_is_nowhere_
     shell.tenant.tokens.life = 1
     object.__setattr__(credentials, "client_secret", old)
 
-    with shell.start(
-        "daemon", IMS_CLIENT_SECRET="", IMS_CLIENT_SECRET_FILE=str(secret), LOG_LEVEL="DEBUG"
-    ) as daemon:
+    shell.settings |= {"IMS_CLIENT_SECRET": "", "IMS_CLIENT_SECRET_FILE": str(secret)}
+    shell.settings |= {"LOG_LEVEL": "DEBUG", "STATUS_BIND": "127.0.0.1:0"}
+    with shell.start("daemon") as daemon:
+        address = page_of(daemon)
         daemon.wait_for("run.finished", outcome="succeeded")
         secret.write_text(new)
         object.__setattr__(credentials, "client_secret", new)
         shell.tenant.faults.revoke_tokens()
-        daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_for("settings.reread")
+        if told:
+            daemon.process.send_signal(signal.SIGHUP)
+            address = page_of(daemon)
         for _ in range(2):
             daemon.wait_for("token.refreshed")
             daemon.wait_for("run.finished", outcome="succeeded")
+        served = "".join(fetch(f"{address}{path}") for path in every_page(address))
         command_line = " ".join(psutil.Process(daemon.process.pid).cmdline())
         assert daemon.end() == 0
 
@@ -214,11 +220,31 @@ def test_a_secret_exchanged_under_a_running_daemon_fails_no_pass_and_is_nowhere_
     assert "pass.failed" not in [seen["event"] for seen in daemon.log]
     assert {row[0] for row in query(shell, "SELECT DISTINCT status FROM sync_runs")} == {"succeeded"}
     kept = b"".join(path.read_bytes() for path in shell.folder.iterdir() if path.is_file())
-    everything = f"{daemon.log} {daemon.words} {command_line}".encode() + kept
+    everything = f"{daemon.log} {daemon.words} {command_line} {served}".encode() + kept
     for text in (old, new, *shell.tenant.tokens._expires):
         for form in (text.encode(), base64.b64encode(text.encode()).rstrip(b"=")[:-1]):
             assert form not in everything
     assert not re.search(rb"Bearer (?!\*)", everything)
+
+
+def page_of(daemon: Running) -> str:
+    return str(daemon.wait_for("page.served")["url"]).rstrip("/")
+
+
+def every_page(address: str) -> list[str]:
+    """The paths of all that the daemon serves, in HTML and JSON."""
+    in_json = [
+        path.replace("{run_id:int}", "1").replace("{store_view}/{product_id:int}", "all/1")
+        for path in json.loads(fetch(f"{address}/api"))["paths"]
+    ]
+    in_html = [path.removeprefix("/api").replace("/overview", "/") for path in in_json]
+    return [*in_json, *in_html, "/metrics", "/healthz", "/readyz"]
+
+
+def fetch(url: str) -> str:
+    answer = requests.get(url, timeout=10)
+    assert answer.status_code == 200, f"{url}: {answer.status_code}"
+    return answer.text
 
 
 def test_the_files_of_the_copy_are_for_their_owner_alone(shell: Shell) -> None:

@@ -115,6 +115,15 @@ def test_both_forms_are_valid_and_names_follow_the_rules(meter: Meter) -> None:
     assert {"process_cpu_seconds_total", "python_info"} <= {name for name, _ in samples(meter)}
 
 
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, which is part of Prometheus")
+def test_promtool_finds_nothing_to_say(meter: Meter) -> None:
+    plain = meter.metrics.exposition()[0]
+
+    checked = subprocess.run(["promtool", "check", "metrics"], input=plain, capture_output=True, check=False)
+
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
 def test_what_a_tenant_sends_is_no_label(app: App, tenant: Sandbox, meter: Meter) -> None:
     """Paths with a code in them count as one, whatever the code is."""
     hook = meter.hook(app.journal)

@@ -16,11 +16,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn
 
 import typer
 from typer.main import get_command
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sync.feed import Entry, Outlet
     from sync.meter import Meter
     from sync.passes.run import Summary, Sync, Watch
+    from sync.passes.workers import Queue
     from sync.position import Keeper
     from sync.settings import Settings
 
@@ -56,6 +58,12 @@ app.add_typer(db, name="db")
 StoreView = Annotated[str | None, typer.Option(metavar="CODE", help="This store view only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and report, write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Executor = Annotated[
+    Literal["local", "celery"],
+    typer.Option(
+        help="Who reads: this process, or the workers at CELERY_BROKER_URL (`product-sync worker`)."
+    ),
+]
 MetricsFile = Annotated[
     Path | None, typer.Option(metavar="PATH", help="Write metrics there, for node-exporter's textfiles.")
 ]
@@ -103,6 +111,7 @@ def backfill(
     store_view: StoreView = None,
     first_id: Annotated[int, typer.Option(min=1, help="Lowest product id to load.")] = 1,
     last_id: Annotated[int | None, typer.Option(min=1, help="Highest product id to load.")] = None,
+    executor: Executor = "local",
     dry_run: DryRun = False,
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
@@ -115,6 +124,7 @@ def backfill(
       product-sync backfill                    everything, or the rest of it
       product-sync backfill --store-view fr    one store view only
       product-sync backfill --restart          everything, from the beginning
+      product-sync backfill --executor celery  by workers; interrupted and started again, it looks on
 
     Exit status: 0 loaded, 1 some products rejected, 69 out of reach, 75 busy, 77 refused, 78 settings, 130
     interrupted.
@@ -129,7 +139,15 @@ def backfill(
     def work(sync: Sync) -> Summary:
         return passes.backfill(sync, restart=restart, interval=interval)
 
-    _run_pass("backfill", work, store_view, dry=dry_run, as_json=as_json, metrics_file=metrics_file)
+    _run_pass(
+        "backfill",
+        work,
+        store_view,
+        dry=dry_run,
+        as_json=as_json,
+        metrics_file=metrics_file,
+        executor=executor,
+    )
 
 
 @app.command(short_help="Read what changed and what was deleted.")
@@ -182,6 +200,7 @@ def reconcile(
         bool, typer.Option("--allow-mass-delete", help="Believe it when a large share is gone.")
     ] = False,
     store_view: StoreView = None,
+    executor: Executor = "local",
     dry_run: DryRun = False,
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
@@ -203,7 +222,15 @@ def reconcile(
     def work(sync: Sync) -> Summary:
         return passes.reconcile(sync, allow_mass_delete=allow_mass_delete)
 
-    _run_pass("reconcile", work, store_view, dry=dry_run, as_json=as_json, metrics_file=metrics_file)
+    _run_pass(
+        "reconcile",
+        work,
+        store_view,
+        dry=dry_run,
+        as_json=as_json,
+        metrics_file=metrics_file,
+        executor=executor,
+    )
 
 
 @app.command(short_help="Report how the copy differs.")
@@ -312,10 +339,13 @@ def _run_pass(
     dry: bool,
     as_json: bool,
     metrics_file: Path | None,
+    executor: str = "local",
 ) -> None:
     """Run a pass to its end and tell how it ended, also when that was an error."""
+    if dry and executor != "local":
+        raise UsageError(f"--dry-run reads by itself: it cannot go with --executor {executor}.")
     with _metered(command, metrics_file) as meter:
-        _run_metered(command, work, store_view, meter, dry=dry, as_json=as_json)
+        _run_metered(command, work, store_view, meter, dry=dry, as_json=as_json, executor=executor)
 
 
 def _run_metered(
@@ -326,17 +356,30 @@ def _run_metered(
     *,
     dry: bool,
     as_json: bool,
+    executor: str,
 ) -> None:
     with _live(dry=dry, meter=meter) as live:
         try:
-            with _watched(live) as watch:
-                summary = work(live.sync(command, watch, _views(store_view)))
+            with _watched(live) as watch, _queue(live, executor) as queue:
+                summary = work(replace(live.sync(command, watch, _views(store_view)), queue=queue))
         except SyncError:
             if live.journal.last is not None:
                 _tell(live.journal.last, as_json)
             raise
     _tell(summary, as_json)
     raise typer.Exit(summary.exit_code)
+
+
+@contextmanager
+def _queue(live: App, executor: str) -> Iterator[Queue | None]:
+    """Where workers get their orders; None when this process reads by itself."""
+    if executor == "local":
+        yield None
+        return
+    from sync.worker import queue_for
+
+    with queue_for(live) as queue:
+        yield queue
 
 
 def _tell(summary: Summary, as_json: bool) -> None:
@@ -429,6 +472,28 @@ def daemon() -> None:
     from sync.daemon import serve
 
     serve(_settings(), _settings)
+
+
+@app.command(short_help="Read ranges for --executor celery.")
+def worker() -> None:
+    """Read ranges of ids that `backfill` and `reconcile --executor celery` order, until told to stop.
+
+    One process reads SYNC_CONCURRENCY ranges at once; start one for each processor core, on as many machines
+    as you like. All of them keep to one pace. Needs PostgreSQL, CELERY_BROKER_URL and the extra [celery].
+
+    \b
+      product-sync worker &
+      product-sync worker &
+      product-sync backfill --executor celery
+
+    SIGTERM and Ctrl-C finish the pages in hand; what is left goes to other workers. Killed, it leaves its
+    ranges to them within 15 seconds.
+
+    Exit status: 0 stopped, 69 database out of reach at the start, 78 settings.
+    """
+    from sync.worker import work
+
+    work(_settings())
 
 
 @app.command(short_help="Serve the status page over a copy.")

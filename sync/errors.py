@@ -12,7 +12,10 @@
     ├── DatabaseError            our side of the wire
     │   ├── DatabaseUnavailable    out of reach, locked or full, once retries are spent  exit 69
     │   ├── SchemaTooNew           written by a newer product-sync                       exit 78
-    │   └── LeaseHeld              another run is at work, or took over                  exit 75
+    │   ├── LeaseHeld              another run is at work, or took over                  exit 75
+    │   └── RangeLost              another worker reads this range of ids by now         exit 75
+    ├── QueueUnavailable         the broker is out of reach                              exit 69
+    ├── RangesFailed             what workers could not read             exit as the first of them
     └── Interrupted              a signal asked us to stop                               exit 130
 
 `str(error)` says what happened; `error.fix` is the one thing to do next. Only the top of
@@ -129,6 +132,34 @@ class LeaseHeld(DatabaseError):
             f"{owner} has been writing to this database since {since:%Y-%m-%d %H:%M:%S} UTC "
             f"and holds the lease until {until:%H:%M:%S} UTC."
         )
+
+
+class RangeLost(DatabaseError):
+    """Another worker reads this range by now, or it was cut shorter: what was read of it may not be kept."""
+
+    exit_code = 75
+    fix = "nothing: whoever has the range reads it."
+
+    def __init__(self, ids: str) -> None:
+        super().__init__(f"The ids {ids} are in other hands by now.")
+
+
+class QueueUnavailable(SyncError):
+    """The broker between a pass and its workers is out of reach."""
+
+    exit_code = 69
+    fix = "check CELERY_BROKER_URL and the broker; the next run continues where this one ended."
+
+
+class RangesFailed(SyncError):
+    """Ranges that workers could not read for good; all others are read.
+
+    exit_code    that of the first of them
+    """
+
+    def __init__(self, message: str, fix: str, exit_code: int) -> None:
+        super().__init__(message, fix)
+        self.exit_code = exit_code
 
 
 class Interrupted(SyncError):

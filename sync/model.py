@@ -6,7 +6,7 @@ Durations are seconds, datetimes are aware UTC, ids are Commerce's `entity_id`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from hashlib import sha256
 from typing import Literal, NamedTuple, Self
@@ -136,6 +136,9 @@ class Tally:
     def __add__(self, other: Self) -> Tally:
         return Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
+    def __sub__(self, other: Self) -> Tally:
+        return Tally(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
+
     def __iter__(self) -> Iterator[int]:
         return (getattr(self, field.name) for field in fields(self))
 
@@ -206,6 +209,12 @@ class Traffic:
     throttled: int = 0
     retries: int = 0
     answer_seconds: float = 0.0
+
+    def __add__(self, other: Self) -> Traffic:
+        return Traffic(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: Self) -> Traffic:
+        return Traffic(*(mine - less for mine, less in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def counts(self) -> dict[str, int]:

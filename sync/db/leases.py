@@ -2,7 +2,8 @@
 
 The lease row carries a fencing number that grows with every holder. A page's transaction begins
 by renewing the lease under its own number; a holder that slept through its lease finds another
-number there and cannot commit (M. Kleppmann, "How to do distributed locking", 2016).
+number there and cannot commit (M. Kleppmann, "How to do distributed locking", 2016). Workers that read
+for the holder show the same number.
 
 The row is there from the first migration on: whoever wants the lease locks it. Time is the database
 server's, so that machines with different clocks agree.
@@ -102,6 +103,29 @@ def _renewal(dialect: str, life: timedelta) -> sa.Update:
         .where(sync_leases.c.name == WRITER, sync_leases.c.fencing == sa.bindparam("mine"))
         .values(expires_at=from_now(dialect, life))
     )
+
+
+def fencing(connection: sa.Connection) -> int:
+    """The number of the lease that was given out last: what workers show who write under it."""
+    return int(
+        connection.execute(sa.select(sync_leases.c.fencing).where(sync_leases.c.name == WRITER)).scalar_one()
+    )
+
+
+def share(connection: sa.Connection, fencing: int) -> None:
+    """Write beside others under the lease with this number, until the transaction of `connection` ends.
+
+    For workers: they do not wait for each other here, and whoever wants to take over waits for all of them.
+    Raises LeaseHeld when somebody has taken over: then nothing of this transaction may be kept.
+    """
+    row = connection.execute(_SHARED).one()
+    if row.fencing != fencing:
+        raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
+
+
+_SHARED = (
+    sa.select(sync_leases).where(sync_leases.c.name == WRITER).with_for_update(read=True, key_share=True)
+)
 
 
 def release(engine: sa.Engine, lease: Lease) -> None:

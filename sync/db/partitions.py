@@ -1,14 +1,26 @@
-"""The id ranges of a run and how far each was read: what makes every pass resumable."""
+"""The id ranges of a run and how far each was read: what makes a pass resumable, and lets workers share it.
+
+A local run reads its ranges under its own lease. Where workers read them, each range has a lease
+besides: a worker takes it by a conditional update, holds it in every page's transaction, and whoever
+lost it cannot commit. A worker that dies leaves its range to the next one when the lease has run out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from sync.db.dialects import from_now, utc_now
 from sync.db.schema import sync_partitions
+from sync.errors import RangeLost
 from sync.model import Interval
+
+LIFE = timedelta(seconds=15)  # of a worker's lease: the longest that a dead worker's range lies idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,30 @@ class Partition:
         return cls(store_view, interval.after + 1, interval.after, interval.last)
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's lease of one range.
+
+    owner    who holds it; another text for each claim, so that nobody takes a successor's for his own
+    """
+
+    run_id: int
+    partition: Partition
+    owner: str
+
+
+class Found(NamedTuple):
+    """A range that is not read to its end.
+
+    is_claimed    a worker's lease of it is running
+    failure       what `fail` noted; None while it may still be read
+    """
+
+    partition: Partition
+    is_claimed: bool
+    failure: Any
+
+
 def plan(connection: sa.Connection, run_id: int, partitions: Iterable[Partition]) -> None:
     """Store the ranges that a run is going to read."""
     rows = [
@@ -53,21 +89,39 @@ def plan(connection: sa.Connection, run_id: int, partitions: Iterable[Partition]
 
 
 def adopt(connection: sa.Connection, old_run: int, new_run: int) -> None:
-    """Continue another run's ranges under a new run."""
+    """Continue another run's ranges under a new run; no worker holds one any more, and none has failed."""
+    mine = sync_partitions.c.run_id == new_run
     connection.execute(
         sync_partitions.update().where(sync_partitions.c.run_id == old_run).values(run_id=new_run)
+    )
+    connection.execute(
+        sync_partitions.update()
+        .where(mine, sync_partitions.c.status != "done")
+        .values(status="pending", lease_owner=None, lease_expires_at=None, failure=None)
     )
 
 
 def pending(connection: sa.Connection, run_id: int) -> list[Partition]:
     """The ranges not read to their end, by store view, then by id."""
-    table = sync_partitions
+    return [found.partition for found in unread(connection, run_id)]
+
+
+def unread(connection: sa.Connection, run_id: int) -> list[Found]:
+    """The ranges not read to their end, by store view, then by id, and who has them in hand."""
+    table, now = sync_partitions.c, utc_now(connection)
     rows = connection.execute(
-        sa.select(table.c.store_view, table.c.first_id, table.c.cursor_id, table.c.last_id)
-        .where(table.c.run_id == run_id, table.c.status != "done")
-        .order_by(table.c.store_view, table.c.first_id)
+        sa.select(sync_partitions)
+        .where(table.run_id == run_id, table.status != "done")
+        .order_by(table.store_view, table.first_id)
     )
-    return [Partition(*row) for row in rows]
+    return [
+        Found(
+            Partition(row.store_view, row.first_id, row.cursor_id, row.last_id),
+            row.lease_owner is not None and row.lease_expires_at > now,
+            row.failure,
+        )
+        for row in rows
+    ]
 
 
 def move_cursor(connection: sa.Connection, run_id: int, partition: Partition, to: int | None) -> None:
@@ -92,3 +146,108 @@ _END = _MINE.values(status="done")
 def drop(connection: sa.Connection, run_id: int) -> None:
     """Forget the ranges of a run: it completed, or it will not be continued."""
     connection.execute(sync_partitions.delete().where(sync_partitions.c.run_id == run_id))
+
+
+# --- ranges that workers read ----------------------------------------------------------------
+
+
+def claim(connection: sa.Connection, run_id: int, store_view: str, first_id: int, owner: str) -> Claim | None:
+    """Take a range of a run, unless it is read, has failed, is not there, or is in another worker's hands.
+
+    Who has it already gets it as it is by now: the leader may have cut it shorter.
+    """
+    table = sync_partitions.c
+    mine = {"run": run_id, "view": store_view, "first": first_id}
+    free = sa.or_(
+        table.lease_owner.is_(None), table.lease_owner == owner, table.lease_expires_at < utc_now(connection)
+    )
+    taken = connection.execute(
+        _MINE.where(table.status.in_(("pending", "running")), free).values(
+            status="running", lease_owner=owner, lease_expires_at=from_now(connection.dialect.name, LIFE)
+        ),
+        mine,
+    )
+    if taken.rowcount != 1:
+        return None
+    row = connection.execute(
+        sa.select(table.cursor_id, table.last_id).where(
+            table.run_id == run_id, table.store_view == store_view, table.first_id == first_id
+        )
+    ).one()
+    return Claim(run_id, Partition(store_view, first_id, row.cursor_id, row.last_id), owner)
+
+
+def renew(connection: sa.Connection, claim: Claim) -> None:
+    """Hold a claim for another life, in the transaction of `connection`.
+
+    Raises RangeLost when another worker has it, it has failed, or it was cut shorter: then nothing of this
+    transaction may be kept.
+    """
+    partition = claim.partition
+    mine = {
+        "run": claim.run_id,
+        "view": partition.store_view,
+        "first": partition.first_id,
+        "mine": claim.owner,
+        "last": partition.last,
+    }
+    if connection.execute(_renewal(connection.dialect.name), mine).rowcount != 1:
+        raise RangeLost(f"{partition.store_view} {partition.rest}")
+
+
+@cache
+def _renewal(dialect: str) -> sa.Update:
+    return _MINE.where(
+        sync_partitions.c.lease_owner == sa.bindparam("mine"),
+        sync_partitions.c.status == "running",
+        sync_partitions.c.last_id == sa.bindparam("last"),
+    ).values(lease_expires_at=from_now(dialect, LIFE))
+
+
+def give_back(connection: sa.Connection, claim: Claim) -> None:
+    """Leave a range to the next worker, at once."""
+    renew(connection, claim)
+    _release(connection, claim, status="pending")
+
+
+def fail(connection: sa.Connection, claim: Claim, failure: dict[str, Any]) -> None:
+    """Note why a range cannot be read: no worker tries it again in this run."""
+    renew(connection, claim)
+    _release(connection, claim, status="failed", failure=failure)
+
+
+def _release(connection: sa.Connection, claim: Claim, **values: Any) -> None:
+    partition = claim.partition
+    mine = {"run": claim.run_id, "view": partition.store_view, "first": partition.first_id}
+    connection.execute(_MINE.values(lease_owner=None, lease_expires_at=None, **values), mine)
+
+
+def release_overdue(connection: sa.Connection, run_id: int) -> list[Partition]:
+    """Take from workers the ranges whose lease has run out, and return them: somebody else may read them."""
+    table, now = sync_partitions.c, utc_now(connection)
+    overdue = (table.run_id == run_id, table.status == "running", table.lease_expires_at < now)
+    rows = connection.execute(sa.select(sync_partitions).where(*overdue).with_for_update()).all()
+    for row in rows:
+        mine = {"run": run_id, "view": row.store_view, "first": row.first_id}
+        connection.execute(_MINE.values(status="pending", lease_owner=None, lease_expires_at=None), mine)
+    return [Partition(row.store_view, row.first_id, row.cursor_id, row.last_id) for row in rows]
+
+
+def cut_off(connection: sa.Connection, run_id: int, partition: Partition, middle: int) -> Partition | None:
+    """Make a new range of what lies behind `middle`, whoever reads the range; None where that came too late.
+
+    Its worker notices at its next commit, and goes on up to `middle`.
+    """
+    table = sync_partitions.c
+    mine = {"run": run_id, "view": partition.store_view, "first": partition.first_id}
+    cut = connection.execute(
+        _MINE.where(
+            table.status == "running", table.cursor_id < middle, table.last_id == partition.last
+        ).values(last_id=middle),
+        mine,
+    )
+    if cut.rowcount != 1:
+        return None
+    behind = Partition(partition.store_view, middle + 1, middle, partition.last)
+    plan(connection, run_id, [behind])
+    return behind

@@ -112,6 +112,19 @@ _ADD = (
 )
 
 
+def add_traffic(connection: sa.Connection, run_id: int, traffic: Traffic) -> None:
+    """Add what a worker asked of the tenant to the run."""
+    more = {name: sync_runs.c[name] + value for name, value in asdict(traffic).items()}
+    connection.execute(sync_runs.update().where(sync_runs.c.run_id == run_id).values(more))
+
+
+def counters(connection: sa.Connection, run_id: int) -> tuple[Tally, Traffic]:
+    """What a run has done so far, and what its workers asked of the tenant."""
+    row = connection.execute(sa.select(sync_runs).where(sync_runs.c.run_id == run_id)).one()
+    tally, traffic = ({f.name: getattr(row, f.name) for f in fields(it)} for it in (Tally, Traffic))
+    return Tally(**tally), Traffic(**traffic)
+
+
 def finish(
     connection: sa.Connection,
     run_id: int,

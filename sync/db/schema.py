@@ -362,6 +362,7 @@ sync_partitions = Table(
     Column("status", sa.String(16), nullable=False),
     Column("lease_owner", sa.String(255)),
     _time("lease_expires_at"),
+    Column("failure", Json),
     PrimaryKeyConstraint("run_id", "store_view", "first_id"),
     **TABLE_OPTIONS,
 )

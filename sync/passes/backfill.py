@@ -14,7 +14,7 @@ from sync.model import Interval
 from sync.passes.deletions import settle_all
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
-from sync.passes.sweep import ranges, sweep
+from sync.passes.workers import read_all
 
 EVERYTHING = Interval()
 
@@ -26,8 +26,7 @@ def backfill(sync: Sync, *, restart: bool = False, interval: Interval = EVERYTHI
     """
     scope = f"{','.join(sync.store_views)} {interval}"
     with start(sync, "backfill", scope, restart=restart) as run:
-        todo = run.resumed if run.resumed is not None else run.plan(ranges(run, interval))
-        sweep(run, todo)
+        read_all(run, interval)
         if interval == EVERYTHING:
             for view in sync.store_views:
                 settle_all(run, view)

@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from sync.db import findings, rejected
 from sync.db.dialects import utc_now
 from sync.db.findings import FindingKind
-from sync.db.partitions import Partition
 from sync.model import Interval
 from sync.passes.backfill import prove
 from sync.passes.deletions import bury_missing, settle_all
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
-from sync.passes.sweep import inspect, ranges, sweep
+from sync.passes.sweep import inspect, todo
+from sync.passes.workers import read_all
 
 EXAMPLES = 10
 
@@ -30,7 +30,7 @@ def reconcile(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
     A range that could not be read stops the pass before any tombstone; the next one goes on there.
     """
     with start(sync, "reconcile", ",".join(sync.store_views)) as run:
-        sweep(run, _todo(run), complete=True, audit=True)
+        read_all(run, Interval())
         for view in sync.store_views:
             bury_missing(run, view, allow_mass_delete=allow_mass_delete)
             if not sync.dry:  # its tombstones are not here to be counted
@@ -39,10 +39,6 @@ def reconcile(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
         prove(run)
         fetch_on_sight(run)
     return run.summary()
-
-
-def _todo(run: Run) -> list[Partition]:
-    return run.resumed if run.resumed is not None else run.plan(ranges(run, Interval()))
 
 
 def _resolve(tx: sa.Connection, run: Run) -> None:
@@ -70,7 +66,7 @@ class Drift:
 def verify(sync: Sync) -> tuple[Summary, list[Drift]]:
     """Read the whole catalogue and report how the copy differs; no product is written."""
     with start(sync, "verify", ",".join(sync.store_views)) as run:
-        inspect(run, _todo(run))
+        inspect(run, todo(run, Interval()))
         drift = [found for view in sync.store_views for found in _drift(run, view)]
     return run.summary(), drift
 

@@ -12,12 +12,13 @@ A dry run does all of it and keeps nothing: no lease, no row, every transaction 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Event, Thread
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -26,7 +27,7 @@ from sync.commerce.products import Products
 from sync.db import findings, leases, partitions, rejected, runs
 from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
-from sync.db.leases import LIFE, Lease
+from sync.db.leases import LIFE
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.errors import Interrupted, SyncError
@@ -34,6 +35,9 @@ from sync.logs import redacted
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
 from sync.passes.readahead import Item
 from sync.pipeline import Reading
+
+if TYPE_CHECKING:
+    from sync.passes.workers import Queue, Unreported
 
 T = TypeVar("T")
 RESUME_WITHIN = timedelta(hours=12)  # an older sweep says too little about today's catalogue
@@ -64,6 +68,7 @@ class Sync:
     max_delete_fraction    of a store view's products; more missing at once is not believed
     lease_life             how long a killed run keeps others waiting, at most
     dry                    read and report, keep nothing
+    queue                  takes the ranges of a whole catalogue to workers; None: this process reads them
     """
 
     source: Products
@@ -81,6 +86,7 @@ class Sync:
     max_delete_fraction: float
     lease_life: timedelta = LIFE
     dry: bool = False
+    queue: Queue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +122,20 @@ class Summary:
 
 @dataclass(slots=True)
 class Run:
-    """A run under way. Only `start` makes one.
+    """A run under way. Only `start` makes one, and `workers.join` for who helps with it.
 
+    fence      makes sure, in a transaction, that we may still write; raises LeaseHeld or RangeLost
     resumed    ranges that an earlier run of the same scope left unread; None when this run starts afresh
     extra      in a dry run, ids stored here that no page listed, by store view; otherwise they are findings
     arrived    in a dry run, ids that the real one would by now have copied or rejected, by store view
+    elsewhere  what workers asked of the tenant for this run
+    unreported what this process asked of it and has to tell the run, where another one leads
     """
 
     sync: Sync
     kind: PassKind
     run_id: int
-    lease: Lease | None
+    fence: Callable[[sa.Connection], None]
     resumed: list[Partition] | None
     clocks: Clocks | None
     retried: dict[str, set[int]]
@@ -136,21 +145,27 @@ class Run:
     held_back: list[str] = field(default_factory=list)
     extra: dict[str, list[int]] = field(default_factory=dict)
     arrived: dict[str, set[int]] = field(default_factory=dict)
+    elsewhere: Traffic = field(default_factory=Traffic)
+    unreported: Unreported | None = None
 
     # --- transactions ------------------------------------------------------------------------
 
     def commit(self, work: Callable[[sa.Connection], Tally]) -> Tally:
         """Run `work` and keep it together with the lease's renewal and the run's counters.
 
-        Raises LeaseHeld, and keeps nothing, when another run has taken over.
+        Raises LeaseHeld or RangeLost, and keeps nothing, when somebody has taken over.
         """
 
-        def counted(tx: sa.Connection) -> Tally:
-            tally = work(tx)
-            runs.add(tx, self.run_id, tally)
-            return tally
+        with nullcontext() if self.unreported is None else self.unreported.told() as traffic:
 
-        tally = self.transact(counted)
+            def counted(tx: sa.Connection) -> Tally:
+                tally = work(tx)
+                runs.add(tx, self.run_id, tally)
+                if traffic is not None:
+                    runs.add_traffic(tx, self.run_id, traffic)
+                return tally
+
+            tally = self.transact(counted)
         self.tally += tally
         return tally
 
@@ -158,8 +173,7 @@ class Run:
         """Run `work` under the lease; a dry run rolls back at its end."""
 
         def fenced(tx: sa.Connection) -> T:
-            if self.lease is not None:
-                leases.renew(tx, self.lease)
+            self.fence(tx)
             return work(tx)
 
         return in_transaction(self.sync.db, fenced, stop=self.sync.stop, keep=not self.sync.dry)
@@ -212,15 +226,14 @@ class Run:
     # --- the end -----------------------------------------------------------------------------
 
     def summary(self, status: RunStatus | None = None) -> Summary:
-        now = self.sync.traffic()
-        spent = {name: value - getattr(self.before, name) for name, value in asdict(now).items()}
+        traffic = self.sync.traffic() - self.before + self.elsewhere
         return Summary(
             run_id=self.run_id,
             kind=self.kind,
             status=status or ("partial" if self.tally.rejected or self.held_back else "succeeded"),
             store_views=self.sync.store_views,
             tally=self.tally,
-            traffic=Traffic(**spent),
+            traffic=traffic,
             seconds=monotonic() - self.began,
             held_back=" ".join(self.held_back) or None,
             dry=self.sync.dry,
@@ -261,9 +274,10 @@ def start(sync: Sync, kind: PassKind, scope: str | None = None, *, restart: bool
         sync.watch.run_finished(run.summary())
         return
     lease = leases.acquire(sync.db, sync.owner, sync.is_dead, sync.lease_life)
+    fence = partial(leases.renew, lease=lease)
     try:
-        with _heartbeat(sync.db, lease):
-            run = in_transaction(sync.db, lambda tx: _open(tx, sync, kind, scope, lease, restart))
+        with heartbeat(sync.db, fence, lease.life):
+            run = in_transaction(sync.db, lambda tx: _open(tx, sync, kind, scope, fence, restart))
             sync.watch.run_started(run.run_id, kind, sync.store_views, run.resumed is not None)
             try:
                 yield run
@@ -282,11 +296,16 @@ def _is_interruption(error: BaseException) -> bool:
 
 
 def _dry_run(sync: Sync, kind: PassKind) -> Run:
-    return Run(sync, kind, 0, None, None, None, {}, sync.traffic(), monotonic())
+    return Run(sync, kind, 0, lambda tx: None, None, None, {}, sync.traffic(), monotonic())
 
 
 def _open(
-    tx: sa.Connection, sync: Sync, kind: PassKind, scope: str | None, lease: Lease, restart: bool
+    tx: sa.Connection,
+    sync: Sync,
+    kind: PassKind,
+    scope: str | None,
+    fence: Callable[[sa.Connection], None],
+    restart: bool,
 ) -> Run:
     run_id = runs.begin(tx, kind, sync.store_views, scope or "")
     earlier = _continue(tx, kind, scope, run_id) if scope is not None and not restart else None
@@ -299,7 +318,7 @@ def _open(
         sync=sync,
         kind=kind,
         run_id=run_id,
-        lease=lease,
+        fence=fence,
         resumed=partitions.pending(tx, run_id) if earlier is not None else None,
         clocks=clocks,
         retried={view: rejected.open_ids(tx, view) for view in sync.store_views},
@@ -329,14 +348,18 @@ def _forget_outdated(tx: sa.Connection, kind: PassKind, scope: str, run_id: int)
 
 
 @contextmanager
-def _heartbeat(db: sa.Engine, lease: Lease) -> Iterator[None]:
-    """Keep the lease while the tenant makes us wait and no page is committed."""
+def heartbeat(db: sa.Engine, fence: Callable[[sa.Connection], None], life: timedelta) -> Iterator[None]:
+    """Keep a lease while the tenant makes us wait and no page is committed.
+
+    fence    renews it
+    life     how long it is valid without
+    """
     ended = Event()
 
     def beat() -> None:
-        while not ended.wait(lease.life.total_seconds() / 3):
+        while not ended.wait(life.total_seconds() / 3):
             with suppress(SyncError):  # a lost lease stops the next commit, in the writer's thread
-                in_transaction(db, lambda tx: leases.renew(tx, lease), stop=ended)
+                in_transaction(db, fence, stop=ended)
 
     thread = Thread(target=beat, name="lease", daemon=True)
     thread.start()

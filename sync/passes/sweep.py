@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from sync.commerce.products import Extent
 from sync.db import pages, partitions, products
 from sync.db.partitions import Partition
 from sync.errors import CommerceError
@@ -18,12 +19,16 @@ from sync.passes.run import Run
 from sync.pipeline import Comparison, Reading, reject_unreadable, sync_page, verify_page, verify_unreadable
 
 Since = Mapping[str, datetime]  # by store view, the beginning of a window of `updated_at`
+Pieces = Callable[[Run, str, Interval, Extent], list[Interval]]
 
 
-def ranges(run: Run, interval: Interval, since: Since | None = None) -> list[Partition]:
-    """Ask the tenant how much there is in `interval`, and cut it up for the readers.
+def ranges(
+    run: Run, interval: Interval, since: Since | None = None, pieces: Pieces | None = None
+) -> list[Partition]:
+    """Ask the tenant how much there is in `interval`, and cut it up.
 
-    since    only products stamped from then on
+    since     only products stamped from then on
+    pieces    how it is cut up; otherwise for the readers of this process
 
     The ranges end at the highest id of now, there or here: a catalogue that grows would keep us reading.
     A store view without products has no ranges.
@@ -38,9 +43,20 @@ def ranges(run: Run, interval: Interval, since: Since | None = None) -> list[Par
         highest = max(top.highest_id, here)
         span = Interval(interval.after, highest if interval.last is None else min(highest, interval.last))
         if not span.is_empty:
-            pieces = cut(span, top.highest_id, top.total, sync.page_size, sync.concurrency)
-            planned += [Partition.of(view, piece) for piece in pieces]
+            planned += [Partition.of(view, piece) for piece in (pieces or for_readers)(run, view, span, top)]
     return planned
+
+
+def todo(run: Run, interval: Interval, pieces: Pieces | None = None) -> list[Partition]:
+    """The ranges that an earlier run left to this one; those of `interval` when this run starts afresh."""
+    if run.resumed is not None:
+        return run.resumed
+    return run.plan(ranges(run, interval, pieces=pieces))
+
+
+def for_readers(run: Run, _view: str, span: Interval, top: Extent) -> list[Interval]:
+    """A range in pieces for the readers of this process."""
+    return cut(span, top.highest_id, top.total, run.sync.page_size, run.sync.concurrency)
 
 
 def sweep(
@@ -104,7 +120,7 @@ def _sweep(
                 unread[partition] = _rest(partition, item.interval)
                 run.sync.watch.page_written(item.store_view, item, tally)
     except CommerceError as error:
-        error.unread = _in_words(unread)
+        error.unread = in_words(unread)
         raise
 
 
@@ -164,7 +180,7 @@ def _rest(partition: Partition, read: Interval) -> Interval:
     return Interval(0, 0) if read.last is None else Interval(read.last, partition.last)
 
 
-def _in_words(unread: Mapping[Partition, Interval]) -> str:
+def in_words(unread: Mapping[Partition, Interval]) -> str:
     """The ids that were not read, neighbouring ranges joined."""
     left: list[tuple[str, Interval]] = []
     for partition, rest in unread.items():

@@ -1,0 +1,224 @@
+"""The Celery application: one task, "read this range", and the queue that a leading run puts orders into.
+
+Celery carries orders (passes/workers.py) and nothing else: no result, no schedule, no retry. What an order
+is worth is decided in the database, so it does no harm that Celery delivers late, twice, or again after a
+connection was lost. One process is one worker: threads that share a token, a pacer and connections, each
+with one range in hand; a second processor core is used by a second worker.
+
+Orders are acknowledged late and fetched one per free thread, so those that nobody has begun stay with the
+broker. Each copy has a queue of its own, named by an identity that its database carries: several tenants,
+or a test beside production, can use the same broker.
+"""
+
+from __future__ import annotations
+
+import socket
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from threading import Event
+from typing import Any, Final
+from uuid import uuid4
+
+import sqlalchemy as sa
+import structlog
+
+from sync.app import App, opened
+from sync.db import state
+from sync.db.engine import reading
+from sync.errors import DatabaseUnavailable, Interrupted, QueueUnavailable, SettingsError
+from sync.journal import Journal
+from sync.passes.workers import Order, Unreported, work_off
+from sync.settings import Settings
+
+try:
+    from celery import Celery, signals
+    from celery.exceptions import Reject, SecurityWarning
+    from celery.worker.control import inspect_command
+    from kombu.exceptions import OperationalError
+except ImportError as missing:
+    raise SettingsError(
+        f"workers need the package {missing.name}.", "pip install 'product-sync[celery]'."
+    ) from None
+
+TASK: Final = "product_sync.read_range"
+ROLL_CALL: Final = "product_sync_hands"
+ANSWER_S: Final = 1.0  # for workers to answer
+DATABASE_AWAY_S: Final = 5.0  # before an order goes back that no database could be asked about
+
+_log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
+
+
+def application(broker_url: str) -> Celery:
+    """The Celery application on a broker, RabbitMQ or Redis; nothing is opened yet."""
+    celery = Celery("product-sync", broker=broker_url, set_as_current=False)
+    celery.conf.update(
+        accept_content=["json"],
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=5,
+        task_acks_late=True,
+        task_ignore_result=True,
+        task_publish_retry_policy={"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5},
+        task_reject_on_worker_lost=True,
+        worker_hijack_root_logger=False,
+        worker_prefetch_multiplier=1,
+    )
+    return celery
+
+
+def broker_of(settings: Settings) -> str:
+    """The broker's URL. Raises SettingsError where workers cannot be used."""
+    faults = []
+    if settings.celery_broker_url is None:
+        faults.append("CELERY_BROKER_URL: is not set: workers get their orders there.")
+    if not settings.database_url.get_secret_value().startswith("postgresql"):
+        faults.append("DATABASE_URL: is not PostgreSQL, the one database that workers can share.")
+    if faults or settings.celery_broker_url is None:
+        raise SettingsError("\n".join(faults))
+    return settings.celery_broker_url.get_secret_value()
+
+
+# --- who leads -------------------------------------------------------------------------------
+
+
+class CeleryQueue:
+    """Takes orders to the workers of one copy."""
+
+    def __init__(self, celery: Celery, copy: str) -> None:
+        self._celery = celery
+        self._copy = copy
+        self._was_told = False
+
+    def put(self, orders: Sequence[Order]) -> None:
+        """Hand over orders. Raises QueueUnavailable."""
+        try:
+            for order in orders:
+                self._celery.send_task(TASK, (self._copy, asdict(order)), queue=queue_name(self._copy))
+        except OperationalError as error:
+            raise _unavailable(error) from None
+        _log.info("orders.enqueued", ranges=len(orders))
+
+    def hands(self) -> int:
+        """Ranges that the workers who answer can read at once; says so once when there are none."""
+        try:
+            answers = self._celery.control.broadcast(ROLL_CALL, reply=True, timeout=ANSWER_S)
+        except OperationalError as error:
+            raise _unavailable(error) from None
+        mine = [
+            answer for each in answers or [] for answer in each.values() if self._copy in answer["copies"]
+        ]
+        if not mine and not self._was_told:
+            self._was_told = True
+            _log.warning("workers.awaited", reason="no worker answers", fix="start `product-sync worker`")
+        return sum(answer["hands"] for answer in mine)
+
+
+@contextmanager
+def queue_for(live: App) -> Iterator[CeleryQueue]:
+    """The queue of this copy's workers. Raises SettingsError where workers cannot be used."""
+    celery = application(broker_of(live.settings))
+    try:
+        yield CeleryQueue(celery, _identity(live.db))
+    finally:
+        celery.close()
+
+
+def queue_name(copy: str) -> str:
+    return f"product-sync.{copy}"
+
+
+def _identity(db: sa.Engine) -> str:
+    """What tells this copy from every other one, also from its own backup under another name."""
+
+    def look(connection: sa.Connection) -> str:
+        place = connection.exec_driver_sql("SELECT current_database() || '.' || current_schema()")
+        return f"{state.load(connection, 'identity')}.{place.scalar_one()}"
+
+    return reading(db, look)
+
+
+def _unavailable(error: Exception) -> QueueUnavailable:
+    return QueueUnavailable(f"the broker cannot be reached: {str(error)[:200]}.")
+
+
+# --- a worker --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A copy that this worker works for, and what it has not told that copy's runs yet."""
+
+    live: App
+    unreported: Unreported
+
+
+class _Quiet(Journal):
+    """The log of a worker: how far a run is, its leader tells."""
+
+    def _tell_progress(self) -> None: ...
+
+
+def work(settings: Settings) -> None:
+    """Read ranges as they are ordered, until SIGTERM or SIGINT: then the pages in hand are finished.
+
+    Raises SettingsError, SchemaTooNew and DatabaseUnavailable at the start.
+    """
+    celery, stop = application(broker_of(settings)), Event()
+    with ExitStack() as closing:
+        live = closing.enter_context(opened(settings, stop))
+        seats = {_identity(live.db): Seat(live, Unreported(live.journal.traffic))}
+        _prepare(celery, seats, stop, hands=settings.sync_concurrency)
+        worker = celery.Worker(
+            hostname=f"product-sync-{uuid4().hex[:12]}@{socket.gethostname()}",  # another for each process
+            pool="threads",
+            concurrency=settings.sync_concurrency,
+            queues=[queue_name(copy) for copy in seats],
+            loglevel="WARNING",
+            quiet=True,
+            without_gossip=True,
+            without_heartbeat=True,
+            without_mingle=True,
+        )
+        with warnings.catch_warnings(action="ignore", category=SecurityWarning):  # we accept JSON alone
+            worker.start()
+    _log.info("worker.stopped")
+    if worker.exitcode:
+        raise QueueUnavailable("the broker refuses this worker; the log has its reason.")
+
+
+def _prepare(celery: Celery, seats: Mapping[str, Seat], stop: Event, hands: int) -> None:
+    """The task, the answer to the roll call, and what happens at the start and at the end."""
+    watch = _Quiet()
+
+    def read_range(copy: str, order: dict[str, Any]) -> None:
+        _obey(seats[copy], Order(**order), watch, stop)
+
+    def roll_call(_state: object) -> dict[str, Any]:
+        return {"copies": [*seats], "hands": 0 if stop.is_set() else hands}
+
+    celery.task(read_range, name=TASK)
+    inspect_command(name=ROLL_CALL)(roll_call)
+    signals.setup_logging.connect(_keep_ours, weak=False)
+    signals.worker_ready.connect(lambda **_: _log.info("worker.ready", hands=hands), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
+
+
+def _keep_ours(**_: Any) -> None:
+    """Logging is set up already: while somebody answers this signal, Celery leaves it alone."""
+
+
+def _obey(seat: Seat, order: Order, watch: Journal, stop: Event) -> None:
+    """Do what an order says; one that we cannot even look into goes back to the broker."""
+    sync = seat.live.sync("worker", watch)
+    with structlog.contextvars.bound_contextvars(run=order.run_id, store_view=order.store_view):
+        try:
+            outcome = work_off(sync, order, seat.unreported)
+        except Interrupted:
+            raise Reject("stopping", requeue=True) from None
+        except DatabaseUnavailable as error:
+            _log.error("range.put_back", first_id=order.first_id, error=str(error), fix=error.fix)
+            stop.wait(DATABASE_AWAY_S)
+            raise Reject("no database", requeue=True) from None
+        _log.info(f"range.{outcome}", first_id=order.first_id)

@@ -239,7 +239,7 @@ def revision_of(settings: Settings) -> str | None:
 
 def writable_copy(settings: Settings) -> sa.Engine:
     """The copy, made or migrated where needed. Raises SchemaTooNew, DatabaseUnavailable."""
-    engine = connect(_plain(settings.database_url))
+    engine = connect(_plain(settings.database_url), writes=True)
     upgrade(engine)
     return engine
 

@@ -342,8 +342,8 @@ def _run_pass(
     executor: str = "local",
 ) -> None:
     """Run a pass to its end and tell how it ended, also when that was an error."""
-    if dry and executor != "local":
-        raise UsageError(f"--dry-run reads by itself: it cannot go with --executor {executor}.")
+    if executor != "local":
+        _check_workers(executor, dry=dry)
     with _metered(command, metrics_file) as meter:
         _run_metered(command, work, store_view, meter, dry=dry, as_json=as_json, executor=executor)
 
@@ -368,6 +368,15 @@ def _run_metered(
             raise
     _tell(summary, as_json)
     raise typer.Exit(summary.exit_code)
+
+
+def _check_workers(executor: str, *, dry: bool) -> None:
+    """Refuse what workers cannot do before anything is opened, or made."""
+    from sync.worker import broker_of
+
+    if dry:
+        raise UsageError(f"--dry-run reads by itself: it cannot go with --executor {executor}.")
+    broker_of(_settings())
 
 
 @contextmanager

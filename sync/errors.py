@@ -15,7 +15,7 @@
     │   ├── LeaseHeld              another run is at work, or took over                  exit 75
     │   └── RangeLost              another worker reads this range of ids by now         exit 75
     ├── QueueUnavailable         the broker is out of reach                              exit 69
-    ├── RangesFailed             what workers could not read             exit as the first of them
+    ├── RangesFailed             what workers could not read        exit as the first of them, 69
     └── Interrupted              a signal asked us to stop                               exit 130
 
 `str(error)` says what happened; `error.fix` is the one thing to do next. Only the top of
@@ -156,6 +156,8 @@ class RangesFailed(SyncError):
 
     exit_code    that of the first of them
     """
+
+    exit_code = 69
 
     def __init__(self, message: str, fix: str, exit_code: int) -> None:
         super().__init__(message, fix)

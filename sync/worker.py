@@ -36,7 +36,7 @@ try:
     from celery import Celery, signals
     from celery.exceptions import Reject, SecurityWarning
     from celery.worker.control import inspect_command
-    from kombu.exceptions import OperationalError
+    from kombu.exceptions import KombuError
 except ImportError as missing:
     raise SettingsError(
         f"workers need the package {missing.name}.", "pip install 'product-sync[celery]'."
@@ -90,22 +90,27 @@ class CeleryQueue:
         self._celery = celery
         self._copy = copy
         self._was_told = False
+        link = celery.connection_for_write()
+        self._faults = (KombuError, *link.connection_errors, *link.channel_errors)
 
     def put(self, orders: Sequence[Order]) -> None:
         """Hand over orders. Raises QueueUnavailable."""
         try:
             for order in orders:
                 self._celery.send_task(TASK, (self._copy, asdict(order)), queue=queue_name(self._copy))
-        except OperationalError as error:
-            raise _unavailable(error) from None
+        except self._faults as error:
+            raise QueueUnavailable(f"the broker cannot be reached: {str(error)[:200]}.") from None
         _log.info("orders.enqueued", ranges=len(orders))
 
     def hands(self) -> int:
         """Ranges that the workers who answer can read at once; says so once when there are none."""
         try:
-            answers = self._celery.control.broadcast(ROLL_CALL, reply=True, timeout=ANSWER_S)
-        except OperationalError as error:
-            raise _unavailable(error) from None
+            with self._celery.connection_for_write() as link:
+                answers = self._celery.control.broadcast(
+                    ROLL_CALL, reply=True, timeout=ANSWER_S, connection=link
+                )
+        except self._faults:
+            return 0
         mine = [
             answer for each in answers or [] for answer in each.values() if self._copy in answer["copies"]
         ]
@@ -137,10 +142,6 @@ def _identity(db: sa.Engine) -> str:
         return f"{state.load(connection, 'identity')}.{place.scalar_one()}"
 
     return reading(db, look)
-
-
-def _unavailable(error: Exception) -> QueueUnavailable:
-    return QueueUnavailable(f"the broker cannot be reached: {str(error)[:200]}.")
 
 
 # --- a worker --------------------------------------------------------------------------------
@@ -213,6 +214,7 @@ def _obey(seat: Seat, order: Order, watch: Journal, stop: Event) -> None:
     """Do what an order says; one that we cannot even look into goes back to the broker."""
     sync = seat.live.sync("worker", watch)
     with structlog.contextvars.bound_contextvars(run=order.run_id, store_view=order.store_view):
+        _log.debug("order.received", first_id=order.first_id)
         try:
             outcome = work_off(sync, order, seat.unreported)
         except Interrupted:

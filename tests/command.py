@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,11 +75,15 @@ class Running:
 
 @dataclass
 class Shell:
-    """A folder to work in, and settings that lead to a tenant."""
+    """A folder to work in, and settings that lead to a tenant.
+
+    longest_s    a command that takes longer hangs
+    """
 
     tenant: Sandbox
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
+    longest_s: float = LONGEST_S
 
     def run(self, *arguments: str, **changed: str) -> Ended:
         """Run a command to its end, with some settings changed."""
@@ -89,23 +93,26 @@ class Shell:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=LONGEST_S,
+            timeout=self.longest_s,
             check=False,
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     @contextmanager
-    def start(self, *arguments: str, **changed: str) -> Iterator[Running]:
-        """Start a command, and kill it if it is still there at the end."""
+    def start(self, *arguments: str, prefix: Sequence[str] = (), **changed: str) -> Iterator[Running]:
+        """Start a command, and kill it if it is still there at the end.
+
+        prefix    a command that runs it
+        """
         with subprocess.Popen(
-            [*PRODUCT_SYNC, *arguments],
+            [*prefix, *PRODUCT_SYNC, *arguments],
             env=self._environment(changed),
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            overdue = threading.Timer(LONGEST_S, process.kill)
+            overdue = threading.Timer(self.longest_s, process.kill)
             overdue.start()
             try:
                 yield Running(process)

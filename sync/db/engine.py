@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BUSY_TIMEOUT_S = 30
+ABANDONED_S = 20  # between two statements of a page's transaction; mapping 64 MB of products takes a few
+# libpq's: a server whose machine is gone is noticed after half a minute, not when the kernel gives up.
+KEEP_ALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
 RETRY_TIME_S = 90  # a PostgreSQL restart takes seconds, a failover about a minute
 # A session of our own, whatever the server's defaults: without STRICT a text that is too long would be cut in
 # silence, without NO_BACKSLASH_ESCAPES every quote of a JSON document would be sent as two bytes.
@@ -33,8 +41,11 @@ _PREPARE_MARIADB = (
 _WRITE: dict[str, Any] = {"sync_write": True}
 
 
-def connect(url: str) -> sa.Engine:
+def connect(url: str, *, writes: bool = False) -> sa.Engine:
     """An engine for `url`; nothing is opened yet.
+
+    writes    no transaction is idle for long: PostgreSQL then ends one whose machine is gone, for it would
+              keep its locks, and everybody who is to take over, for as long as the network takes to notice
 
     Statement parameters are hidden from errors and logs: they hold product texts.
     """
@@ -50,8 +61,11 @@ def connect(url: str) -> sa.Engine:
         options["connect_args"] = {"charset": "utf8mb4", "init_command": _PREPARE_MARIADB}
         options["isolation_level"] = "READ COMMITTED"
         return sa.create_engine(parsed, **options)
-    engine = sa.create_engine(parsed, **options)
+    keep_alive = {name: value for name, value in KEEP_ALIVE.items() if name not in parsed.query}
+    engine = sa.create_engine(parsed, connect_args=keep_alive, **options)
     sa.event.listen(engine, "connect", _prepare_postgresql)
+    if writes:
+        sa.event.listen(engine, "connect", _end_when_abandoned)
     return engine
 
 
@@ -99,6 +113,11 @@ def _lower(text: str | None) -> str | None:
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
     """Read times back in UTC: in another zone, the first and the last year have hours that Python lacks."""
     connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+
+
+def _end_when_abandoned(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{ABANDONED_S}s'")
     connection.commit()
 
 

@@ -223,10 +223,16 @@ def _release(connection: sa.Connection, claim: Claim, **values: Any) -> None:
 
 
 def release_overdue(connection: sa.Connection, run_id: int) -> list[Partition]:
-    """Take from workers the ranges whose lease has run out, and return them: somebody else may read them."""
+    """Take from workers the ranges whose lease has run out, and return them: somebody else may read them.
+
+    One that is locked is being renewed just now, or its worker was cut off in the middle of a transaction,
+    which the server will end: a later look finds out.
+    """
     table, now = sync_partitions.c, utc_now(connection)
     overdue = (table.run_id == run_id, table.status == "running", table.lease_expires_at < now)
-    rows = connection.execute(sa.select(sync_partitions).where(*overdue).with_for_update()).all()
+    rows = connection.execute(
+        sa.select(sync_partitions).where(*overdue).with_for_update(skip_locked=True)
+    ).all()
     for row in rows:
         mine = {"run": run_id, "view": row.store_view, "first": row.first_id}
         connection.execute(_MINE.values(status="pending", lease_owner=None, lease_expires_at=None), mine)

@@ -29,7 +29,15 @@ from sync.commerce.products import Extent
 from sync.db import leases, partitions, rejected, runs
 from sync.db.engine import in_transaction
 from sync.db.partitions import LIFE, Claim, Found, Partition
-from sync.errors import DatabaseUnavailable, Interrupted, LeaseHeld, RangeLost, RangesFailed, SyncError
+from sync.errors import (
+    DatabaseUnavailable,
+    Interrupted,
+    LeaseHeld,
+    QueueUnavailable,
+    RangeLost,
+    RangesFailed,
+    SyncError,
+)
 from sync.logs import redacted
 from sync.model import Interval, PassKind, Tally, Traffic
 from sync.passes.partitioning import FEWEST_PAGES, even, share
@@ -118,8 +126,9 @@ class _Lead:
                 raise Interrupted(
                     "Stopped: workers go on with the ranges they have; started again, so do we."
                 )
-            self._order(self._run.transact(lambda tx: partitions.release_overdue(tx, self._run.run_id)))
-            self._order(self._lost(todo) or self._cut_up(todo))
+            overdue = self._run.transact(lambda tx: partitions.release_overdue(tx, self._run.run_id))
+            with suppress(QueueUnavailable):  # what could not be ordered now is ordered again as lost
+                self._order([*overdue, *(self._lost(todo) or self._cut_up(todo))])
 
     def _order(self, ranges: Sequence[Partition]) -> None:
         run = self._run

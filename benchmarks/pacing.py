@@ -53,7 +53,7 @@ def quota(client: Client, requests: int) -> Iterator[Result]:
         client.backfill(there, page_size=SMALL_PAGE)
         seen = there.requests()
     allowed = QUOTA * _span(seen)
-    yield from _quota_results(f"quota of {QUOTA}/s", seen, allowed)
+    yield from quota_results(f"quota of {QUOTA}/s", seen, allowed)
 
 
 def halved_quota(client: Client, requests: int) -> Iterator[Result]:
@@ -67,7 +67,7 @@ def halved_quota(client: Client, requests: int) -> Iterator[Result]:
         seen = there.requests()
     before = switched_at - seen[0].at
     allowed = QUOTA * before + QUOTA / 2 * (_span(seen) - before)
-    yield from _quota_results(f"quota of {QUOTA}/s, halved mid-run", seen, allowed)
+    yield from quota_results(f"quota of {QUOTA}/s, halved mid-run", seen, allowed)
 
 
 def latency(client: Client, pages: int, page_s: float) -> Iterator[Result]:
@@ -130,7 +130,7 @@ def _span(seen: Sequence[Request]) -> float:
     return seen[-1].at - seen[0].at
 
 
-def _quota_results(work: str, seen: Sequence[Request], allowed: float) -> Iterator[Result]:
+def quota_results(work: str, seen: Sequence[Request], allowed: float) -> Iterator[Result]:
     throttled = sum(request.status == 429 for request in seen)
     answered = len(seen) - throttled
     facts = {"seconds": _span(seen), "requests": len(seen), "throttled": throttled, "allowed": allowed}

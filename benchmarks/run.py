@@ -23,6 +23,7 @@ from benchmarks.pacing import Client, halved_quota, idle, latency, quota, two_wo
 from benchmarks.page import page
 from benchmarks.processor import processor
 from benchmarks.results import Result, save, table
+from benchmarks.workers import gain, shared_quota
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -49,7 +50,7 @@ class Size:
 
 
 SMALL = 10_000
-WORKS = ("first-load", "unchanged", "scale", "quota", "latency", "idle", "page", "processor")
+WORKS = ("first-load", "unchanged", "scale", "quota", "latency", "idle", "page", "processor", "workers")
 SIZES = {
     "smoke": Size(3_000, 3_000, 3, 60, 40, 0.2, ("processor", "idle")),
     "normal": Size(100_000, 100_000, 3, 600, 334, 1.0, WORKS),
@@ -57,8 +58,10 @@ SIZES = {
 }
 
 
-def measure(work: str, size: Size, databases: Sequence[Databases], directory: Path) -> Iterator[Result]:
-    """The results of one of WORKS."""
+def measure(
+    work: str, size: Size, databases: Sequence[Databases], directory: Path, broker: str
+) -> Iterator[Result]:
+    """The results of one of WORKS; `workers` is measured on the last of the databases, PostgreSQL."""
     client = Client(databases[0], directory)
     match work:
         case "first-load":
@@ -83,6 +86,9 @@ def measure(work: str, size: Size, databases: Sequence[Databases], directory: Pa
         case "processor":
             for here in databases:
                 yield from processor(here, size.products, size.times)
+        case "workers":
+            yield from gain(databases[-1], directory, broker, size.requests, size.page_s)
+            yield from shared_quota(databases[-1], directory, broker, size.requests)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with postgres(chosen.postgres, directory) as server:
             databases = (SqliteFiles(directory), server)
             for work in chosen.only or size.works:
-                for result in measure(work, size, databases, directory):
+                for result in measure(work, size, databases, directory, chosen.broker):
                     print(table([result]).splitlines()[-1], flush=True)
                     results.append(result)
     print(f"\n{os.cpu_count()} cores, shared with the tenant and the database\n\n{table(results)}")
@@ -117,6 +123,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--products", type=int, help="instead of the size's number")
     parser.add_argument("--times", type=int, help="pairs of runs, instead of the size's number")
     parser.add_argument("--postgres", metavar="URL", help="a server; else the wheel's is started")
+    parser.add_argument(
+        "--broker", metavar="URL", default="amqp://guest:guest@127.0.0.1//", help="for workers; %(default)s"
+    )
     parser.add_argument("--json", type=Path, help="where the results go")
     parser.add_argument("--directory", type=Path, help="where databases are made; else the system's choice")
     return parser.parse_args(arguments)

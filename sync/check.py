@@ -53,6 +53,8 @@ def check(
     with tenant_of(settings, Journal(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
         yield from _tenant(tenant, settings.store_views, now)
     yield _tried("database", lambda: _database(settings.database_url.get_secret_value()))
+    if settings.celery_broker_url is not None:
+        yield _tried("broker", lambda: _broker(settings))
 
 
 def failure(subject: str, error: SyncError) -> Finding:
@@ -146,3 +148,13 @@ def _look_for_the_folder(url: sa.URL) -> None:
                 f"the folder {folder} is not there, or not ours to write to.",
                 "create it, or correct DATABASE_URL.",
             )
+
+
+# --- the workers' queue ----------------------------------------------------------------------
+
+
+def _broker(settings: Settings) -> str:
+    from sync.worker import call_roll
+
+    count, hands = call_roll(settings)
+    return f"reachable; {count} workers answer, who read {hands} ranges at once"

@@ -90,8 +90,7 @@ class CeleryQueue:
         self._celery = celery
         self._copy = copy
         self._was_told = False
-        link = celery.connection_for_write()
-        self._faults = (KombuError, *link.connection_errors, *link.channel_errors)
+        self._faults = _faults(celery)
 
     def put(self, orders: Sequence[Order]) -> None:
         """Hand over orders. Raises QueueUnavailable."""
@@ -99,7 +98,7 @@ class CeleryQueue:
             for order in orders:
                 self._celery.send_task(TASK, (self._copy, asdict(order)), queue=queue_name(self._copy))
         except self._faults as error:
-            raise QueueUnavailable(f"the broker cannot be reached: {str(error)[:200]}.") from None
+            raise _unavailable(error) from None
         _log.info("orders.enqueued", ranges=len(orders))
 
     def hands(self) -> int:
@@ -144,6 +143,37 @@ def _identity(db: sa.Engine) -> str:
     return reading(db, look)
 
 
+def call_roll(settings: Settings) -> tuple[int, int]:
+    """How many workers answer at the broker, of whatever copy, and how many ranges they can read at once.
+
+    Raises SettingsError and QueueUnavailable.
+    """
+    celery = application(broker_of(settings))
+    try:
+        answers = _answers(celery)
+    except _faults(celery) as error:
+        raise _unavailable(error) from None
+    return len(answers), sum(answer["hands"] for answer in answers)
+
+
+def _answers(celery: Celery) -> list[dict[str, Any]]:
+    """What each worker answers to the roll call; over a connection of its own: a kept one may have ended."""
+    with celery.connection_for_write() as link:
+        link.ensure_connection(max_retries=1, timeout=ANSWER_S)
+        answers = celery.control.broadcast(ROLL_CALL, reply=True, timeout=ANSWER_S, connection=link)
+    return [answer for each in answers or [] for answer in each.values()]
+
+
+def _faults(celery: Celery) -> tuple[type[Exception], ...]:
+    """What a broker's transport raises when the broker is away."""
+    link = celery.connection_for_write()
+    return (KombuError, *link.connection_errors, *link.channel_errors)
+
+
+def _unavailable(error: Exception) -> QueueUnavailable:
+    return QueueUnavailable(f"the broker cannot be reached: {str(error)[:200].rstrip('.')}.")
+
+
 # --- a worker --------------------------------------------------------------------------------
 
 
@@ -171,6 +201,10 @@ def work(settings: Settings) -> None:
         live = closing.enter_context(opened(settings, stop))
         seats = {_identity(live.db): Seat(live, Unreported(live.journal.traffic))}
         _prepare(celery, seats, stop, hands=settings.sync_concurrency)
+        closing.enter_context(warnings.catch_warnings())
+        warnings.simplefilter(
+            "ignore", SecurityWarning
+        )  # of root, for whom pickles are dangerous: we take JSON
         worker = celery.Worker(
             hostname=f"product-sync-{uuid4().hex[:12]}@{socket.gethostname()}",  # another for each process
             pool="threads",
@@ -182,8 +216,7 @@ def work(settings: Settings) -> None:
             without_heartbeat=True,
             without_mingle=True,
         )
-        with warnings.catch_warnings(action="ignore", category=SecurityWarning):  # we accept JSON alone
-            worker.start()
+        worker.start()
     _log.info("worker.stopped")
     if worker.exitcode:
         raise QueueUnavailable("the broker refuses this worker; the log has its reason.")

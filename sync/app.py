@@ -32,6 +32,7 @@ from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
 from sync.db import existing, state
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
+from sync.db.shelf import Shelf
 from sync.errors import SettingsError, SyncError, UsageError
 from sync.health import Feed, Promise
 from sync.journal import Journal
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count
     from sync.meter import Meter
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
+SHARED_PACE = "shared_pace"
 ALERT_PATIENCE_S = 60.0  # behind it the next look tries again
 TIMEOUTS_S = (10.0, 120.0)  # connect; the longest silence of a tenant that builds a heavy page
 
@@ -80,6 +82,7 @@ def tenant_of(
     stop: Event,
     *,
     memory: Memory | None = None,
+    shared_pace: Shelf | None = None,
     max_retry_time: float | None = None,
     timeouts: tuple[float, float] = TIMEOUTS_S,
     meter: Meter | None = None,
@@ -87,6 +90,7 @@ def tenant_of(
     """The tenant the settings name; nothing is sent yet.
 
     memory            what an earlier process learned
+    shared_pace       where other processes of the tenant keep to one pace with us
     max_retry_time    seconds, when it is to be less than the settings allow
     meter             counts what happens
     """
@@ -112,6 +116,7 @@ def tenant_of(
             _quiet_hours(settings),
             memory.pace,
             on_wait=on_wait,
+            shelf=shared_pace,
         )
         client = Client(
             settings.api_endpoint,
@@ -385,13 +390,19 @@ class App:
 
 @contextmanager
 def opened(
-    settings: Settings, stop: Event, *, dry: bool = False, meter: Meter | None = None
+    settings: Settings,
+    stop: Event,
+    *,
+    dry: bool = False,
+    shared: bool = False,
+    meter: Meter | None = None,
 ) -> Iterator[App]:
     """Everything a pass needs, for as long as the context is open; nothing is sent to the tenant yet.
 
-    stop    once set, what is under way ends with Interrupted
-    dry     nothing is written, not even an empty database
-    meter   counts what happens, and shows where this copy and this pacer stand
+    stop      once set, what is under way ends with Interrupted
+    dry       nothing is written, not even an empty database
+    shared    other processes work for the tenant too: all keep to one pace. Needs PostgreSQL
+    meter     counts what happens, and shows where this copy and this pacer stand
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
@@ -401,7 +412,10 @@ def opened(
         closing.callback(db.dispose)
         journal = Journal()
         memory = _recall(db)
-        tenant = closing.enter_context(tenant_of(settings, journal, stop, memory=memory, meter=meter))
+        shelf = Shelf(db, SHARED_PACE, stop) if shared else None
+        tenant = closing.enter_context(
+            tenant_of(settings, journal, stop, memory=memory, shared_pace=shelf, meter=meter)
+        )
         if not dry:
             closing.callback(_remember, db, tenant)
         if meter is not None:

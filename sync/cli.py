@@ -358,7 +358,7 @@ def _run_metered(
     as_json: bool,
     executor: str,
 ) -> None:
-    with _live(dry=dry, meter=meter) as live:
+    with _live(dry=dry, shared=executor != "local", meter=meter) as live:
         try:
             with _watched(live) as watch, _queue(live, executor) as queue:
                 summary = work(replace(live.sync(command, watch, _views(store_view)), queue=queue))
@@ -426,11 +426,11 @@ def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
 
 
 @contextmanager
-def _live(*, dry: bool = False, meter: Meter | None = None) -> Iterator[App]:
+def _live(*, dry: bool = False, shared: bool = False, meter: Meter | None = None) -> Iterator[App]:
     from sync.app import opened
 
     settings = _settings()
-    with _stoppable(STOPPING) as stop, opened(settings, stop, dry=dry, meter=meter) as live:
+    with _stoppable(STOPPING) as stop, opened(settings, stop, dry=dry, shared=shared, meter=meter) as live:
         try:
             yield live
         finally:

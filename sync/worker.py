@@ -198,7 +198,7 @@ def work(settings: Settings) -> None:
     """
     celery, stop = application(broker_of(settings)), Event()
     with ExitStack() as closing:
-        live = closing.enter_context(opened(settings, stop))
+        live = closing.enter_context(opened(settings, stop, shared=True))
         seats = {_identity(live.db): Seat(live, Unreported(live.journal.traffic))}
         _prepare(celery, seats, stop, hands=settings.sync_concurrency)
         closing.enter_context(warnings.catch_warnings())

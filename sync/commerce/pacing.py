@@ -19,19 +19,25 @@ Sources: RFC 9110, 10.2.3 (Retry-After); RFC 6585, 4 (429); those of the three p
 
 from __future__ import annotations
 
+import json
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, tzinfo
+from functools import cache
 from time import monotonic
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol, TypeVar, get_type_hints
+
+import msgspec
 
 from sync.commerce.allowance import Allowance, read_allowance
 from sync.commerce.rate import FIRST_RATE, JITTER_S, RECOVERING, SURE, Rate
 from sync.commerce.room import Room
-from sync.errors import Interrupted
+from sync.errors import Interrupted, SyncError
 
+T = TypeVar("T")
 Kind = Literal["page", "light"]
 Reason = Literal["pacing", "quota", "in_flight", "pause"]
 
@@ -164,6 +170,12 @@ def reason_to_wait(pace: Pace, now: float) -> Reason:
     return "pacing"
 
 
+def try_start(pace: Pace, now: float, ceiling: float | None = None) -> tuple[Pace, float]:
+    """The pace with one more request started, or as it is and the seconds until that may be tried again."""
+    wait = next_start(pace, now, ceiling) - now
+    return (started(pace, now, ceiling) if wait <= 0 else pace), wait
+
+
 def started(pace: Pace, now: float, ceiling: float | None = None) -> Pace:
     """The pace once a request has started; `ceiling` as for next_start."""
     in_flight = pace.in_flight + 1
@@ -246,6 +258,48 @@ def _allowance(pace: Pace, now: float, begun: float, headers: Mapping[str, str])
     return Allowance(left, until, gap=max(0.0, until - pace.rate.starts[-1]) / (left + 1), as_of=begun)
 
 
+# --- one pace for several processes ----------------------------------------------------------
+
+
+class Shelf(Protocol):
+    """A text that all processes of a tenant share, and a clock."""
+
+    def update(self, step: Callable[[str | None, float], tuple[str | None, T]]) -> T:
+        """Run `step` with the text and the time, alone; keep the text it returns, and return the rest."""
+        ...
+
+
+# What a quota is about, which counts all requests of a tenant. Room is about how long answers take: each
+# process finds its own, as TCP flows that share a link do (Vegas).
+SHARED: Final = ("rate", "allowance", "resume_at", "refused_at", "failures", "probe_at", "probe_wait")
+
+
+def to_share(pace: Pace) -> str:
+    """The part that processes share, as text; infinities are spelled as Python's JSON does."""
+    return json.dumps({name: msgspec.to_builtins(getattr(pace, name)) for name in SHARED})
+
+
+def is_news(pace: Pace, before: Pace) -> bool:
+    """Whether there is anything in a pace that other processes have to know."""
+    return any(getattr(pace, name) != getattr(before, name) for name in SHARED)
+
+
+def as_shared(pace: Pace, text: str | None) -> Pace:
+    """The pace with the part that processes share as `text` has it; ours where another version wrote it."""
+    if text is None:
+        return pace
+    try:
+        told = {name: msgspec.convert(it, _types()[name]) for name, it in json.loads(text).items()}
+    except (KeyError, ValueError):
+        return pace
+    return replace(pace, **told)
+
+
+@cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(Pace)
+
+
 class Pacer:
     """One tenant's pace, shared by all threads: `acquire` before every request, `release` behind it.
 
@@ -253,6 +307,8 @@ class Pacer:
     learned                   of an earlier pacer, to go on where it stood
     clock, wall               seconds that only grow; the time of day, aware, for the quiet hours
     on_wait                   told why a request waited, and how many seconds
+    shelf                     what other processes of the tenant share with us: no start, and no refusal, is
+                              any process's own, so one that dies holds nothing back
     """
 
     def __init__(
@@ -264,6 +320,7 @@ class Pacer:
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._pace = new_pace(max_in_flight, learned)
         self._max_rps = max_rps
@@ -272,19 +329,26 @@ class Pacer:
         self._wall = wall
         self._on_wait = on_wait
         self._changed = threading.Condition()
+        self._shelf = shelf
+        self._ahead = 0.0  # of our clock is the shelf's
+        self._turn = threading.Lock()
 
     def acquire(self, stop: threading.Event) -> None:
         """Wait until a request may start, and count it as started. Raises Interrupted once `stop` is set."""
-        with self._changed:
+        with self._queued(stop), self._changed:
             while (wait := self._start_or_wait(stop)) > 0:
-                began, reason = self._clock(), reason_to_wait(self._pace, self._clock())
+                began, reason = self._clock(), reason_to_wait(self._pace, self._now())
                 self._changed.wait(min(wait, POLL_S))
                 self._on_wait(reason, self._clock() - began)
 
     def release(self, outcome: Outcome) -> None:
         """Count a request as ended. Every `acquire` needs one, whatever became of the request."""
         with self._changed:
-            self._pace = answered(self._pace, self._clock(), outcome)
+            pace = answered(self._pace, self._now(), outcome)
+            if self._shelf is not None and is_news(pace, self._pace):
+                with suppress(SyncError):  # a database that is away: who asks next will wait for it
+                    pace = self._shared(lambda pace, now: answered(pace, now, outcome))
+            self._pace = pace
             self._changed.notify_all()
 
     @property
@@ -300,16 +364,56 @@ class Pacer:
         rates = [rate for rate in (self._ceiling(), pace.rate.per_second) if rate is not None]
         return min(rates), pace.in_flight, pace.room.limit
 
+    @contextmanager
+    def _queued(self, stop: threading.Event) -> Iterator[None]:
+        """One thread of a process looks at the shelf, the others wait behind it."""
+        if self._shelf is None:
+            yield
+            return
+        while not self._turn.acquire(timeout=POLL_S):
+            _raise_if(stop)
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     def _start_or_wait(self, stop: threading.Event) -> float:
-        if stop.is_set():
-            raise Interrupted("Stopped while waiting for the next request's turn.")
-        now, ceiling = self._clock(), self._ceiling()
-        wait = next_start(self._pace, now, ceiling) - now
-        if wait <= 0:
-            self._pace = started(self._pace, now, ceiling)
+        _raise_if(stop)
+        ceiling, wait = self._ceiling(), math.inf
+        if self._shelf is None:
+            self._pace, wait = try_start(self._pace, self._clock(), ceiling)
+        elif self._pace.in_flight < self._pace.room.limit:
+
+            def start(pace: Pace, now: float) -> Pace:
+                nonlocal wait
+                pace, wait = try_start(pace, now, ceiling)
+                return pace
+
+            self._pace = self._shared(start)
         return wait
+
+    def _shared(self, change: Callable[[Pace, float], Pace]) -> Pace:
+        """Our pace with what the shelf has, changed; what that makes news goes back to the shelf."""
+        assert self._shelf is not None  # noqa: S101 - whoever calls has looked
+
+        def step(text: str | None, now: float) -> tuple[str | None, tuple[Pace, float]]:
+            before = as_shared(self._pace, text)
+            pace = change(before, now)
+            return to_share(pace) if is_news(pace, before) else None, (pace, now)
+
+        pace, now = self._shelf.update(step)
+        self._ahead = now - self._clock()
+        return pace
+
+    def _now(self) -> float:
+        return self._clock() + self._ahead
 
     def _ceiling(self) -> float | None:
         quiet = self._quiet.ceiling_at(self._wall()) if self._quiet else None
         ceilings = [ceiling for ceiling in (self._max_rps, quiet) if ceiling is not None]
         return min(ceilings, default=None)
+
+
+def _raise_if(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Interrupted("Stopped while waiting for the next request's turn.")

@@ -1,0 +1,111 @@
+"""Several processes that share a pace use one allowance whole, as one would, and overstep it as rarely.
+
+The same simulation as for one process (test_pacing.py), with a pace for each process and the shared part of
+it as text, as it goes through the database.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync.commerce.pacing import (
+    SHARED,
+    Outcome,
+    Pace,
+    answered,
+    as_shared,
+    new_pace,
+    next_start,
+    started,
+    to_share,
+)
+from tests.laws.test_pacing import LIMITERS, MINUTES, Changing, Exchange, Quota, Run, Server
+
+
+def simulate(
+    server: Server, processes: int, seconds: float, *, late: float = 0.003, dies_at: float = math.inf
+) -> Run:
+    """So many processes with 4 requests each, for so long; the first falls silent at `dies_at`."""
+    rng = random.Random(1)
+    paces = [new_pace(4) for _ in range(processes)]
+    now, run = 0.0, Run()
+    under_way: list[tuple[float, int, int, Exchange]] = []
+    while now < seconds:
+        alive = range(int(now >= dies_at), processes)
+        dues = {p: next_start(paces[p], now) for p in alive}
+        first = min(dues, key=lambda p: (dues[p], rng.random()))
+        due = dues[first]
+        due = due + rng.expovariate(1 / late) if now < due < math.inf else max(due, now)
+        if under_way and under_way[0][0] <= due:
+            now, _, process, exchange = heapq.heappop(under_way)
+            run.exchanges.append(exchange)
+            run.let_in += exchange.outcome.status == 200
+            if process in alive:
+                paces[process] = answered(paces[process], now, exchange.outcome)
+                tell(paces, process)
+            continue
+        now = due
+        paces[first] = started(paces[first], now)
+        tell(paces, first)
+        outcome = server.serve(now + rng.uniform(0, 0.004))
+        exchange = Exchange(now, now + outcome.seconds, outcome, paces[first].in_flight)
+        heapq.heappush(under_way, (exchange.ended, len(run.exchanges) + len(under_way), first, exchange))
+    return replace(run, seconds=now)
+
+
+def tell(paces: list[Pace], teller: int) -> None:
+    """What is news at one process, all others know when they look the next time."""
+    common = as_shared(new_pace(4), to_share(paces[teller]))
+    told = {name: getattr(common, name) for name in SHARED}
+    paces[:] = [replace(pace, **told) for pace in paces]
+
+
+@LIMITERS
+@pytest.mark.parametrize("latency", [0.05, 0.4])
+def test_four_processes_use_one_quota_whole(limiter: type[Quota], latency: float) -> None:
+    run = simulate(limiter(10, latency=latency, phase=0.3), 4, 5 * MINUTES)
+
+    assert run.let_in >= 0.95 * 10 * run.seconds
+    assert run.refused_share < 0.01
+
+
+@LIMITERS
+def test_a_limit_that_halves_is_found_by_all_of_them(limiter: type[Quota]) -> None:
+    run = simulate(Changing(limiter(10, phase=0.3), 3 * MINUTES, 10, 2.0), 4, 6 * MINUTES)
+
+    assert run.let_in >= 0.95 * (10 * 3 * MINUTES + 5 * 3 * MINUTES)
+    assert run.refused_share < 0.01
+
+
+@LIMITERS
+def test_the_share_of_a_process_that_died_is_used_by_the_others(limiter: type[Quota]) -> None:
+    run = simulate(limiter(10, latency=0.1, phase=0.3), 4, 4 * MINUTES, dies_at=2 * MINUTES)
+
+    after = run.between(2 * MINUTES, 4 * MINUTES)
+    assert len(after) >= 0.95 * 10 * 2 * MINUTES
+
+
+@given(st.lists(st.sampled_from([200, 429, 503, None]), max_size=30), st.integers(0, 40))
+def test_what_is_shared_comes_back_as_it_was(statuses: list[int | None], retry_after: int) -> None:
+    pace, now = new_pace(4), 1_900_000_000.0
+    for status in statuses:
+        pace, now = started(pace, now), now + 0.5
+        told = retry_after if status in (429, 503) else None
+        headers = {"RateLimit": f"limit=9, remaining={retry_after}, reset=3"}
+        pace = answered(pace, now, Outcome(status, 0.25, told, headers))
+
+    again = as_shared(new_pace(4), to_share(pace))
+
+    assert {name: getattr(again, name) for name in SHARED} == {name: getattr(pace, name) for name in SHARED}
+
+
+@pytest.mark.parametrize("text", ["{}", '{"rate": 5}', '{"another": 1}', "?"])
+def test_what_another_version_shared_is_left_alone(text: str) -> None:
+    assert as_shared(new_pace(4), text) == new_pace(4)

@@ -185,7 +185,7 @@ def _auth(settings: Settings, tokens: ImsTokens | None) -> Auth:
 def _oauth1_keys(settings: Settings) -> tuple[str, str, str, str]:
     """The four as they are now; while they cannot be read, the old ones."""
     with suppress(SettingsError):
-        settings = type(settings).load()
+        settings = settings.again()
     logs.hide(settings.secrets)
     return (
         settings.commerce_consumer_key or "",
@@ -200,7 +200,7 @@ def _rotating(settings: Settings, name: str) -> Callable[[], str]:
 
     def secret() -> str:
         with suppress(SettingsError):
-            found = _plain(getattr(type(settings).load(), name))
+            found = _plain(getattr(settings.again(), name))
             logs.hide([found])
             return found
         return _plain(getattr(settings, name))

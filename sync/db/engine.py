@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 import tenacity
 
-from sync.db.dialects import is_transient, own_schema, schema_lock
+from sync.db.dialects import is_transient, make_schema, own_schema, schema_lock
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BUSY_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10  # PyMySQL's own; libpq waits for as long as TCP does, minutes
 RETRY_TIME_S = 90  # a PostgreSQL restart takes seconds, a failover about a minute
 # A session of our own, whatever the server's defaults: without STRICT a text that is too long would be cut in
 # silence, without NO_BACKSLASH_ESCAPES every quote of a JSON document would be sent as two bytes.
@@ -50,6 +51,8 @@ def connect(url: str) -> sa.Engine:
         options["connect_args"] = {"charset": "utf8mb4", "init_command": _PREPARE_MARIADB}
         options["isolation_level"] = "READ COMMITTED"
         return sa.create_engine(parsed, **options)
+    if "connect_timeout" not in parsed.query:
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
     engine = sa.create_engine(parsed, **options)
     sa.event.listen(engine, "connect", _prepare_postgresql)
     return engine
@@ -251,4 +254,5 @@ def _upgrade(connection: sa.Connection) -> None:
     from alembic import command
 
     with schema_lock(connection):
+        make_schema(connection)
         command.upgrade(alembic_config(connection), "head")

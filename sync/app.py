@@ -9,9 +9,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from math import inf
 from threading import Event
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from sync import __version__, logs, owner
 from sync.alerts import Alerts
+from sync.commerce.acquaintance import Acquaintance
 from sync.commerce.client import Auth, Client, Hook
 from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.pacing import Learned, Pacer, QuietHours
@@ -57,20 +58,23 @@ class Tenant:
     """The tenant's side of the wire.
 
     tokens    None where requests are signed without a token that ends (PaaS)
+    known     what is worth knowing for who asks it next
     """
 
     client: Client
     products: Products
     pacer: Pacer
     tokens: ImsTokens | None
+    known: Acquaintance
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What an earlier process learned about the tenant; None where it learned nothing."""
+    """What was learned about the tenant: by an earlier process, or (`known`) by this one."""
 
     pace: Learned | None = None
     page_size: LearnedSize | None = None
+    known: Acquaintance = field(default_factory=Acquaintance)
 
 
 @contextmanager
@@ -86,7 +90,7 @@ def tenant_of(
 ) -> Iterator[Tenant]:
     """The tenant the settings name; nothing is sent yet.
 
-    memory            what an earlier process learned
+    memory            what was learned before
     max_retry_time    seconds, when it is to be less than the settings allow
     meter             counts what happens
     """
@@ -105,6 +109,7 @@ def tenant_of(
             timeouts,
             _refreshes_of(journal, meter),
             partial(hook.request_retried, "token"),
+            memory.known,
         )
         pacer = Pacer(
             settings.sync_concurrency,
@@ -124,9 +129,10 @@ def tenant_of(
             hook=hook,
             timeouts=timeouts,
             on_wait=on_wait,
+            known=memory.known,
         )
         products = Products(client, page_size=settings.sync_page_size, learned=memory.page_size)
-        yield Tenant(client, products, pacer, tokens)
+        yield Tenant(client, products, pacer, tokens, memory.known)
 
 
 def _tokens(
@@ -136,6 +142,7 @@ def _tokens(
     timeouts: tuple[float, float],
     on_refresh: Callable[[float, int], None],
     on_retry: Callable[[str, float, int], None],
+    known: Acquaintance,
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:
         return None
@@ -150,6 +157,7 @@ def _tokens(
         on_refresh=on_refresh,
         on_retry=on_retry,
         hide=logs.hide_token,
+        known=known,
     )
 
 
@@ -385,28 +393,45 @@ class App:
 
 @contextmanager
 def opened(
-    settings: Settings, stop: Event, *, dry: bool = False, meter: Meter | None = None
+    settings: Settings,
+    stop: Event,
+    *,
+    dry: bool = False,
+    meter: Meter | None = None,
+    former: App | None = None,
+    max_retry_time: float | None = None,
 ) -> Iterator[App]:
     """Everything a pass needs, for as long as the context is open; nothing is sent to the tenant yet.
 
-    stop    once set, what is under way ends with Interrupted
-    dry     nothing is written, not even an empty database
-    meter   counts what happens, and shows where this copy and this pacer stand
+    stop              once set, what is under way ends with Interrupted
+    dry               nothing is written, not even an empty database
+    meter             counts what happens, and shows what this pacer does
+    former            an app of this process with these settings, closed by now: its token is used on
+    max_retry_time    seconds, when it is to be less than the settings allow
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
-    gc.freeze()  # what is here by now stays
+    _freeze()
     with ExitStack() as closing:
         db = _copy_to_compare(settings) if dry else writable_copy(settings)
         closing.callback(db.dispose)
-        journal = Journal()
-        memory = _recall(db)
-        tenant = closing.enter_context(tenant_of(settings, journal, stop, memory=memory, meter=meter))
+        memory, journal = _recall(db), Journal()
+        if former is not None:
+            memory, journal = replace(memory, known=former.tenant.known), former.journal
+        tenant = closing.enter_context(
+            tenant_of(settings, journal, stop, memory=memory, meter=meter, max_retry_time=max_retry_time)
+        )
         if not dry:
             closing.callback(_remember, db, tenant)
         if meter is not None:
-            meter.show(db, lambda: tenant.pacer.now)
+            meter.show_pace(lambda: tenant.pacer.now)
         yield App(settings, db, tenant, journal, stop, dry, meter)
+
+
+@cache
+def _freeze() -> None:
+    """What is here by now stays: the garbage collector need not look at it. Once, or garbage stays too."""
+    gc.freeze()
 
 
 def _recall(db: sa.Engine) -> Memory:

@@ -419,9 +419,13 @@ def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
 @contextmanager
 def _live(*, dry: bool = False, meter: Meter | None = None) -> Iterator[App]:
     from sync.app import opened
+    from sync.db.engine import reading
+    from sync.db.health import freshness
 
     settings = _settings()
     with _stoppable(STOPPING) as stop, opened(settings, stop, dry=dry, meter=meter) as live:
+        if meter is not None:
+            meter.show_copy(lambda: reading(live.db, freshness))
         try:
             yield live
         finally:

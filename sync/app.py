@@ -242,12 +242,17 @@ def copy_of(settings: Settings) -> Iterator[sa.Engine]:
 
 def revision_of(settings: Settings) -> str | None:
     """The schema revision of the copy, None for an empty one. Raises DatabaseUnavailable."""
-    return existing.revision_of(connect(_plain(settings.database_url)))
+    return existing.revision_of(unseen_copy(settings))
+
+
+def unseen_copy(settings: Settings) -> sa.Engine:
+    """The copy, whether it is there or not; nothing is opened yet."""
+    return connect(_plain(settings.database_url))
 
 
 def writable_copy(settings: Settings) -> sa.Engine:
     """The copy, made or migrated where needed. Raises SchemaTooNew, DatabaseUnavailable."""
-    engine = connect(_plain(settings.database_url))
+    engine = unseen_copy(settings)
     upgrade(engine)
     return engine
 
@@ -330,9 +335,12 @@ def _by_cron(
 
 @contextmanager
 def alerts_of(
-    settings: Settings, db: sa.Engine, held_back: Mapping[str, str], stop: Event
+    settings: Settings, db: sa.Engine, held_back: Mapping[str, str], stop: Event, tenant: str = ""
 ) -> Iterator[Alerts | None]:
-    """Who tells SYNC_ALERT_WEBHOOK; None where there is none. Nothing is sent yet."""
+    """Who tells SYNC_ALERT_WEBHOOK; None where there is none. Nothing is sent yet.
+
+    tenant    whose copy it is, where there are many
+    """
     if settings.sync_alert_webhook is None:
         yield None
         return
@@ -346,7 +354,7 @@ def alerts_of(
             stop=stop,
             on_retry=Journal().request_retried,
         )
-        yield Alerts(db, promise_of(settings), webhook, held_back)
+        yield Alerts(db, promise_of(settings), webhook, held_back, tenant)
 
 
 # --- both ------------------------------------------------------------------------------------

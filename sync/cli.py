@@ -473,9 +473,13 @@ def daemon() -> None:
 
     Exit status: 0 stopped, 64 usage, 69 database out of reach at the start, 78 settings.
     """
+    from sync import fleet
     from sync.daemon import serve
 
-    serve(_settings(), _settings)
+    def read() -> fleet.Fleet:
+        return fleet.alone(_settings())
+
+    serve(read(), read)
 
 
 @app.command(short_help="Read ranges for --executor celery.")

@@ -6,7 +6,7 @@ The thread looks every so often, and when there is news, and keeps what it saw. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from threading import Event, Thread
 from time import monotonic
@@ -16,12 +16,14 @@ import sqlalchemy as sa
 import structlog
 
 from sync import logs
-from sync.app import promise_of
+from sync.app import promise_of, unseen_copy
 from sync.db.health import Freshness
-from sync.errors import DatabaseUnavailable
+from sync.errors import DatabaseUnavailable, SettingsError
+from sync.fleet import Fleet
 from sync.settings import Settings
-from sync.sight import Sight, Standing, look, standing
+from sync.sight import Sight, Standing, look, refused, standing
 from sync.web.app import site_of
+from sync.web.pages import Missing, Site
 
 LOOK_S: Final = 60.0  # how often, at least
 
@@ -63,9 +65,10 @@ class Lookout:
             self.copy.dispose()  # fifty tenants that idle must not hold fifty connections
         return self._sight
 
-    def standing(self, busy: str = "") -> Standing:
-        """How the tenant is, by the last look."""
-        return standing(self.name, self._sight, self.promise, self._elapsed(), busy)
+    def standing(self, busy: str = "", troubles: Mapping[str, str] | None = None) -> Standing:
+        """How the tenant is, by the last look; arguments as there."""
+        elapsed = self._elapsed()
+        return standing(self.name, self._sight, self.promise, elapsed, busy=busy, troubles=troubles)
 
     def freshness(self) -> Freshness:
         """Where the copy stands, by the last look. Raises DatabaseUnavailable where that found nothing."""
@@ -98,3 +101,37 @@ class Lookout:
             work()
         except Exception as fault:  # noqa: BLE001 - it must not end for one bad look
             _log.error("look.failed", error=type(fault).__name__)
+
+
+class Onlookers:
+    """The copies of many tenants, for a page that only looks; its `Company`."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._members = fleet.members
+        self._lookouts = {
+            name: Lookout(name, found, unseen_copy(found))
+            for name, found in fleet.members.items()
+            if isinstance(found, Settings)
+        }
+        for lookout in self._lookouts.values():
+            lookout.start()
+
+    def standings(self) -> Sequence[Standing]:
+        """How each tenant is, by what was seen last."""
+        return [
+            refused(name, found) if isinstance(found, SettingsError) else self._lookouts[name].standing()
+            for name, found in self._members.items()
+        ]
+
+    def site(self, tenant: str) -> Site:
+        """Where the pages of one look. Raises Missing, and SettingsError where its settings are wrong."""
+        found = self._members.get(tenant)
+        if isinstance(found, SettingsError):
+            raise found
+        if found is None:
+            raise Missing(f"There is no tenant {tenant}.")
+        return self._lookouts[tenant].site
+
+    def close(self) -> None:
+        for lookout in self._lookouts.values():
+            lookout.close()

@@ -181,12 +181,12 @@ class Metrics:
         """All of it as text, and its content type: what `accept` prefers."""
         return _exposition(self.registry, accept)
 
-    def write(self, path: str, command: str, exit_code: int) -> None:
+    def write(self, path: str) -> None:
         """Write all of it for node-exporter, whole or not at all. Raises OSError."""
-        self.command_ended(command, exit_code)
         write_to_textfile(path, self.registry)
 
     def command_ended(self, command: str, exit_code: int) -> None:
+        """Tell how; once."""
         code = self._gauge("command_exit_code", "How the command ended.", "command")
         code.labels(command).set(exit_code)
 
@@ -194,29 +194,29 @@ class Metrics:
 class TenantsMetrics(Collector):
     """The metrics of many tenants of one process: those of each, with the label `tenant`.
 
-    ask    by name; None where the settings of a tenant cannot be used
+    ask        the metrics by name
+    process    as in `Metrics`
     """
 
     def __init__(
-        self, version: str, ask: Callable[[], Mapping[str, Metrics | None]], *, process: bool = True
+        self, version: str, ask: Callable[[], Mapping[str, Metrics]], *, process: bool = True
     ) -> None:
         self._ask = ask
         self._registry = _registry(version, process)
         self._registry.register(self)
+        words = "1 while the settings of a tenant can be used; at 0 it has none, or goes on with former ones."
+        self.settings_ok = _gauge(self._registry, "settings_ok", words, "tenant")
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what is collected tells the names, and asks the tenants for it."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
-        usable = _family("settings_ok", "1 while the settings of a tenant can be used.", None, "tenant")
         families: dict[str, Metric] = {}
         for tenant, metrics in self._ask().items():
-            usable.add_metric([tenant], float(metrics is not None))
-            for family in metrics.registry.collect() if metrics is not None else ():
+            for family in metrics.registry.collect():
                 all_ = families.setdefault(family.name, _without_samples(family))
                 all_.samples += [it._replace(labels={"tenant": tenant, **it.labels}) for it in family.samples]
-        yield usable
         yield from families.values()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:

@@ -36,7 +36,7 @@ class Roster:
         self._version = version
         self._tenancies: dict[str, Tenancy] = {}
         self._faults: dict[str, SyncError] = {}
-        self._metrics = TenantsMetrics(version, self._metrics_by_tenant)
+        self._metrics = TenantsMetrics(version, self._measured)
 
     def take(self, fleet: Fleet) -> list[Tenancy]:
         """Serve these from now on; returns those that are new, or have other settings than before.
@@ -44,9 +44,9 @@ class Roster:
         What is wrong with one of many is kept for whoever asks, and what it had goes on as it was. What is
         wrong with the only one is raised.
         """
-        self._fleet = fleet
-        for name in self._tenancies.keys() - fleet.members.keys():
-            self._tenancies.pop(name).close()
+        former, self._fleet = self._fleet, fleet
+        for name in former.members.keys() - fleet.members.keys():
+            self._drop(name)
         known, self._faults = self._faults, {}
         changed = []
         for name, found in fleet.members.items():
@@ -58,6 +58,7 @@ class Roster:
                     if fleet.is_alone:
                         raise
                     self._faults[name] = error
+                    self._metrics.settings_ok.labels(name).set(0)
                     if str(error) != str(known.get(name)):
                         _log.error("settings.refused", error=str(error), fix=error.fix)
         return changed
@@ -66,6 +67,7 @@ class Roster:
         """Serve one tenant; None where it is served so already."""
         if isinstance(found, SettingsError):
             raise found
+        self._metrics.settings_ok.labels(name).set(1)
         tenancy = self._tenancies.get(name)
         if tenancy is not None and tenancy.settings == found:
             return None
@@ -78,6 +80,12 @@ class Roster:
         look = tenancy.lookout
         tenancy.meter.show_copy(look.freshness if name else lambda: reading(look.copy, freshness))
         return tenancy
+
+    def _drop(self, name: str) -> None:
+        self._metrics.settings_ok.remove(name)
+        if name in self._tenancies:
+            self._tenancies[name].close()
+            self._tenancies = {other: it for other, it in self._tenancies.items() if other != name}
 
     def _meter(self, name: str) -> Meter:
         return Meter(Metrics("", process=False) if name else Metrics(self._version))
@@ -122,9 +130,10 @@ class Roster:
         if tenancy is None:
             return refused(name, fault or SettingsError("The settings were not read yet."))
         pulse = tenancy.meter.pulse
-        found = tenancy.lookout.standing(pulse.busy_with)
+        failed = dict(tenancy.troubles)
         if fault is not None:
-            found.failing["settings"] = f"{fault} To do: {fault.fix}"
+            failed["settings"] = f"{fault} To do: {fault.fix}"
+        found = tenancy.lookout.standing(pulse.busy_with, failed)
         if pulse.is_stuck:
             words = f"Nothing has been heard of its {pulse.busy_with} for {STILL_S:.0f} s."
             found.problems.append(Problem("stuck", pulse.busy_with, words, tenant=name))
@@ -144,6 +153,5 @@ class Roster:
             return self._tenancies[ALONE].meter.metrics.exposition(accept)
         return self._metrics.exposition(accept)
 
-    def _metrics_by_tenant(self) -> dict[str, Metrics | None]:
-        known = self._tenancies
-        return {name: known[name].meter.metrics if name in known else None for name in self._fleet.members}
+    def _measured(self) -> dict[str, Metrics]:
+        return {name: it.meter.metrics for name, it in self._tenancies.items()}

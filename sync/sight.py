@@ -35,15 +35,8 @@ class Sight:
     why_not: Problem = UNSEEN
 
     def problems(self, promise: Promise, elapsed: timedelta) -> list[Problem]:
-        """What keeps the copy from being as fresh as promised, so long after that, and what led there."""
-        if self.found is None:
-            return [self.why_not]
-        found = judge(promise, self.found.later(elapsed))
-        causes = [
-            Problem(f"failing:{kind}", kind, f"The last {kind} failed: {error}")
-            for kind, (_, error) in self.failing.items()
-        ]
-        return found and found + causes
+        """What keeps the copy from being as fresh as promised, so long after it was seen."""
+        return [self.why_not] if self.found is None else judge(promise, self.found.later(elapsed))
 
 
 def look(copy: sa.Engine) -> Sight:
@@ -60,8 +53,8 @@ def look(copy: sa.Engine) -> Sight:
 class Standing(NamedTuple):
     """How one of many tenants is.
 
-    problems    why its copy is not as fresh as promised
-    failing     kinds of pass whose last run failed, with the reason
+    problems    why its copy is not as fresh as promised, and what failed lately
+    failing     what failed when it was last tried, and why; that may not matter yet
     lag         of the store view that is furthest behind; None until all were loaded
     rejected    products that could not be copied
     busy        what the daemon does for it just now
@@ -70,38 +63,51 @@ class Standing(NamedTuple):
     name: str
     state: State
     problems: list[Problem]
-    failing: dict[str, str] = {}  # noqa: RUF012 - never changed
+    failing: Mapping[str, str]
     lag: timedelta | None = None
     rejected: int | None = None
     busy: str = ""
 
 
-def standing(name: str, sight: Sight, promise: Promise, elapsed: timedelta, busy: str = "") -> Standing:
-    """How a tenant is, so long after its copy was seen."""
-    problems = [problem._replace(tenant=name) for problem in sight.problems(promise, elapsed)]
-    if sight.found is None:
-        state: State = "unreachable" if not problems[0].is_first else "loading" if busy else "unseen"
-        return Standing(name, state, problems, busy=busy)
-    lags = [sight.found.lags.get(view) for view in promise.store_views]
+def standing(
+    name: str,
+    sight: Sight,
+    promise: Promise,
+    elapsed: timedelta,
+    *,
+    busy: str = "",
+    troubles: Mapping[str, str] | None = None,
+) -> Standing:
+    """How a tenant is, so long after its copy was seen.
+
+    troubles    what failed, where more is known of that than the copy tells
+    """
+    failing = troubles or {kind: error for kind, (_, error) in sight.failing.items()}
+    problems = sight.problems(promise, elapsed)
+    causes = [Problem(f"failing:{it}", it, f"The last {it} failed: {why}") for it, why in failing.items()]
+    told = [problem._replace(tenant=name) for problem in (*problems, *(causes if problems else ()))]
+    lags = [None if sight.found is None else sight.found.lags.get(view) for view in promise.store_views]
     known = [lag for lag in lags if lag is not None]
     return Standing(
         name,
-        _state(sight, problems),
-        problems,
-        {kind: error for kind, (_, error) in sight.failing.items()},
+        _state(sight, problems, bool(failing), bool(busy)),
+        told,
+        failing,
         max(known) + elapsed if len(known) == len(lags) else None,
-        sum(sight.found.rejected.values()),
+        None if sight.found is None else sum(sight.found.rejected.values()),
         busy,
     )
 
 
-def _state(sight: Sight, problems: list[Problem]) -> State:
+def _state(sight: Sight, problems: list[Problem], is_failing: bool, is_busy: bool) -> State:
     if not problems:
-        return "failing" if sight.failing else "fresh"
-    return "loading" if all(problem.is_first for problem in problems) else "stale"
+        return "failing" if is_failing else "fresh"
+    if is_failing or not all(problem.is_first for problem in problems):
+        return "stale" if sight.found is not None else "unreachable"
+    return "loading" if is_busy or sight.found is not None else "unseen"
 
 
 def refused(name: str, error: SyncError) -> Standing:
     """A tenant whose settings cannot be used."""
     problem = Problem("settings", "settings", f"{error} To do: {error.fix}", tenant=name)
-    return Standing(name, "refused", [problem])
+    return Standing(name, "refused", [problem], {})

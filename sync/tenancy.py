@@ -80,6 +80,7 @@ class Tenancy:
 
     name          "" for the only one
     patience_s    seconds that a request may be tried at most, whatever the settings say
+    troubles      why a pass failed when it was last tried, by its name; those that came through are not there
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Tenancy:
     ) -> None:
         self.name = name
         self.meter = meter
+        self.troubles: dict[str, str] = {}
         self._patience_s = patience_s
         self._former: App | None = None
         self._is_trusted = False
@@ -155,9 +157,11 @@ class Tenancy:
             return Outcome(is_unfinished=True)
         except SyncError as error:
             self._is_trusted = False
+            self.troubles[job.name] = f"{error} To do: {error.fix}"
             _log.error("pass.failed", job=job.name, error=str(error), fix=error.fix)
             return Outcome(is_denied=isinstance(error, AccessDenied))
         except Exception as fault:  # noqa: BLE001 - one bad pass must not end the daemon
+            self.troubles[job.name] = f"a fault of its own: {type(fault).__name__}."
             is_debugging = logging.getLogger("sync").isEnabledFor(logging.DEBUG)
             _log.error("pass.failed", job=job.name, error=type(fault).__name__, exc_info=is_debugging)
             return Outcome()
@@ -168,10 +172,11 @@ class Tenancy:
     def _do(self, job: Job) -> Outcome:
         """Run a pass, unless that is needless or another daemon does it."""
         try:
-            if not self._is_needless(job):
-                with self._app() as app:
+            with self._app() as app:
+                if not self._is_needless(app.db, job):
                     job.work(app.sync(f"daemon, {job.name}"))
-                self._is_trusted = True
+            self._is_trusted = True
+            self.troubles.pop(job.name, None)
             self._due_since.pop(job.name, None)
             return Outcome()
         except LeaseHeld as held:
@@ -193,7 +198,7 @@ class Tenancy:
         ) as self._former:
             yield self._former
 
-    def _is_needless(self, job: Job) -> bool:
+    def _is_needless(self, db: sa.Engine, job: Job) -> bool:
         """Whether it was done: by another daemon while this one stood by, or not long before it began."""
         age, since = self._spared.pop(job.name, None), self._due_since.get(job.name)
         if age is None and since is None:
@@ -203,7 +208,7 @@ class Tenancy:
             begin = since or utc_now(connection) - (age or timedelta())
             return overview.has_come_through(connection, job.served_by, begin)
 
-        if not reading(self._lookout.copy, was_done):
+        if not reading(db, was_done):
             return False
         _log.info("pass.served_by_another" if since else "pass.spared", job=job.name)
         return True

@@ -82,13 +82,18 @@ class Tenants:
 
     def settings_as(self, kind: type[AnySettings], name: str) -> AnySettings:
         """The same as `CopySettings`, for one, where no credential need be given."""
-        if name not in self.given:
-            raise UsageError(f"{self.path} has no tenant {name}.", f"name one of {', '.join(self.names)}.")
+        given = self.given_of(name)
         try:
-            return kind.load(self.given[name], Place(self.path, name))
+            return kind.load(given, Place(self.path, name))
         except SettingsError as error:
             todo = f"correct [{name}] in {self.path}; .env.example shows each setting."
             raise SettingsError(str(error), todo) from None
+
+    def given_of(self, name: str) -> Given:
+        """What the file says of a tenant. Raises UsageError for a name that is not in it."""
+        if name not in self.given:
+            raise UsageError(f"{self.path} has no tenant {name}.", f"name one of {', '.join(self.names)}.")
+        return self.given[name]
 
 
 def load(path: Path) -> Tenants:

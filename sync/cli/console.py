@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from threading import Event, Thread
 from types import FrameType
 from typing import NoReturn
@@ -81,6 +82,11 @@ def _show_cursor() -> None:
 
 def emit(text: str) -> None:
     """Write to standard output; a reader that left, as `head` does, ends the command quietly."""
+    emit_as_is(_spoken(text))
+
+
+def emit_as_is(text: str) -> None:
+    """The same for programs: whatever is spoken of, no line begins with its name."""
     try:
         print(text, flush=True)  # noqa: T201 - this is the command line
     except BrokenPipeError:
@@ -100,4 +106,21 @@ def silence() -> None:
 def complain(text: str) -> None:
     """Write to standard error, whoever listens."""
     with suppress(BrokenPipeError):
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the command line
+        print(_spoken(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the command line
+
+
+_subject: ContextVar[str] = ContextVar("subject", default="")
+
+
+@contextmanager
+def speaking_of(name: str) -> Iterator[None]:
+    """Let every line for people begin with this name."""
+    token = _subject.set(f"{name}: ")
+    try:
+        yield
+    finally:
+        _subject.reset(token)
+
+
+def _spoken(text: str) -> str:
+    return "\n".join(f"{_subject.get()}{line}" for line in text.split("\n"))

@@ -12,6 +12,7 @@ import typer
 
 from sync.cli.console import INTERRUPTED, complain, emit, stoppable
 from sync.cli.shared import app, copy_settings
+from sync.cli.tenants import for_tenants
 
 if TYPE_CHECKING:
     from sync.feed import Entry, Outlet
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 @app.command(short_help="Print the change feed, or post it.")
+@for_tenants(one_by_one=False)
 def changes(
     *,
     since: Annotated[int, typer.Option(min=0, metavar="ID", help="Begin after this change_id.")] = 0,

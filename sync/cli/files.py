@@ -13,10 +13,12 @@ import typer
 
 from sync.cli.console import complain, emit, end_quietly, silence, stoppable
 from sync.cli.shared import StoreView, app, copy_settings, db
+from sync.cli.tenants import for_tenants
 from sync.errors import UsageError
 
 
 @app.command(short_help="Write products to a file.")
+@for_tenants(one_by_one=False)
 def export(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A file, or - for standard output.")],
     *,
@@ -90,6 +92,7 @@ def _output(path: str) -> Iterator[BinaryIO]:
 
 
 @app.command(short_help="Make a flat SQL view of attributes.")
+@for_tenants()
 def view(
     *,
     name: Annotated[str, typer.Option(metavar="V", help="What the view is called.")],
@@ -130,6 +133,7 @@ def view(
 
 
 @db.command()
+@for_tenants()
 def upgrade() -> None:
     """Bring the database to the newest schema; commands that write do it by themselves.
 
@@ -143,6 +147,7 @@ def upgrade() -> None:
 
 
 @db.command()
+@for_tenants()
 def current() -> None:
     """Print the schema revision the database is at.
 

@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync.cli.console import complain, emit, stoppable
-from sync.cli.shared import AsJson, StoreView, app, copy_settings, settings_in_force
-from sync.errors import SettingsError, UsageError
+from sync.cli.shared import AsJson, StoreView, app, configure_logs, copy_settings, settings_in_force
+from sync.cli.tenants import for_tenants, worst
+from sync.errors import SettingsError, SyncError, UsageError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from sync.check import Finding
+    from sync.settings import Settings
+    from sync.tenants import Tenants
+    from sync.text import Status
 
 
 @app.command(short_help="Try everything that a sync needs.")
+@for_tenants()
 def check() -> None:
     """Try everything a sync needs: settings, token, API, permission, store views, clock, database.
 
@@ -47,6 +52,7 @@ def _findings(stop: Event) -> Iterator[Finding]:
 
 
 @app.command(short_help="Print the settings in force.")
+@for_tenants()
 def config() -> None:
     """Print the settings in force and where each came from, secrets masked.
 
@@ -60,32 +66,60 @@ def config() -> None:
         complain(f"product-sync: {hint}")
 
 
+def _status_of_all(file: Tenants, *, runs: int, as_json: bool) -> None:
+    from sync import text
+    from sync.settings import CopySettings
+
+    found: dict[str, text.Status | SyncError] = {}
+    for name in file.names:
+        try:
+            settings = file.settings_as(CopySettings, name)
+            configure_logs(settings)
+            found[name] = _status(settings, runs)
+        except SyncError as error:
+            found[name] = error
+    emit(text.statuses_json(found) if as_json else text.statuses_report(found))
+    raise typer.Exit(worst(it.exit_code if isinstance(it, SyncError) else 0 for it in found.values()))
+
+
 @app.command(short_help="Print where the copy stands.")
+@for_tenants(together=_status_of_all)
 def status(
     *, runs: Annotated[int, typer.Option(min=1, help="How many runs to list.")] = 5, as_json: AsJson = False
 ) -> None:
     """Print how much the copy holds, up to when it is complete, the last runs, and who is writing.
 
+    \b
+      product-sync status                           one tenant
+      product-sync status --tenants tenants.toml    a line for each; with --json, an object by name
+
     Exit status: 0, 69 database out of reach or not there yet, 78 settings.
     """
+    from sync import text
+
+    found = _status(copy_settings(), runs)
+    emit(text.status_json(found) if as_json else text.status_report(found))
+
+
+def _status(settings: Settings, runs: int) -> Status:
     from sync import text
     from sync.app import copy_of
     from sync.db import leases, overview, rejected
     from sync.db.engine import reading
     from sync.db.runs import recent
 
-    with copy_of(copy_settings()) as engine:
-        found = text.Status(
+    with copy_of(settings) as engine:
+        return text.Status(
             store_views=reading(engine, overview.store_views),
             feeds=reading(engine, overview.feeds),
             runs=[row._asdict() for row in reading(engine, lambda connection: recent(connection, runs))],
             open_rejections=reading(engine, rejected.count_open),
             lease=leases.holder(engine),
         )
-    emit(text.status_json(found) if as_json else text.status_report(found))
 
 
 @app.command(short_help="Print one product from the copy.")
+@for_tenants(one_by_one=False)
 def show(
     sku: Annotated[str, typer.Argument(metavar="SKU")],
     *,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync import __version__
-from sync.cli.console import BUG, complain, emit, stoppable
+from sync.cli.console import BUG, complain, emit, emit_as_is, stoppable
 from sync.cli.shared import (
     AsJson,
     DryRun,
@@ -23,11 +23,13 @@ from sync.cli.shared import (
     configure_logs,
     settings_in_force,
 )
+from sync.cli.tenants import chosen, for_tenants, named
 from sync.errors import SyncError, UsageError
 
 if TYPE_CHECKING:
     from sync.app import App
     from sync.meter import Meter
+    from sync.metrics import Metrics
     from sync.passes.run import Summary, Sync, Watch
     from sync.passes.workers import Queue
 
@@ -35,6 +37,7 @@ STOPPING = "product-sync: stopping behind the page in hand; once more ends it at
 
 
 @app.command(short_help="Load the whole catalogue.")
+@for_tenants()
 def backfill(
     *,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, do not continue.")] = False,
@@ -81,6 +84,7 @@ def backfill(
 
 
 @app.command(short_help="Read what changed and what was deleted.")
+@for_tenants()
 def run(
     *,
     sku: Annotated[
@@ -124,6 +128,7 @@ def _named(sync: Sync, ids: list[int], skus: list[str]) -> Summary:
 
 
 @app.command(short_help="Make the copy equal to the catalogue.")
+@for_tenants()
 def reconcile(
     *,
     allow_mass_delete: Annotated[
@@ -164,6 +169,7 @@ def reconcile(
 
 
 @app.command(short_help="Report how the copy differs.")
+@for_tenants()
 def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
     """Read the whole catalogue and report how the copy differs; no product is written.
 
@@ -179,11 +185,15 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
     with _live() as live, _watched(live) as watch:
         summary, drift = passes.verify(live.sync("verify", watch, _views(store_view)))
     complain(text.summary_line(summary))
-    emit(text.drift_json(summary, drift) if as_json else text.drift_report(drift))
+    if as_json:
+        emit_as_is(text.json_line(named(text.drift_as_json(summary, drift))))
+    else:
+        emit(text.drift_report(drift))
     raise typer.Exit(1 if drift else summary.exit_code)
 
 
 @app.command(short_help="Read the light price feeds.")
+@for_tenants()
 def prices(*, metrics_file: MetricsFile = None, as_json: AsJson = False) -> None:
     """Read base, special and tier prices and costs, and again the products whose prices moved in silence.
 
@@ -204,6 +214,7 @@ def prices(*, metrics_file: MetricsFile = None, as_json: AsJson = False) -> None
 
 
 @app.command(short_help="Read the stock of every source.")
+@for_tenants()
 def stock(
     *,
     allow_mass_delete: Annotated[
@@ -232,6 +243,7 @@ def stock(
 
 
 @app.command(short_help="Read attributes, categories and store views.")
+@for_tenants()
 def reference(
     *,
     allow_mass_delete: Annotated[
@@ -317,7 +329,7 @@ def _tell(summary: Summary, as_json: bool) -> None:
 
     complain(text.summary_line(summary))
     if as_json:
-        emit(text.json_line(summary.as_json()))
+        emit_as_is(text.json_line(named(summary.as_json())))
 
 
 @contextmanager
@@ -329,7 +341,7 @@ def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
     from sync.meter import Meter
     from sync.metrics import Metrics
 
-    meter, code = Meter(Metrics(__version__, process=False)), BUG
+    meter, code = Meter(Metrics("" if chosen() else __version__, process=False)), BUG
     try:
         yield meter
         code = 0
@@ -340,10 +352,23 @@ def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
         code = error.exit_code
         raise
     finally:
+        meter.metrics.command_ended(command, code)
         try:
-            meter.metrics.write(str(path), command, code)
+            _write_metrics(meter.metrics, str(path))
         except OSError as error:
             complain(f"product-sync: the metrics cannot be written to {path}: {error.strerror}.")
+
+
+def _write_metrics(metrics: Metrics, path: str) -> None:
+    """Write them for node-exporter, with those of other tenants that were served before. Raises OSError."""
+    from sync.metrics import TenantsMetrics
+
+    it = chosen()
+    if it is None:
+        metrics.write(path)
+        return
+    it.measured[it.name] = metrics
+    TenantsMetrics(__version__, lambda: it.measured, process=False).write(path)
 
 
 @contextmanager

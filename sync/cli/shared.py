@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from sync.cli.tenants import load
+from sync.errors import SettingsError
 
 if TYPE_CHECKING:
     from sync.settings import Settings
@@ -38,14 +42,14 @@ def settings_in_force() -> Settings:
     """The settings in force; what is logged from now on follows them. Raises SettingsError."""
     from sync.settings import Settings
 
-    return _in_force(Settings.load())
+    return _in_force(load(Settings))
 
 
 def copy_settings() -> Settings:
     """The same for a command that only looks into the copy, where no tenant need be named."""
     from sync.settings import CopySettings
 
-    return _in_force(CopySettings.load())
+    return _in_force(load(CopySettings))
 
 
 def _in_force(settings: Settings) -> Settings:
@@ -53,7 +57,14 @@ def _in_force(settings: Settings) -> Settings:
     return settings
 
 
-def configure_logs(settings: Settings) -> None:
+def configure_logs(settings: Settings, also: Iterable[Settings | SettingsError] = ()) -> None:
+    """Log as these settings say.
+
+    also    whose secrets must not be logged either
+    """
     from sync import logs
 
     logs.configure(settings.log_format, settings.log_level, secrets=settings.secrets)
+    for others in also:
+        if not isinstance(others, SettingsError):
+            logs.hide(others.secrets)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -38,8 +38,15 @@ def connect(url: str) -> sa.Engine:
     """An engine for `url`; nothing is opened yet.
 
     Statement parameters are hidden from errors and logs: they hold product texts.
+    Raises DatabaseUnavailable for a URL that no driver understands.
     """
-    parsed = sa.make_url(url)
+    try:
+        return _connect(sa.make_url(url))
+    except sa.exc.ArgumentError as error:
+        raise unavailable(error) from None
+
+
+def _connect(parsed: sa.URL) -> sa.Engine:
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(parsed, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
         sa.event.listen(engine, "do_connect", _create_for_us_alone)
@@ -255,4 +262,8 @@ def _upgrade(connection: sa.Connection) -> None:
 
     with schema_lock(connection):
         make_schema(connection)
-        command.upgrade(alembic_config(connection), "head")
+        with _ALEMBIC:
+            command.upgrade(alembic_config(connection), "head")
+
+
+_ALEMBIC = Lock()  # its migrations speak to whatever connection was made known last, in this process

@@ -60,6 +60,7 @@ class Alerts:
     """Looks at the copy, and posts what changed; one thread at a time.
 
     held_back    by kind of pass, what its last run here did not believe: "" for nothing
+    tenant       whose copy it is, where there are many; "" for the only one
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Alerts:
         promise: Promise,
         webhook: Webhook,
         held_back: Mapping[str, str],
+        tenant: str = "",
     ) -> None:
+        self._tenant = tenant
         self._db = db
         self._promise = promise
         self._webhook = webhook
@@ -172,19 +175,18 @@ class Alerts:
         _in_turn(self._db, lambda _tx, known: (_told(known, key, alert), None))
 
     def _post(self, key: str, alert: Alert) -> None:
-        words = (
-            f"product-sync, well again: {alert.reason}" if alert.is_over else f"product-sync: {alert.reason}"
-        )
+        whose = f"product-sync, {self._tenant}" if self._tenant else "product-sync"
         event = "recovered" if alert.is_over else "problem"
         body = {
-            "text": words,
+            "text": f"{whose}, well again: {alert.reason}" if alert.is_over else f"{whose}: {alert.reason}",
             "event": event,
+            **({"tenant": self._tenant} if self._tenant else {}),
             "alert": key,
             "feed": alert.feed,
             "reason": alert.reason,
             "since": alert.since,
         }
-        name = f"{key} {alert.since} {event}".encode("ascii", "replace").decode()
+        name = f"{self._tenant} {key} {alert.since} {event}".strip().encode("ascii", "replace").decode()
         self._webhook.post(msgspec.json.encode(body), {"Idempotency-Key": name})
         _log.info("alert.sent", alert=key, what=event)
 

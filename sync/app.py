@@ -9,9 +9,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from math import inf
 from threading import Event
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from sync import __version__, logs, owner
 from sync.alerts import Alerts
+from sync.commerce.acquaintance import Acquaintance
 from sync.commerce.client import Auth, Client, Hook
 from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.pacing import Learned, Pacer, QuietHours
@@ -59,20 +60,23 @@ class Tenant:
     """The tenant's side of the wire.
 
     tokens    None where requests are signed without a token that ends (PaaS)
+    known     what is worth knowing for who asks it next
     """
 
     client: Client
     products: Products
     pacer: Pacer
     tokens: ImsTokens | None
+    known: Acquaintance
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What an earlier process learned about the tenant; None where it learned nothing."""
+    """What was learned about the tenant: by an earlier process, or (`known`) by this one."""
 
     pace: Learned | None = None
     page_size: LearnedSize | None = None
+    known: Acquaintance = field(default_factory=Acquaintance)
 
 
 @contextmanager
@@ -89,7 +93,7 @@ def tenant_of(
 ) -> Iterator[Tenant]:
     """The tenant the settings name; nothing is sent yet.
 
-    memory            what an earlier process learned
+    memory            what was learned before
     shared_pace       where other processes of the tenant keep to one pace with us
     max_retry_time    seconds, when it is to be less than the settings allow
     meter             counts what happens
@@ -109,6 +113,7 @@ def tenant_of(
             timeouts,
             _refreshes_of(journal, meter),
             partial(hook.request_retried, "token"),
+            memory.known,
         )
         pacer = Pacer(
             settings.sync_concurrency,
@@ -129,9 +134,10 @@ def tenant_of(
             hook=hook,
             timeouts=timeouts,
             on_wait=on_wait,
+            known=memory.known,
         )
         products = Products(client, page_size=settings.sync_page_size, learned=memory.page_size)
-        yield Tenant(client, products, pacer, tokens)
+        yield Tenant(client, products, pacer, tokens, memory.known)
 
 
 def _tokens(
@@ -141,6 +147,7 @@ def _tokens(
     timeouts: tuple[float, float],
     on_refresh: Callable[[float, int], None],
     on_retry: Callable[[str, float, int], None],
+    known: Acquaintance,
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:
         return None
@@ -155,6 +162,7 @@ def _tokens(
         on_refresh=on_refresh,
         on_retry=on_retry,
         hide=logs.hide_token,
+        known=known,
     )
 
 
@@ -190,7 +198,7 @@ def _auth(settings: Settings, tokens: ImsTokens | None) -> Auth:
 def _oauth1_keys(settings: Settings) -> tuple[str, str, str, str]:
     """The four as they are now; while they cannot be read, the old ones."""
     with suppress(SettingsError):
-        settings = type(settings).load()
+        settings = settings.again()
     logs.hide(settings.secrets)
     return (
         settings.commerce_consumer_key or "",
@@ -205,7 +213,7 @@ def _rotating(settings: Settings, name: str) -> Callable[[], str]:
 
     def secret() -> str:
         with suppress(SettingsError):
-            found = _plain(getattr(type(settings).load(), name))
+            found = _plain(getattr(settings.again(), name))
             logs.hide([found])
             return found
         return _plain(getattr(settings, name))
@@ -239,7 +247,12 @@ def copy_of(settings: Settings) -> Iterator[sa.Engine]:
 
 def revision_of(settings: Settings) -> str | None:
     """The schema revision of the copy, None for an empty one. Raises DatabaseUnavailable."""
-    return existing.revision_of(connect(_plain(settings.database_url)))
+    return existing.revision_of(unseen_copy(settings))
+
+
+def unseen_copy(settings: Settings) -> sa.Engine:
+    """The copy, whether it is there or not; nothing is opened yet."""
+    return connect(_plain(settings.database_url))
 
 
 def writable_copy(settings: Settings) -> sa.Engine:
@@ -327,9 +340,12 @@ def _by_cron(
 
 @contextmanager
 def alerts_of(
-    settings: Settings, db: sa.Engine, held_back: Mapping[str, str], stop: Event
+    settings: Settings, db: sa.Engine, held_back: Mapping[str, str], stop: Event, tenant: str = ""
 ) -> Iterator[Alerts | None]:
-    """Who tells SYNC_ALERT_WEBHOOK; None where there is none. Nothing is sent yet."""
+    """Who tells SYNC_ALERT_WEBHOOK; None where there is none. Nothing is sent yet.
+
+    tenant    whose copy it is, where there are many
+    """
     if settings.sync_alert_webhook is None:
         yield None
         return
@@ -343,7 +359,7 @@ def alerts_of(
             stop=stop,
             on_retry=Journal().request_retried,
         )
-        yield Alerts(db, promise_of(settings), webhook, held_back)
+        yield Alerts(db, promise_of(settings), webhook, held_back, tenant)
 
 
 # --- both ------------------------------------------------------------------------------------
@@ -396,31 +412,49 @@ def opened(
     dry: bool = False,
     shared: bool = False,
     meter: Meter | None = None,
+    former: App | None = None,
+    max_retry_time: float | None = None,
 ) -> Iterator[App]:
     """Everything a pass needs, for as long as the context is open; nothing is sent to the tenant yet.
 
-    stop      once set, what is under way ends with Interrupted
-    dry       nothing is written, not even an empty database
-    shared    other processes work for the tenant too: all keep to one pace. Needs PostgreSQL
-    meter     counts what happens, and shows where this copy and this pacer stand
+    stop              once set, what is under way ends with Interrupted
+    dry               nothing is written, not even an empty database
+    shared            other processes work for the tenant too: all keep to one pace. Needs PostgreSQL
+    meter             counts what happens, and shows what this pacer does
+    former            an app of this process with these settings, closed by now: its token is used on
+    max_retry_time    seconds, when it is to be less than the settings allow
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
-    gc.freeze()  # what is here by now stays
+    _freeze()
     with ExitStack() as closing:
         db = _copy_to_compare(settings) if dry else writable_copy(settings)
         closing.callback(db.dispose)
-        journal = Journal()
-        memory = _recall(db)
-        shelf = Shelf(db, SHARED_PACE, stop) if shared else None
+        memory, journal = _recall(db), Journal()
+        if former is not None:
+            memory, journal = replace(memory, known=former.tenant.known), former.journal
         tenant = closing.enter_context(
-            tenant_of(settings, journal, stop, memory=memory, shared_pace=shelf, meter=meter)
+            tenant_of(
+                settings,
+                journal,
+                stop,
+                memory=memory,
+                shared_pace=Shelf(db, SHARED_PACE, stop) if shared else None,
+                meter=meter,
+                max_retry_time=max_retry_time,
+            )
         )
         if not dry:
             closing.callback(_remember, db, tenant)
         if meter is not None:
-            meter.show(db, lambda: tenant.pacer.now)
+            meter.show_pace(lambda: tenant.pacer.now)
         yield App(settings, db, tenant, journal, stop, dry, meter)
+
+
+@cache
+def _freeze() -> None:
+    """What is here by now stays: the garbage collector need not look at it. Once, or garbage stays too."""
+    gc.freeze()
 
 
 def _recall(db: sa.Engine) -> Memory:

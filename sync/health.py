@@ -21,12 +21,18 @@ class Problem(NamedTuple):
 
     feed       the store view or the kind of pass
     is_first   True while nothing was ever read, which a load that has just begun explains
+    tenant     whose problem it is, where there are many
     """
 
     key: str
     feed: str
     reason: str
     is_first: bool = False
+    tenant: str = ""
+
+    def as_json(self) -> dict[str, object]:
+        """What `/readyz` shows of it."""
+        return {name: value for name, value in self._asdict().items() if value != ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +92,4 @@ def _span(span: timedelta) -> str:
 
 
 def sentence(problems: Sequence[Problem]) -> str:
-    return " ".join(problem.reason for problem in problems)
+    return " ".join(f"{it.tenant}: {it.reason}" if it.tenant else it.reason for it in problems)

@@ -30,6 +30,8 @@ class Journal:
     """The client's Hook, called from every thread, and a Watch, called from the writer's.
 
     clock    seconds that never go backwards
+
+    What is bound where it is made, `tenant` for one, stands in all of its lines: threads inherit nothing.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -38,7 +40,9 @@ class Journal:
         self._lock = threading.Lock()
         self._traffic = Traffic()
         self._missed: set[str] = set()
-        self._log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
+        self._log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync").bind(
+            **structlog.contextvars.get_contextvars()
+        )
         self._run = self._log
         self._done, self._expected = Tally(), 0
         self._began = self._told = clock()

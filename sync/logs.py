@@ -21,6 +21,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, TextIO
 from urllib.parse import quote, quote_plus
 
@@ -67,6 +68,11 @@ def configure(
     )
 
 
+def of_tenant(name: str) -> AbstractContextManager[object]:
+    """Whatever is logged in this thread is about this tenant; "" is the only one, and not named."""
+    return structlog.contextvars.bound_contextvars(tenant=name) if name else nullcontext()
+
+
 def _context() -> list[Processor]:
     """What every event is given, ours or a library's."""
     return [
@@ -105,7 +111,7 @@ def _console(stream: TextIO) -> Processor:
 
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """When, how bad, what and where come first; the facts follow as they were given."""
-    first = [key for key in ("at", "level", "event", "run", "store_view") if key in event]
+    first = [key for key in ("at", "level", "event", "tenant", "run", "store_view") if key in event]
     return {key: event[key] for key in [*first, *event]}
 
 

@@ -10,11 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-import sqlalchemy as sa
-
 from sync.commerce.client import Hook
-from sync.db import health
-from sync.db.engine import reading
+from sync.db.health import Freshness
 from sync.metrics import CopyFigures, Metrics, PaceFigures, endpoint_of
 from sync.model import PassKind, Tally, Unreadable
 from sync.passes.readahead import Item
@@ -39,10 +36,13 @@ class Meter:
     def watch(self, then: Watch) -> MeteredWatch:
         return MeteredWatch(self, then)
 
-    def show(self, db: sa.Engine, pace: Callable[[], tuple[float, int, int]]) -> None:
-        """From now on, show where this copy stands and what this pacer does."""
+    def show_pace(self, pace: Callable[[], tuple[float, int, int]]) -> None:
+        """From now on, show what this pacer does."""
         self.metrics.watch_pace(lambda: PaceFigures(*pace()))
-        self.metrics.watch_copy(lambda: _figures(db))
+
+    def show_copy(self, look: Callable[[], Freshness]) -> None:
+        """From now on, show where the copy stands, as `look` finds it."""
+        self.metrics.watch_copy(lambda: _figures(look()))
 
     def waited(self, reason: str, seconds: float) -> None:
         """A request waits, or has waited, so long for this reason."""
@@ -53,8 +53,7 @@ class Meter:
         self.metrics.token_refreshes.inc()
 
 
-def _figures(db: sa.Engine) -> CopyFigures:
-    found = reading(db, health.freshness)
+def _figures(found: Freshness) -> CopyFigures:
     return CopyFigures(
         watermark_age={view: age.total_seconds() for view, age in found.lags.items()},
         last_success={kind: at.timestamp() for kind, at in found.successes.items()},

@@ -90,18 +90,14 @@ def endpoint_of(path: str) -> str:
 
 
 class Metrics:
-    """The metrics of one process.
+    """The metrics of one process, or of one tenant among those of a process.
 
+    version    "" where `TenantsMetrics` tells it
     process    with those of the process itself; a textfile leaves them out, since node-exporter has its own
     """
 
     def __init__(self, version: str, *, process: bool = True) -> None:
-        self.registry = CollectorRegistry()
-        if process:
-            ProcessCollector(registry=self.registry)
-            PlatformCollector(registry=self.registry)
-        self._build = self._gauge("build_info", "The program; always 1.", "version")
-        self._build.labels(version).set(1)
+        self.registry = _registry(version, process)
         self._of_requests()
         self._of_runs()
         self._pace: _PaceCollector | None = None
@@ -156,7 +152,7 @@ class Metrics:
         return Counter(f"product_sync_{name}", words, labels, registry=self.registry)
 
     def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
-        return Gauge(f"product_sync_{name}", words, labels, registry=self.registry)
+        return _gauge(self.registry, name, words, *labels)
 
     # --- what is asked when somebody scrapes -------------------------------------------------
 
@@ -183,14 +179,76 @@ class Metrics:
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All of it as text, and its content type: what `accept` prefers."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        return _exposition(self.registry, accept)
 
-    def write(self, path: str, command: str, exit_code: int) -> None:
+    def write(self, path: str) -> None:
         """Write all of it for node-exporter, whole or not at all. Raises OSError."""
+        write_to_textfile(path, self.registry)
+
+    def command_ended(self, command: str, exit_code: int) -> None:
+        """Tell how; once."""
         code = self._gauge("command_exit_code", "How the command ended.", "command")
         code.labels(command).set(exit_code)
-        write_to_textfile(path, self.registry)
+
+
+class TenantsMetrics(Collector):
+    """The metrics of many tenants of one process: those of each, with the label `tenant`.
+
+    ask        the metrics by name
+    process    as in `Metrics`
+    """
+
+    def __init__(
+        self, version: str, ask: Callable[[], Mapping[str, Metrics]], *, process: bool = True
+    ) -> None:
+        self._ask = ask
+        self._registry = _registry(version, process)
+        self._registry.register(self)
+        words = "1 while the settings of a tenant can be used; at 0 it has none, or goes on with former ones."
+        self.settings_ok = _gauge(self._registry, "settings_ok", words, "tenant")
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: what is collected tells the names, and asks the tenants for it."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for tenant, metrics in self._ask().items():
+            for family in metrics.registry.collect():
+                all_ = families.setdefault(family.name, _without_samples(family))
+                all_.samples += [it._replace(labels={"tenant": tenant, **it.labels}) for it in family.samples]
+        yield from families.values()
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """All of it as text, and its content type: what `accept` prefers."""
+        return _exposition(self._registry, accept)
+
+    def write(self, path: str) -> None:
+        """Write all of it for node-exporter, whole or not at all. Raises OSError."""
+        write_to_textfile(path, self._registry)
+
+
+def _registry(version: str, process: bool) -> CollectorRegistry:
+    made = CollectorRegistry()
+    if process:
+        ProcessCollector(registry=made)
+        PlatformCollector(registry=made)
+    if version:
+        _gauge(made, "build_info", "The program; always 1.", "version").labels(version).set(1)
+    return made
+
+
+def _gauge(registry: CollectorRegistry, name: str, words: str, *labels: str) -> Gauge:
+    return Gauge(f"product_sync_{name}", words, labels, registry=registry)
+
+
+def _exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def _without_samples(family: Metric) -> Metric:
+    return Metric(family.name, family.documentation, family.type, family.unit)
 
 
 class _PaceCollector(Collector):

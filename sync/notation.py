@@ -14,7 +14,7 @@ from datetime import UTC, time, tzinfo
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from apscheduler.triggers.cron import CronTrigger
@@ -36,6 +36,9 @@ DATABASE_SCHEMES = {
     "mariadb": "mysql+pymysql",
 }
 BROKER_SCHEMES = ("amqp", "amqps", "redis", "rediss")
+PASSWORD = r"://[^:/]*:(.+)@"  # noqa: S105 -- a pattern, not a password
+_SECRET_PARAMETER = r"(?i)([?&][^=&]*(?:pass|secret|token)[^=&]*)=[^&]*"  # noqa: S105 -- likewise
+_PORTS = {"postgresql+psycopg": 5432, "mysql+pymysql": 3306}
 
 
 # --- Durations and the clock -------------------------------------------------------------------
@@ -225,7 +228,36 @@ def mask_url(url: SecretStr | None) -> str | None:
     if url is None:
         return None
     shown = re.sub(r"://.*@", "://***@", url.get_secret_value())
-    return re.sub(r"(?i)([?&][^=&]*(?:pass|secret|token)[^=&]*)=[^&]*", r"\1=***", shown)
+    return re.sub(_SECRET_PARAMETER, r"\1=***", shown)
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL holds a password, before the host or among its parameters.
+
+    >>> has_password("postgresql+psycopg://shop@db/pim"), has_password("postgresql+psycopg://shop:x@db/pim")
+    (False, True)
+    """
+    return bool(re.search(PASSWORD, url) or re.search(_SECRET_PARAMETER, url))
+
+
+def place_of(database_url: str) -> str:
+    """Where a copy is kept: the same text for two URLs that lead to one database and PostgreSQL schema.
+
+    >>> place_of("postgresql+psycopg://a@DB/pim?options=-csearch_path=eu,public")
+    'postgresql+psycopg://db:5432/pim eu'
+    >>> place_of("postgresql+psycopg://b@db:5432/pim?options=-c%20search_path%3Deu")
+    'postgresql+psycopg://db:5432/pim eu'
+    """
+    scheme, _, rest = database_url.partition("://")
+    if scheme == "sqlite":
+        return f"sqlite:///{Path(rest.partition('?')[0].removeprefix('/')).resolve()}"
+    url = urlsplit(database_url)
+    options = dict(parse_qsl(url.query))
+    host = options.get("host", url.hostname or "localhost")
+    port = options.get("port", url.port or _PORTS.get(scheme))
+    path = re.search(r"search_path\s*=\s*\"?([^,\s\"]+)", options.get("options", ""))
+    schema = f" {path[1] if path else 'public'}" if scheme.startswith("postgresql") else ""
+    return f"{scheme}://{host}:{port}{url.path}{schema}"
 
 
 def mask_webhook(url: SecretStr | None) -> str | None:

@@ -1,9 +1,10 @@
 """Every setting: its name, its default, what it means, and what is wrong with what was given.
 
 A setting comes from the environment, else from `.env` in the working directory; where `NAME`
-is in neither, `NAME_FILE` names a file that holds it, which is meant for secrets. The field
-`sync_interval` is the variable `SYNC_INTERVAL`: there is no second list of names. Only `app.py`
-and the layer above it import this file; below, functions take plain values.
+is in neither, `NAME_FILE` names a file that holds it, which is meant for secrets. What a file of
+many tenants (`tenants.py`) gives goes before all of these. The field `sync_interval` is the
+variable `SYNC_INTERVAL`: there is no second list of names. Only `tenants.py`, `app.py` and the
+layer above it import this file; below, functions take plain values.
 
 The class reads top to bottom as the documentation of the variables; `.env.example` repeats it,
 and a test holds the two together. How each value is written is in `notation.py`.
@@ -16,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import unquote
 from urllib.request import getproxies
 
@@ -24,6 +26,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -41,8 +44,10 @@ from pydantic_settings import (
 
 from sync.errors import SettingsError
 from sync.notation import (
+    PASSWORD,
     Address,
     QuietHours,
+    has_password,
     is_saas,
     mask_url,
     mask_webhook,
@@ -72,6 +77,17 @@ OAUTH1 = (
     "commerce_access_token",
     "commerce_access_token_secret",
 )
+# One for all tenants of a process: these belong into the environment, not into a tenant's table.
+OF_THE_PROCESS = (
+    "status_bind",
+    "status_hosts",
+    "status_token",
+    "celery_broker_url",
+    "log_format",
+    "log_level",
+)
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+AnySettings = TypeVar("AnySettings", bound="Settings")
 
 # A validated type each: how it is parsed, what it becomes, how it is shown.
 ApiEndpoint = Annotated[str, BeforeValidator(parse_api_endpoint)]
@@ -101,6 +117,13 @@ HostNames = Annotated[tuple[str, ...], BeforeValidator(parse_host_names), PlainS
 CaBundle = Annotated[Path | None, BeforeValidator(parse_ca_bundle)]
 LogFormat = Annotated[Literal["console", "json"] | None, BeforeValidator(str.lower)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
+
+
+class Origin(Protocol):
+    """Where settings were given other than by the environment; equal when it is the same place."""
+
+    def load(self, kind: type[AnySettings]) -> AnySettings:
+        """Read them again. Raises SettingsError."""
 
 
 class Settings(BaseSettings):
@@ -233,15 +256,34 @@ class Settings(BaseSettings):
     )
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
+    _origin: Origin | None = PrivateAttr(None)
+    _given: frozenset[str] = PrivateAttr(frozenset())
+
     @classmethod
-    def load(cls) -> Settings:
-        """Read and judge every setting; SettingsError names all that is wrong, not just the first."""
+    def load(cls, given: Mapping[str, Any] = NOTHING, origin: Origin | None = None) -> Self:
+        """Read and judge every setting; SettingsError names all that is wrong, not just the first.
+
+        given     texts by the names of fields, which go before the environment; a ValueError in the place of
+                  a text is a fault that is already known
+        origin    where that was given, for `again`
+        """
+        known = {name: fault for name, fault in given.items() if isinstance(fault, ValueError)}
+        faults = [f"{name.upper()}: {fault}" for name, fault in known.items()]
         try:
-            return cls()
+            made = cls(**given)
         except ValidationError as error:
-            raise SettingsError(_report(error.errors(include_input=False, include_url=False))) from None
+            found = error.errors(include_input=False, include_url=False)
+            faults += [_line(it) for it in found if it["loc"][0] not in known]
         except (OSError, UnicodeDecodeError):
             raise SettingsError(".env in the working directory cannot be read as UTF-8 text.") from None
+        if faults:
+            raise SettingsError("\n".join([*faults, *unknown_variables()]))
+        made._origin, made._given = origin, frozenset(given)
+        return made
+
+    def again(self) -> Self:
+        """The settings as they are now, from where these came. Raises SettingsError."""
+        return type(self).load() if self._origin is None else self._origin.load(type(self))
 
     @property
     def is_saas(self) -> bool:
@@ -258,7 +300,7 @@ class Settings(BaseSettings):
             if isinstance(value, SecretStr) and shown[name] != value.get_secret_value()
         ]
         hidden += [proxy for proxy in getproxies().values() if "@" in proxy]
-        passwords = [found for text in hidden for found in re.findall(r"://[^:/]*:(.+)@", text)]
+        passwords = [found for text in hidden for found in re.findall(PASSWORD, text)]
         return [*dict.fromkeys([*hidden, *passwords, *map(unquote, passwords)])]
 
     @classmethod
@@ -387,7 +429,7 @@ def _faults(names: Iterable[str], reason: str) -> dict[str, ValueError]:
 
 
 class Shown(NamedTuple):
-    """One line of `product-sync config`; source is `file`, `environment`, `.env` or `default`."""
+    """One line of `product-sync config`; source is `tenants`, `file`, `environment`, `.env` or `default`."""
 
     name: str
     value: str
@@ -399,7 +441,7 @@ def describe(settings: Settings) -> list[Shown]:
     given = settings.model_fields_set  # without the blank ones
     found = {
         name: place for place, source in reversed(_sources().items()) for name in source() if name in given
-    }
+    } | dict.fromkeys(settings._given & given, "tenants")
     return [
         Shown(name.upper(), "" if value is None else str(value), found.get(name, "default"))
         for name, value in settings.model_dump(mode="json").items()
@@ -414,25 +456,40 @@ def example(name: str) -> str:
 
 def unknown_variables() -> list[str]:
     """A hint for each variable that reads like a setting and is none: a typing error is silent otherwise."""
-    known = [name for field in Settings.model_fields for name in (field, f"{field}_file")]
     environment, dotenv = EnvSettingsSource(Settings).env_vars, DotEnvSettingsSource(Settings).env_vars
-    unknown = {*dotenv, *(name for name in environment if name.startswith("sync_"))} - {*known}
-    return [hint for name in sorted(unknown) if (hint := _hint(name, known))]
+    unknown = {*dotenv, *(name for name in environment if name.startswith("sync_"))} - {*_names()}
+    close = [name for name in sorted(unknown) if name.startswith("sync_") or _like(name)]
+    return [f"{name.upper()} {no_setting(name)}" for name in close]
 
 
-def _hint(name: str, known: list[str]) -> str | None:
-    near = get_close_matches(name, known, n=1, cutoff=0.85)
-    if near:
-        return f"{name.upper()} is no setting: did you mean {near[0].upper()}?"
-    return f"{name.upper()} is no setting." if name.startswith("sync_") else None
+def no_setting(name: str) -> str:
+    """What to say of a name that is none of the settings.
+
+    >>> no_setting("SYNC_INTERVALL")
+    'is no setting: did you mean SYNC_INTERVAL?'
+    """
+    near = _like(name.lower())
+    return f"is no setting: did you mean {near.upper()}?" if near else "is no setting."
 
 
-def _report(errors: Iterable[ErrorDetails]) -> str:
-    """One line for each fault, `NAME: what is wrong; example: NAME=value`, then the hints."""
-    return "\n".join([*map(_line, errors), *unknown_variables()])
+def _like(name: str) -> str | None:
+    """The setting that was probably meant."""
+    return next(iter(get_close_matches(name, _names(), n=1, cutoff=0.85)), None)
+
+
+def _names() -> list[str]:
+    return [name for field in Settings.model_fields for name in (field, f"{field}_file")]
+
+
+def is_secret(name: str, text: str) -> bool:
+    """Whether this value of a setting must not stand where everybody reads it: a URL only with a password."""
+    if Settings.model_fields[name].annotation not in (SecretStr, SecretStr | None):
+        return False
+    return has_password(text) if name.endswith("_url") else True
 
 
 def _line(error: ErrorDetails) -> str:
+    """A fault as `NAME: what is wrong; example: NAME=value`."""
     field = str(error["loc"][0])
     missing = error["type"] == "missing"
     reason = "is not set" if missing else re.sub("^(Value error, |Input )", "", error["msg"])

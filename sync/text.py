@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sync.errors import SyncError
 from sync.logs import printable
 from sync.model import Tally
 
@@ -107,13 +108,13 @@ def _drift(found: Drift) -> Iterator[str]:
         yield f"    … and {found.count - len(found.examples)} more"
 
 
-def drift_json(summary: Summary, drift: Sequence[Drift]) -> str:
+def drift_as_json(summary: Summary, drift: Sequence[Drift]) -> dict[str, Any]:
     """The summary's object, and in `drift` one for each way the copy differs."""
     ways = [
         asdict(found) | {"examples": [{"product_id": i, "detail": detail} for i, detail in found.examples]}
         for found in drift
     ]
-    return json_line(summary.as_json() | {"drift": ways})
+    return summary.as_json() | {"drift": ways}
 
 
 # --- the state of the copy -------------------------------------------------------------------
@@ -161,12 +162,61 @@ def status_report(status: Status) -> str:
 
 def status_json(status: Status) -> str:
     """The same facts for a script; lags and ages are seconds."""
+    return json_line(_status_facts(status))
+
+
+def _status_facts(status: Status) -> dict[str, Any]:
     views = [
         asdict(view) | {"lag": None if view.lag is None else round(view.lag.total_seconds())}
         for view in status.store_views
     ]
     feeds = [asdict(feed) | {"age": round(feed.age.total_seconds())} for feed in status.feeds]
-    return json_line(asdict(status) | {"store_views": views, "feeds": feeds})
+    return asdict(status) | {"store_views": views, "feeds": feeds}
+
+
+def statuses_report(statuses: Mapping[str, Status | SyncError]) -> str:
+    """A line for each tenant, and below them why something cannot be told, or failed."""
+    columns = ("tenant", "rows", "complete up to", "behind", "rejected", "last run", "status")
+    rows = [(name, *_status_row(status)) for name, status in statuses.items()]
+    told = [(name, _trouble(status)) for name, status in statuses.items()]
+    return "\n".join([table([columns, *rows]), *(f"{name}: {words}" for name, words in told if words)])
+
+
+def _status_row(status: Status | SyncError) -> tuple[object, ...]:
+    if isinstance(status, SyncError):
+        return None, None, None, None, None, "not to be told"
+    marks = [view.watermark for view in status.store_views]
+    whole = [mark for mark in marks if mark is not None]
+    lags = [view.lag for view in status.store_views if view.lag is not None]
+    last = status.runs[0] if status.runs else {"kind": None, "status": None}
+    return (
+        sum(view.live for view in status.store_views),
+        moment(min(whole)) if whole and len(whole) == len(marks) else "never",
+        duration(max(lags)) if lags else None,
+        status.open_rejections,
+        last["kind"],
+        last["status"],
+    )
+
+
+def _trouble(status: Status | SyncError) -> str:
+    """Why nothing is told of a tenant, or why its last run failed."""
+    if isinstance(status, SyncError):
+        return f"{printable(str(status))} To do: {status.fix}"
+    error = status.runs[0]["error"] if status.runs else None
+    return shortened(error) if error else ""
+
+
+def statuses_json(statuses: Mapping[str, Status | SyncError]) -> str:
+    """An object by tenant: the facts of `status_json`, or `error` and `fix`."""
+    return json_line(
+        {
+            name: {"error": str(status), "fix": status.fix}
+            if isinstance(status, SyncError)
+            else _status_facts(status)
+            for name, status in statuses.items()
+        }
+    )
 
 
 def _run_row(run: Mapping[str, Any]) -> tuple[object, ...]:

@@ -23,6 +23,7 @@ import msgspec
 import requests
 from requests import PreparedRequest
 
+from sync.commerce.acquaintance import Acquaintance
 from sync.commerce.pacing import Kind, Outcome
 from sync.commerce.retry import (
     Patience,
@@ -141,6 +142,7 @@ class Client:
     timeouts        (connect, read) seconds; read is the longest silence, not the whole answer
     longest_body    bytes, decoded
     on_wait         told why a repeat waits (`retry_after`: as the tenant asked; `backoff`), and the seconds
+    known           what an earlier one learned, and a later one may know
     """
 
     def __init__(
@@ -157,6 +159,7 @@ class Client:
         timeouts: tuple[float, float] = (10.0, 120.0),
         longest_body: int = LONGEST_BODY,
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
+        known: Acquaintance | None = None,
     ) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._auth = auth
@@ -169,7 +172,7 @@ class Client:
         self._timeouts = timeouts
         self._longest_body = longest_body
         self._on_wait = on_wait
-        self._reached = False
+        self._known = known or Acquaintance()
 
     def get(
         self,
@@ -254,7 +257,7 @@ class Client:
         except requests.RequestException as fault:
             return _Try(self._patience.clock() - began, self._judge_fault(request, fault))
         seconds = self._patience.clock() - began
-        self._reached = True
+        self._known.answered = True
         verdict = judge_answer(
             str(request),
             response.status_code,
@@ -290,7 +293,7 @@ class Client:
     def _judge_fault(self, request: _Request, fault: requests.RequestException) -> Verdict:
         host = urlsplit(self._endpoint).hostname or self._endpoint
         return judge_fault(
-            fault, host=host, setting="API_ENDPOINT", reached=self._reached, patient=request.patient
+            fault, host=host, setting="API_ENDPOINT", reached=self._known.answered, patient=request.patient
         )
 
     def _renew(self, refused: PreparedRequest | None, verdict: Verdict) -> None:

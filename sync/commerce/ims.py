@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ import msgspec
 import requests
 from requests import PreparedRequest
 
+from sync.commerce.acquaintance import Acquaintance, Token
 from sync.commerce.answers import read_complaint, remedy
 from sync.commerce.retry import Patience, Setback, Verdict, judge_fault, persist, retry_after, server_time
 from sync.commerce.transport import read_body
@@ -28,12 +28,6 @@ LONGEST_MARGIN_S: Final = 60.0
 LONGEST_ANSWER: Final = 1 << 20
 _UNREADABLE_TRIES: Final = 4
 _FIX_URL: Final = "check IMS_TOKEN_URL, and that no proxy or login page answers in its place."
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    text: str = field(repr=False)
-    renew_at: float
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -53,6 +47,7 @@ class ImsTokens:
     on_refresh      told the seconds a refresh took and the token's life
     on_retry        told before each wait why, how many seconds, and the number of the try that failed
     hide            told each token, so that no log shows it
+    known           what an earlier one learned, and a later one may know
 
     Every method raises AccessDenied when IMS refuses the credential, CommerceUnavailable when it is out of
     reach and SettingsError when IMS_TOKEN_URL is not a token endpoint.
@@ -71,6 +66,7 @@ class ImsTokens:
         on_refresh: Callable[[float, int], None] = _nothing,
         on_retry: Callable[[str, float, int], None] = lambda reason, wait_s, attempt: None,
         hide: Callable[[str], None] = lambda token: None,
+        known: Acquaintance | None = None,
     ) -> None:
         self.client_id = client_id
         self._url = token_url
@@ -83,8 +79,7 @@ class ImsTokens:
         self._on_retry = on_retry
         self._hide = hide
         self._lock = threading.Lock()
-        self._token: _Token | None = None
-        self._reached = False
+        self._known = known or Acquaintance()
 
     def __repr__(self) -> str:
         return f"ImsTokens({self._url!r}, {self.client_id!r})"
@@ -92,36 +87,38 @@ class ImsTokens:
     def current(self) -> str:
         """A token with life left in it; threads that come while it is renewed wait for that one answer."""
         with self._lock:
-            if self._token is None or self._patience.clock() >= self._token.renew_at:
-                self._token = self._refresh()
-            return self._token.text
+            token = self._known.token
+            if token is None or self._patience.clock() >= token.renew_at:
+                token = self._known.token = self._refresh()
+            return token.text
 
     def renew(self, refused: str) -> str:
         """A token other than the `refused` one: asks IMS only when that one is still the current one."""
         with self._lock:
-            if self._token is None or self._token.text == refused:
-                self._token = self._refresh()
-            return self._token.text
+            token = self._known.token
+            if token is None or token.text == refused:
+                token = self._known.token = self._refresh()
+            return token.text
 
-    def _refresh(self) -> _Token:
+    def _refresh(self) -> Token:
         def told(verdict: Verdict, wait_s: float, attempt: int) -> None:
             if not isinstance(verdict.error, AccessDenied):
                 self._on_retry(str(verdict.error), wait_s, attempt)
 
         return persist(self._ask, self._patience, told)
 
-    def _ask(self, _attempt: int) -> _Token:
+    def _ask(self, _attempt: int) -> Token:
         asked_at, secret = self._patience.clock(), self._secret()
         try:
             response = self._post(secret)
             with response:
                 body = read_body(response, LONGEST_ANSWER)
         except requests.RequestException as fault:
-            host = urlsplit(self._url).hostname or self._url
+            host, reached = urlsplit(self._url).hostname or self._url, self._known.ims_answered
             raise Setback(
-                judge_fault(fault, host=host, setting="IMS_TOKEN_URL", reached=self._reached, patient=True)
+                judge_fault(fault, host=host, setting="IMS_TOKEN_URL", reached=reached, patient=True)
             ) from fault
-        self._reached = True
+        self._known.ims_answered = True
         if verdict := self._judge(response, body, secret):
             raise Setback(verdict, partial(self._check_exchange, secret, verdict))
         return self._read(body, asked_at)
@@ -162,7 +159,7 @@ class ImsTokens:
             return Verdict(AccessDenied(reason, remedy(complaint)), tries=2, retry_after=0)
         return Verdict(SettingsError(reason, _FIX_URL), tries=1)
 
-    def _read(self, body: bytes, asked_at: float) -> _Token:
+    def _read(self, body: bytes, asked_at: float) -> Token:
         try:
             answer = msgspec.json.decode(body, type=_TokenAnswer)
         except msgspec.DecodeError:
@@ -174,7 +171,7 @@ class ImsTokens:
         took = self._patience.clock() - asked_at
         self._on_refresh(took, answer.expires_in)
         margin = min(LONGEST_MARGIN_S, answer.expires_in / 10)
-        return _Token(answer.access_token, asked_at + answer.expires_in - margin)
+        return Token(answer.access_token, asked_at + answer.expires_in - margin)
 
 
 class ImsAuth:

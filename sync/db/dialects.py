@@ -376,11 +376,41 @@ def from_now(dialect: str, life: timedelta) -> sa.ColumnElement[datetime]:
 
 
 def own_schema(connection: sa.Connection) -> str | None:
-    """Where our tables are made: in PostgreSQL the first schema of the search path, and in no other of it.
+    """Where our tables are: in PostgreSQL the first schema of the search path, and in no other of it.
 
-    Another tenant's tables further down the path are not to be taken for ours.
+    It need not be there yet. Another tenant's tables further down the path are not to be taken for ours.
     """
-    return connection.dialect.default_schema_name if connection.dialect.name == "postgresql" else None
+    if connection.dialect.name != "postgresql":
+        return None
+    found: str | None = connection.exec_driver_sql(_FIRST_OF_SEARCH_PATH).scalar_one()
+    return found
+
+
+_FIRST_OF_SEARCH_PATH = """
+    SELECT CASE WHEN first IN ('', '"$user"') THEN current_schema()
+                WHEN left(first, 1) = '"' THEN replace(trim('"' FROM first), '""', '"')
+                ELSE lower(first) END
+    FROM (SELECT trim(split_part(current_setting('search_path'), ',', 1)) AS first) AS search_path
+"""
+
+
+def make_schema(connection: sa.Connection) -> None:
+    """Create the schema that the search path begins with, where it is not there and this role may.
+
+    Raises DatabaseUnavailable, with the statement for somebody who may.
+    """
+    schema = own_schema(connection)
+    if schema is None or sa.inspect(connection).has_schema(schema):
+        return
+    role = connection.exec_driver_sql("SELECT current_user").scalar_one()
+    try:
+        connection.execute(sa.schema.CreateSchema(schema))
+    except sa.exc.ProgrammingError as error:
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        raise DatabaseUnavailable(
+            f"the database has no schema {schema}, and the role {role} may not create it.",
+            f"let an administrator run: CREATE SCHEMA {quote(schema)} AUTHORIZATION {quote(role)};",
+        ) from error
 
 
 @contextmanager

@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
 
-from sync.db.dialects import is_transient, own_schema, schema_lock
+from sync.db.dialects import is_transient, make_schema, own_schema, schema_lock
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BUSY_TIMEOUT_S = 30
 ABANDONED_S = 20  # between two statements of a page's transaction; mapping 64 MB of products takes a few
-# libpq's: a server whose machine is gone is noticed after half a minute, not when the kernel gives up.
-KEEP_ALIVE = {
+# libpq's own: it would wait for a connection as long as TCP does, minutes (PyMySQL: 10 s), and notice that a
+# server's machine is gone when the kernel gives up.
+LIBPQ = {
+    "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 4,
@@ -48,8 +50,15 @@ def connect(url: str, *, writes: bool = False) -> sa.Engine:
               keep its locks, and everybody who is to take over, for as long as the network takes to notice
 
     Statement parameters are hidden from errors and logs: they hold product texts.
+    Raises DatabaseUnavailable for a URL that no driver understands.
     """
-    parsed = sa.make_url(url)
+    try:
+        return _connect(sa.make_url(url), writes)
+    except sa.exc.ArgumentError as error:
+        raise unavailable(error) from None
+
+
+def _connect(parsed: sa.URL, writes: bool) -> sa.Engine:
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(parsed, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
         sa.event.listen(engine, "do_connect", _create_for_us_alone)
@@ -61,8 +70,8 @@ def connect(url: str, *, writes: bool = False) -> sa.Engine:
         options["connect_args"] = {"charset": "utf8mb4", "init_command": _PREPARE_MARIADB}
         options["isolation_level"] = "READ COMMITTED"
         return sa.create_engine(parsed, **options)
-    keep_alive = {name: value for name, value in KEEP_ALIVE.items() if name not in parsed.query}
-    engine = sa.create_engine(parsed, connect_args=keep_alive, **options)
+    options["connect_args"] = {name: value for name, value in LIBPQ.items() if name not in parsed.query}
+    engine = sa.create_engine(parsed, **options)
     sa.event.listen(engine, "connect", _prepare_postgresql)
     if writes:
         sa.event.listen(engine, "connect", _end_when_abandoned)
@@ -270,4 +279,9 @@ def _upgrade(connection: sa.Connection) -> None:
     from alembic import command
 
     with schema_lock(connection):
-        command.upgrade(alembic_config(connection), "head")
+        make_schema(connection)
+        with _ALEMBIC:
+            command.upgrade(alembic_config(connection), "head")
+
+
+_ALEMBIC = Lock()  # its migrations speak to whatever connection was made known last, in this process

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -35,6 +35,10 @@ class Freshness:
     starts: Mapping[PassKind, datetime]
     running: frozenset[PassKind]
     rejected: Mapping[str, int]
+
+    def later(self, span: timedelta) -> Freshness:
+        """The same, so much later, if nothing was done meanwhile."""
+        return replace(self, now=self.now + span, lags={view: lag + span for view, lag in self.lags.items()})
 
 
 def freshness(connection: sa.Connection) -> Freshness:

@@ -3,6 +3,8 @@
     Guard ── routes ── facts (pages.py) ──┬── HTML (templates/)
     (Host, headers)                       └── JSON
 
+Of many tenants, `/` lists them, and each has these same pages below `/tenants/NAME`.
+
 Read-only, apart from "run now", which is there when STATUS_TOKEN is set and somebody can run. Needs no
 JavaScript and sends none. A page reads in a worker thread, a few at a time: a pass under way comes first.
 """
@@ -23,20 +25,20 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from anyio import CapacityLimiter
-from jinja2 import Environment
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from sync.errors import SyncError
 from sync.settings import Settings
-from sync.web import pages, words
+from sync.web import pages, tenants, words
 from sync.web.counters import Counters
 from sync.web.guard import Guard
 from sync.web.pages import Facts, Missing, Site, Unclear
+from sync.web.tenants import Company
 
 AT_ONCE = 4  # pages being made
 LIVE_S = 5  # a page that shows a run in progress is loaded again
@@ -68,20 +70,61 @@ def application(
     extra_routes    answered whatever the Host: they must hold nothing that is not for everybody
     run_now         asks for an incremental pass, soon; None where nobody can run one
     """
-    site = Site(engine, Counters(engine), timedelta(seconds=settings.sync_max_lag), _intervals(settings))
-    token = None if settings.status_token is None else settings.status_token.get_secret_value()
-    desk = Desk(site, words.environment(), token if run_now is not None else None, run_now)
-    routes = [Route("/api", desk.index, methods=["GET"])]
-    for path, (name, read) in PAGES.items():
-        routes.append(Route(path, desk.html(name, read), methods=["GET"]))
-        routes.append(Route(f"/api{path if path != '/' else '/overview'}", desk.json(read), methods=["GET"]))
-    routes += [
-        Route("/page.css", _style, methods=["GET"]),
-        Route("/run-now", desk.run, methods=["POST"]),
-        *extra_routes,
+    site = site_of(engine, settings)
+    ask = None if run_now is None else lambda _tenant: run_now()
+    desk = Desk(lambda _tenant: site, _token_of(settings), ask, many=False)
+    return _guarded(_routes(desk), desk, settings, extra_routes)
+
+
+def application_for(
+    company: Company,
+    settings: Settings,
+    *,
+    extra_routes: Sequence[Route] = (),
+    run_now: Callable[[str], None] | None = None,
+) -> Starlette:
+    """The page over the copies of many tenants; arguments as above.
+
+    run_now    told the tenant's name
+    """
+    desk = Desk(company.site, _token_of(settings), run_now, many=True)
+    routes: list[BaseRoute] = [
+        Route("/", desk.html("tenants", lambda _: tenants.overview(company)), methods=["GET"]),
+        Route("/api", desk.json(lambda _: {"paths": ["/api/tenants", "/tenants/{tenant}/api"]})),
+        Route("/api/tenants", desk.json(lambda _: tenants.overview(company)), methods=["GET"]),
+        Mount("/tenants/{tenant}", routes=_routes(desk)),
     ]
+    return _guarded(routes, desk, settings, extra_routes)
+
+
+def site_of(engine: sa.Engine, settings: Settings) -> Site:
+    """Where the pages of one tenant look."""
+    return Site(engine, Counters(engine), timedelta(seconds=settings.sync_max_lag), _intervals(settings))
+
+
+def _token_of(settings: Settings) -> str | None:
+    return None if settings.status_token is None else settings.status_token.get_secret_value()
+
+
+def _routes(desk: Desk) -> list[BaseRoute]:
+    """The pages over one copy."""
+    paths = {path: f"/api{path if path != '/' else '/overview'}" for path in PAGES}
+    routes: list[BaseRoute] = [
+        Route("/api", desk.json(lambda _: {"paths": [*paths.values()]}), methods=["GET"]),
+        Route("/run-now", desk.run, methods=["POST"]),
+    ]
+    for path, (name, read) in PAGES.items():
+        routes.append(Route(path, desk.html(name, desk.at_site(read)), methods=["GET"]))
+        routes.append(Route(paths[path], desk.json(desk.at_site(read)), methods=["GET"]))
+    return routes
+
+
+def _guarded(
+    routes: list[BaseRoute], desk: Desk, settings: Settings, extra_routes: Sequence[Route]
+) -> Starlette:
     names = [*settings.status_hosts, *([settings.status_bind.host] if settings.status_bind else [])]
     guard = Middleware(Guard, names=names, open=[route.path for route in extra_routes])
+    routes = [*routes, Route("/page.css", _style, methods=["GET"]), *extra_routes]
     return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: desk.refuse})
 
 
@@ -115,32 +158,45 @@ class Failure:
 class Desk:
     """Takes requests, and answers them with facts or with what went wrong.
 
-    token    what "run now" asks for; None where it is off
+    site_of    where to look, by the tenant's name; "" for the only one. May raise Missing and SyncError
+    token      what "run now" asks for; None where it is off
+    run_now    asks for a pass of this tenant, soon; None where nobody can run one
+    many       whether there is a list of tenants above the pages of one
     """
 
     def __init__(
-        self, site: Site, templates: Environment, token: str | None, run_now: Callable[[], None] | None
+        self,
+        site_of: Callable[[str], Site],
+        token: str | None,
+        run_now: Callable[[str], None] | None,
+        *,
+        many: bool,
     ) -> None:
-        self._site = site
-        self._templates = templates
-        self._token = token
+        self._many = many
+        self._site_of = site_of
+        self._templates = words.environment()
+        self._token = token if run_now is not None else None
         self._run_now = run_now
         self._turns = CapacityLimiter(AT_ONCE)
 
     # --- looking -----------------------------------------------------------------------------
 
-    def html(self, name: str, read: Callable[[Site, pages.Query], Facts]) -> Endpoint:
+    def at_site(self, read: Callable[[Site, pages.Query], Facts]) -> Callable[[Request], Facts]:
+        """Read facts where the request's tenant is."""
+        return lambda request: read(self._site_of(_tenant(request)), _query(request))
+
+    def html(self, name: str, read: Callable[[Request], Facts]) -> Endpoint:
         """An endpoint that fills a template with facts."""
 
         def make(request: Request) -> Response:
-            facts = read(self._site, _query(request))
+            facts = read(request)
             return HTMLResponse(self._filled(name, request, facts), headers=_refresh(name, request, facts))
 
         return self._patient(make)
 
-    def json(self, read: Callable[[Site, pages.Query], Facts]) -> Endpoint:
+    def json(self, read: Callable[[Request], Facts]) -> Endpoint:
         """An endpoint that gives facts as they are; times are ISO 8601, spans seconds."""
-        return self._patient(lambda request: _as_json(read(self._site, _query(request))))
+        return self._patient(lambda request: _as_json(read(request)))
 
     def _patient(self, make: Callable[[Request], Response]) -> Endpoint:
         """In a thread, when it is its turn; an error becomes words and never a traceback."""
@@ -163,15 +219,14 @@ class Desk:
 
         return endpoint
 
-    async def index(self, request: Request) -> Response:
-        """What there is for programs."""
-        return _as_json({"paths": ["/api/overview", *(f"/api{path}" for path in PAGES if path != "/")]})
-
     def _filled(self, name: str, request: Request, facts: Facts) -> str:
         shown = {
             **facts,
             "page": name,
-            "here": request.url.path,
+            "many": self._many,
+            "tenant": _tenant(request),
+            "root": _root(request),
+            "path": _path(request),
             "style": _CSS_VERSION,
             "may_run": self._token is not None,
             "asked": request.query_params.get("asked") == "yes",
@@ -189,7 +244,7 @@ class Desk:
         return self._failed(request, Failure(error.status_code, said.get(error.status_code, error.detail)))
 
     def _failed(self, request: Request, failure: Failure) -> Response:
-        if request.url.path.startswith("/api"):
+        if _path(request).startswith("/api"):
             return _as_json({"error": failure.words, "fix": failure.fix or None}, failure.status)
         return HTMLResponse(self._filled("error", request, {"failure": failure}), failure.status)
 
@@ -202,13 +257,13 @@ class Desk:
             return self._failed(request, Failure(404, words, "Set STATUS_TOKEN, and ask the daemon's page."))
         given = await _given_token(request)
         if _is_foreign(request) or not hmac.compare_digest(given.encode(), self._token.encode()):
-            _log.warning("run_now.refused", client=request.client.host if request.client else None)
+            _log.warning("run_now.refused", **_whose(request))
             return self._failed(request, Failure(403, "That is not the STATUS_TOKEN.", "Try again."))
-        _log.info("run_now.asked", client=request.client.host if request.client else None)
-        await anyio.to_thread.run_sync(self._run_now)
+        _log.info("run_now.asked", **_whose(request))
+        await anyio.to_thread.run_sync(self._run_now, _tenant(request))
         if "authorization" in request.headers:
             return _as_json({"asked": True}, 202)
-        return RedirectResponse("/?asked=yes", 303)
+        return RedirectResponse(f"{_root(request)}/?asked=yes", 303)
 
 
 async def _given_token(request: Request) -> str:
@@ -231,6 +286,27 @@ def _is_foreign(request: Request) -> bool:
         return site not in ("same-origin", "none")
     origin = request.headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+
+
+def _tenant(request: Request) -> str:
+    """Whose page is asked for; "" where there is only one, and for the list of all."""
+    return str(request.path_params.get("tenant", ""))
+
+
+def _root(request: Request) -> str:
+    """What the tenant's pages lie below."""
+    return str(request.scope.get("root_path", ""))
+
+
+def _path(request: Request) -> str:
+    """The page below that."""
+    return request.url.path.removeprefix(_root(request))
+
+
+def _whose(request: Request) -> dict[str, str | None]:
+    """Who asks, and of which tenant, for the log."""
+    client = request.client.host if request.client else None
+    return {"client": client, **({"tenant": name} if (name := _tenant(request)) else {})}
 
 
 def _query(request: Request) -> pages.Query:

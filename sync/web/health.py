@@ -50,5 +50,5 @@ def health_routes(
 
 
 def _answer(well: bool, reason: str, problems: Sequence[Problem] = ()) -> Response:
-    body = {"ok": well, "reason": reason, "problems": [problem._asdict() for problem in problems]}
+    body = {"ok": well, "reason": reason, "problems": [problem.as_json() for problem in problems]}
     return JSONResponse(body, 200 if well else 503, headers=_NO_STORE)

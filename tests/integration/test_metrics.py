@@ -12,6 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from sync.app import App, opened
+from sync.db.engine import reading
+from sync.db.health import freshness
 from sync.errors import SyncError
 from sync.meter import Meter
 from sync.metrics import Metrics
@@ -41,6 +43,7 @@ def app(tenant: Sandbox, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> Itera
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with opened(Settings.load(), threading.Event(), meter=meter) as live:
+        meter.show_copy(lambda: reading(live.db, freshness))
         yield live
 
 

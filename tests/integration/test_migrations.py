@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -211,30 +212,55 @@ def test_a_shops_own_products_table_is_left_alone(database_url: str) -> None:
 
 
 def test_two_tenants_share_a_database_in_a_schema_each(new_database: NewDatabase) -> None:
-    """Also where the one's schema stands in the other's search path."""
+    """Also where the one's schema stands in the other's search path, and the other's is not there yet."""
     url = new_database("postgresql")
-    with opened(url) as first:
-        with first.begin() as connection:
-            connection.exec_driver_sql("CREATE SCHEMA tenant_b")
-        with (
-            opened(f"{url}&options=-csearch_path%3Dtenant_b,public") as second,
-            Sandbox(products=30) as here,
-            Sandbox(products=5, seed=2) as there,
-        ):
-            one, other = Bench(here, first, page_size=10), Bench(there, second, page_size=2)
-            one.backfill()
-            other.backfill()
-            there.catalogue.edit(1, price=77)
-            other.run()
-            other.reconcile()
-            one.run()
+    with (
+        opened(url) as first,
+        opened(f"{url}&options=-csearch_path%3Dtenant_b,public") as second,
+        Sandbox(products=30) as here,
+        Sandbox(products=5, seed=2) as there,
+    ):
+        one, other = Bench(here, first, page_size=10), Bench(there, second, page_size=2)
+        one.backfill()
+        other.backfill()
+        there.catalogue.edit(1, price=77)
+        other.run()
+        other.reconcile()
+        one.run()
 
-            one.assert_copy_is_exact()
-            other.assert_copy_is_exact()
-            for bench in (one, other):
-                with bench.db.connect() as connection:
-                    counted = connection.exec_driver_sql("SELECT COUNT(*) FROM products_current").scalar_one()
-                assert counted == len(bench.sandbox.catalogue.ids())
+        one.assert_copy_is_exact()
+        other.assert_copy_is_exact()
+        for bench in (one, other):
+            with bench.db.connect() as connection:
+                counted = connection.exec_driver_sql("SELECT COUNT(*) FROM products_current").scalar_one()
+            assert counted == len(bench.sandbox.catalogue.ids())
+
+
+def test_a_copy_is_not_looked_for_in_another_schema_of_the_search_path(new_database: NewDatabase) -> None:
+    """Its own is not there yet; looking creates none."""
+    url = new_database("postgresql")
+    with opened(url), connected(f"{url}&options=-csearch_path%3DShop-1,public") as second:
+        assert current_revision(second) is None
+        with second.connect() as connection:
+            assert "shop-1" not in sa.inspect(connection).get_schema_names()
+
+
+def test_a_schema_that_the_role_may_not_create_is_asked_for_with_the_statement(
+    new_database: NewDatabase,
+) -> None:
+    url, role = new_database("postgresql"), f"reader_{uuid4().hex}"
+    with connected(url) as admin:
+        with admin.begin() as connection:
+            connection.exec_driver_sql(f"CREATE ROLE {role}")
+        with (
+            connected(f"{url}&options=-csearch_path%3Dshop%20-crole%3D{role}") as second,
+            pytest.raises(DatabaseUnavailable) as caught,
+        ):
+            upgrade(second)
+        with admin.begin() as connection:
+            connection.exec_driver_sql(f"DROP ROLE {role}")
+
+    assert f'CREATE SCHEMA "shop" AUTHORIZATION "{role}";' in caught.value.fix
 
 
 # --- as installed ----------------------------------------------------------------------------

@@ -1,0 +1,112 @@
+"""The change feed, printed or posted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sync.cli.console import INTERRUPTED, complain, emit, stoppable
+from sync.cli.shared import app, copy_settings
+from sync.cli.tenants import for_tenants
+
+if TYPE_CHECKING:
+    from sync.feed import Entry, Outlet
+    from sync.position import Keeper
+    from sync.settings import Settings
+
+
+@app.command(short_help="Print the change feed, or post it.")
+@for_tenants(one_by_one=False)
+def changes(
+    *,
+    since: Annotated[int, typer.Option(min=0, metavar="ID", help="Begin after this change_id.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Tell so many entries at most.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more, until stopped.")] = False,
+    state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Remember here how far it came, and go on from there.")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Post it there in signed batches instead of printing.")
+    ] = None,
+    rewind: Annotated[
+        bool, typer.Option("--rewind", help="Forget how far it came: begin anew, or after --since.")
+    ] = False,
+) -> None:
+    """Print the change feed, oldest first, one JSON object a line; or post it to a webhook.
+
+    A reader that remembers the last change_id and asks for what is after it misses nothing. With --state,
+    FILE remembers: it moves behind what was written out, so after a crash the last entries come once more,
+    and none is missing. --since then says where to begin while there is no FILE yet. One process at a time
+    may use it (FILE.lock), and only with the database it came from.
+
+    --webhook posts {"first_id", "last_id", "changes": [...]}, up to 100 changes and about 900 kB at a time,
+    in order; the next when the one before was answered 2xx. Each change arrives at least once: after a crash
+    or an answer that was lost some come again, so a receiver drops every change_id it has had. How far a URL
+    came is kept in the copy, or in FILE.
+
+    \b
+      Idempotency-Key           first_id-last_id
+      X-Product-Sync-Signature  t=SECONDS,v1=HEX: HMAC-SHA256 of SECONDS.BODY with WEBHOOK_SECRET
+
+    An answer has 30 seconds. No connection, 408, 425, 429 and 5xx are tried again, as Retry-After says, for
+    SYNC_MAX_RETRY_TIME, with --follow for as long as it takes. 413 halves the batch. Any other answer ends it
+    after four tries, a redirect at once; started again, it posts the same again.
+
+    \b
+      product-sync changes --since 4711 --limit 100          the next hundred
+      product-sync changes --follow --state search.json      all of it and what comes, across restarts
+      product-sync changes --follow --webhook https://search.example/products
+      product-sync changes --webhook URL --rewind            everything from the first entry on once more
+
+    Exit status: 0, 64 a FILE or a URL that cannot be used, 69 database or receiver out of reach, receiver
+    refuses, or no copy yet, 75 another process moves the same position, 77 receiver answers 401 or 403, 78
+    settings, or a position from another or a restored database, 130 interrupted.
+    """
+    from sync import feed
+    from sync.app import copy_of
+    from sync.position import PositionInCopy, Unkept, position_file
+
+    settings = copy_settings()
+    with ExitStack() as opened:
+        stop = opened.enter_context(stoppable())
+        outlet, told = _outlet(opened, settings, webhook, stop, follow=follow)
+        engine = opened.enter_context(copy_of(settings))
+        keeper: Keeper = Unkept()
+        if state is not None:
+            keeper = opened.enter_context(position_file(state))
+        elif webhook is not None:
+            keeper = PositionInCopy(engine, webhook, stop)
+        source = feed.Feed(engine, stop, follow=follow)
+        count = feed.tell(source, outlet, keeper, since=since, limit=limit, rewind=rewind)
+        if told:
+            complain(f"product-sync: {count} changes posted to {told}.")
+    if stop.is_set():
+        raise typer.Exit(INTERRUPTED)
+
+
+def _outlet(
+    opened: ExitStack, settings: Settings, webhook: str | None, stop: Event, *, follow: bool
+) -> tuple[Outlet, str]:
+    """What hands the feed on, and the receiver's host, blank for standard output."""
+    if webhook is None:
+        return lambda entries: _printed(entries, stop), ""
+    from sync.app import webhook_of
+    from sync.feed import to_webhook
+
+    receiver = opened.enter_context(webhook_of(settings, webhook, stop, follow=follow))
+    return to_webhook(receiver), receiver.host
+
+
+def _printed(entries: Sequence[Entry], stop: Event) -> Iterator[Sequence[Entry]]:
+    """Print entries, and yield those that were written out before `stop` was set."""
+    for count, entry in enumerate(entries, 1):
+        emit(entry.json.decode())
+        if stop.is_set():
+            yield entries[:count]
+            return
+    yield entries

@@ -1,0 +1,160 @@
+"""The copy as files, as flat SQL views, and its schema."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from sync.cli.console import complain, emit, end_quietly, silence, stoppable
+from sync.cli.shared import StoreView, app, copy_settings, db
+from sync.cli.tenants import for_tenants
+from sync.errors import UsageError
+
+
+@app.command(short_help="Write products to a file.")
+@for_tenants(one_by_one=False)
+def export(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, or - for standard output.")],
+    *,
+    store_view: StoreView = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns of products and attribute codes.")
+    ] = None,
+    sku: Annotated[
+        list[str] | None, typer.Option(metavar="SKU", help="Just this product; may be given again.")
+    ] = None,
+    type_id: Annotated[
+        list[str] | None, typer.Option("--type", metavar="T", help="Just this type; may be given again.")
+    ] = None,
+    changed_since: Annotated[
+        str | None, typer.Option(metavar="T", help="Only what the copy saw change since: a time, or 24h.")
+    ] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Labels of options instead of ids.")] = False,
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="F", help="parquet, csv or jsonl, whatever the suffix.")
+    ] = None,
+) -> None:
+    """Write the products that live in the copy to a file: .parquet, .csv or .jsonl by its suffix.
+
+    The products are those of one moment, also while a pass writes. The file takes its name when it is
+    complete; a failure leaves what was there. Without --columns, it has every column of the table
+    products. Attributes have the types that Commerce gives them; a value that is none of its type is null.
+
+    \b
+      product-sync export products.parquet
+      product-sync export bags.csv --store-view fr --columns sku,name,price,color --labels
+      product-sync export - --changed-since 24h | jq .sku        JSON lines
+
+    Exit status: 0, 64 usage, 69 database out of reach, no copy yet or no space for the file, 78 settings,
+    130 interrupted.
+    """
+    from sync.app import copy_of
+    from sync.db.dialects import utc_now
+    from sync.db.engine import reading
+    from sync.db.export import Selection
+    from sync.export import export as write_rows
+    from sync.export import format_of, parse_since, writer_for
+
+    form = format_of(path, form)
+    with copy_of(copy_settings()) as engine, stoppable() as stop:
+        since = None if changed_since is None else parse_since(changed_since, reading(engine, utc_now))
+        selection = Selection(store_view, sku or (), type_id or (), since)
+        with _output(path) as file:
+            count = write_rows(
+                engine, partial(writer_for, form, file), columns, selection, labels=labels, stop=stop
+            )
+    complain(f"product-sync: {count} {'row' if count == 1 else 'rows'} written to {path}.")
+
+
+@contextmanager
+def _output(path: str) -> Iterator[BinaryIO]:
+    """The file to write, or standard output."""
+    from sync.export import not_written, replacing
+
+    if path != "-":
+        with replacing(Path(path)) as file:
+            yield file
+        return
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        end_quietly()
+    except OSError as error:
+        silence()
+        raise not_written("standard output", error) from error
+
+
+@app.command(short_help="Make a flat SQL view of attributes.")
+@for_tenants()
+def view(
+    *,
+    name: Annotated[str, typer.Option(metavar="V", help="What the view is called.")],
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Columns of products and attribute codes.")
+    ] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the view instead.")] = False,
+) -> None:
+    """Make a flat SQL view, or make it anew: a row per product and store view, a typed column per name.
+
+    Options read as their labels. What a store view lacks is taken from `all`; a value that is none of its
+    attribute's type ("abc" for a decimal) is null. store_view and product_id are always there.
+
+    \b
+      product-sync view --name bags --columns sku,name,price,color,size
+      product-sync view --name bags --drop
+
+    Exit status: 0, 64 usage, 69 database out of reach or no copy yet, 78 settings.
+    """
+    from sync.app import copy_of
+    from sync.db import views
+    from sync.db.engine import in_transaction
+    from sync.db.flat import split_names
+
+    if drop == (columns is not None):
+        raise UsageError("a view needs either --columns or --drop.", "see `product-sync view --help`.")
+    with copy_of(copy_settings()) as engine:
+        if columns is None:
+            in_transaction(engine, lambda tx: views.drop(tx, name))
+            emit(f"View {name} is gone.")
+            return
+        names = split_names(columns)
+        made = in_transaction(engine, lambda tx: views.create(tx, name, names))
+    emit(f"View {made} is ready. Try:\n  SELECT * FROM {made} WHERE store_view = 'all' LIMIT 10;")
+
+
+# --- its schema ------------------------------------------------------------------------------
+
+
+@db.command()
+@for_tenants()
+def upgrade() -> None:
+    """Bring the database to the newest schema; commands that write do it by themselves.
+
+    Exit status: 0, 69 database out of reach, 78 settings, or a database written by a newer version.
+    """
+    from sync.app import writable_copy
+    from sync.db.engine import newest_revision
+
+    writable_copy(copy_settings()).dispose()
+    emit(f"The database is at revision {newest_revision()}, the newest.")
+
+
+@db.command()
+@for_tenants()
+def current() -> None:
+    """Print the schema revision the database is at.
+
+    Exit status: 0, 69 database out of reach, 78 settings.
+    """
+    from sync.app import revision_of
+    from sync.db.engine import newest_revision
+
+    revision, newest = revision_of(copy_settings()), newest_revision()
+    emit(f"{revision or 'empty'}, {'the newest' if revision == newest else f'the newest is {newest}'}")

@@ -1,0 +1,166 @@
+"""Looking at the settings and at the copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sync.cli.console import complain, emit, stoppable
+from sync.cli.shared import AsJson, StoreView, app, configure_logs, copy_settings, settings_in_force
+from sync.cli.tenants import for_tenants, worst
+from sync.errors import SettingsError, SyncError, UsageError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from sync.check import Finding
+    from sync.settings import Settings
+    from sync.tenants import Tenants
+    from sync.text import Status
+
+
+@app.command(short_help="Try everything that a sync needs.")
+@for_tenants()
+def check() -> None:
+    """Try everything a sync needs: settings, token, API, permission, store views, clock, database.
+
+    Prints a line for each, with the remedy where one failed. Writes nothing.
+
+    Exit status: 0 all well, else that of the first failure: 69 out of reach, 77 refused, 78 settings.
+    """
+    worst = 0
+    with stoppable() as stop:
+        for finding in _findings(stop):
+            words = finding.words.replace("\n", "\n" + 22 * " ")
+            emit(f"{finding.verdict:8} {finding.subject:12} {words}")
+            worst = worst or finding.exit_code
+    raise typer.Exit(worst)
+
+
+def _findings(stop: Event) -> Iterator[Finding]:
+    from sync.check import check, failure
+
+    try:
+        settings = settings_in_force()
+    except SettingsError as error:
+        yield failure("settings", error)
+    else:
+        yield from check(settings, stop)
+
+
+@app.command(short_help="Print the settings in force.")
+@for_tenants()
+def config() -> None:
+    """Print the settings in force and where each came from, secrets masked.
+
+    Exit status: 0, or 78 when they cannot be used.
+    """
+    from sync.settings import describe, unknown_variables
+    from sync.text import table
+
+    emit(table([("setting", "value", "from"), *describe(settings_in_force())]))
+    for hint in unknown_variables():
+        complain(f"product-sync: {hint}")
+
+
+def _status_of_all(file: Tenants, *, runs: int, as_json: bool) -> None:
+    from sync import text
+    from sync.settings import CopySettings
+
+    found: dict[str, text.Status | SyncError] = {}
+    for name in file.names:
+        try:
+            settings = file.settings_as(CopySettings, name)
+            configure_logs(settings)
+            found[name] = _status(settings, runs)
+        except SyncError as error:
+            found[name] = error
+    emit(text.statuses_json(found) if as_json else text.statuses_report(found))
+    raise typer.Exit(worst(it.exit_code if isinstance(it, SyncError) else 0 for it in found.values()))
+
+
+@app.command(short_help="Print where the copy stands.")
+@for_tenants(together=_status_of_all)
+def status(
+    *, runs: Annotated[int, typer.Option(min=1, help="How many runs to list.")] = 5, as_json: AsJson = False
+) -> None:
+    """Print how much the copy holds, up to when it is complete, the last runs, and who is writing.
+
+    \b
+      product-sync status                           one tenant
+      product-sync status --tenants tenants.toml    a line for each; with --json, an object by name
+
+    Exit status: 0, 69 database out of reach or not there yet, 78 settings.
+    """
+    from sync import text
+
+    found = _status(copy_settings(), runs)
+    emit(text.status_json(found) if as_json else text.status_report(found))
+
+
+def _status(settings: Settings, runs: int) -> Status:
+    from sync import text
+    from sync.app import copy_of
+    from sync.db import leases, overview, rejected
+    from sync.db.engine import reading
+    from sync.db.runs import recent
+
+    with copy_of(settings) as engine:
+        return text.Status(
+            store_views=reading(engine, overview.store_views),
+            feeds=reading(engine, overview.feeds),
+            runs=[row._asdict() for row in reading(engine, lambda connection: recent(connection, runs))],
+            open_rejections=reading(engine, rejected.count_open),
+            lease=leases.holder(engine),
+        )
+
+
+@app.command(short_help="Print one product from the copy.")
+@for_tenants(one_by_one=False)
+def show(
+    sku: Annotated[str, typer.Argument(metavar="SKU")],
+    *,
+    store_view: StoreView = None,
+    history: Annotated[bool, typer.Option("--history", help="What happened to it, oldest first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print one product from the copy, as each store view shows it; a deleted one as it was last.
+
+    \b
+      product-sync show BAG-1                    its columns and what belongs to it
+      product-sync show BAG-1 --history          what changed, with old and new values
+      product-sync show BAG-1 --json             one JSON object a line, the document included
+
+    Exit status: 0, 64 no such product, 69 database out of reach or not there yet, 78 settings.
+    """
+    from sync.app import copy_of
+    from sync.db import products
+    from sync.db.engine import reading
+
+    with copy_of(copy_settings()) as engine:
+        found = reading(engine, lambda connection: products.find(connection, sku, store_view))
+        if not found:
+            raise UsageError(
+                f"the copy holds no product {sku}.", "check the SKU; `product-sync status` counts products."
+            )
+        for row in found:
+            emit(_shown(engine, row._asdict(), history=history, as_json=as_json))
+
+
+def _shown(engine: sa.Engine, product: Mapping[str, Any], *, history: bool, as_json: bool) -> str:
+    """One product as `show` prints it."""
+    from sync import text
+    from sync.db import changes, products
+    from sync.db.engine import reading
+
+    key = product["store_view"], product["product_id"]
+    entries = [row._asdict() for row in reading(engine, lambda c: changes.history(c, *key))]
+    if history and not as_json:
+        return f"{text.title(product)}\n{text.history(entries)}"
+    children = reading(engine, lambda c: products.children_of(c, *key))
+    if as_json:
+        return text.product_json(product, children, entries if history else None)
+    return text.product_card(product, children)

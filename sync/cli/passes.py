@@ -1,0 +1,419 @@
+"""The passes: what is read from the tenant, and how that ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sync import __version__
+from sync.cli.console import BUG, complain, emit, emit_as_is, stoppable
+from sync.cli.shared import (
+    AsJson,
+    DryRun,
+    Executor,
+    MetricsFile,
+    StoreView,
+    app,
+    configure_logs,
+    settings_in_force,
+)
+from sync.cli.tenants import chosen, for_tenants, named
+from sync.errors import SyncError, UsageError
+
+if TYPE_CHECKING:
+    from sync.app import App
+    from sync.meter import Meter
+    from sync.metrics import Metrics
+    from sync.passes.run import Summary, Sync, Watch
+    from sync.passes.workers import Queue
+
+STOPPING = "product-sync: stopping behind the page in hand; once more ends it at once."
+
+
+@app.command(short_help="Load the whole catalogue.")
+@for_tenants()
+def backfill(
+    *,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, do not continue.")] = False,
+    store_view: StoreView = None,
+    first_id: Annotated[int, typer.Option(min=1, help="Lowest product id to load.")] = 1,
+    last_id: Annotated[int | None, typer.Option(min=1, help="Highest product id to load.")] = None,
+    executor: Executor = "local",
+    dry_run: DryRun = False,
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load the whole catalogue, or continue a load that did not come to its end.
+
+    Products that are already here and did not change are not written again.
+
+    \b
+      product-sync backfill                    everything, or the rest of it
+      product-sync backfill --store-view fr    one store view only
+      product-sync backfill --restart          everything, from the beginning
+      product-sync backfill --executor celery  by workers; interrupted and started again, it looks on
+
+    Exit status: 0 loaded, 1 some products rejected, 69 out of reach, 75 busy, 77 refused, 78 settings, 130
+    interrupted.
+    """
+    from sync.model import Interval
+    from sync.passes import backfill as passes
+
+    if last_id is not None and last_id < first_id:
+        raise UsageError(f"--last-id {last_id} lies before --first-id {first_id}.")
+    interval = Interval(first_id - 1, last_id)
+
+    def work(sync: Sync) -> Summary:
+        return passes.backfill(sync, restart=restart, interval=interval)
+
+    _run_pass(
+        "backfill",
+        work,
+        store_view,
+        dry=dry_run,
+        as_json=as_json,
+        metrics_file=metrics_file,
+        executor=executor,
+    )
+
+
+@app.command(short_help="Read what changed and what was deleted.")
+@for_tenants()
+def run(
+    *,
+    sku: Annotated[
+        list[str] | None, typer.Option(metavar="SKU", help="Just this product; may be given again.")
+    ] = None,
+    product_id: Annotated[
+        list[int] | None, typer.Option("--id", metavar="N", help="Just this product; may be given again.")
+    ] = None,
+    store_view: StoreView = None,
+    dry_run: DryRun = False,
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read what changed since the last finished pass, and what was deleted; write it, and exit.
+
+    Safe to stop at any time: the next run resumes at the last committed page.
+
+    \b
+      product-sync run                     what the daemon does, once, by hand
+      product-sync run --store-view fr     one store view only
+      product-sync run --sku BAG-1         one product, whether it changed or not
+
+    Exit status: 0 up to date, 1 some products rejected or deletions held back, 69 out of reach, 75 busy, 77
+    refused, 78 settings, 130 interrupted.
+    """
+    from sync.passes.incremental import incremental
+
+    def work(sync: Sync) -> Summary:
+        return _named(sync, product_id or [], sku or []) if sku or product_id else incremental(sync)
+
+    _run_pass("run", work, store_view, dry=dry_run, as_json=as_json, metrics_file=metrics_file)
+
+
+def _named(sync: Sync, ids: list[int], skus: list[str]) -> Summary:
+    from sync.passes.incremental import targeted
+
+    summary, unknown = targeted(sync, ids, skus)
+    for name in unknown:
+        complain(f"product-sync: neither the tenant nor the copy knows a product {name}.")
+    return summary
+
+
+@app.command(short_help="Make the copy equal to the catalogue.")
+@for_tenants()
+def reconcile(
+    *,
+    allow_mass_delete: Annotated[
+        bool, typer.Option("--allow-mass-delete", help="Believe it when a large share is gone.")
+    ] = False,
+    store_view: StoreView = None,
+    executor: Executor = "local",
+    dry_run: DryRun = False,
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the whole catalogue and make the copy equal to it, silent changes and deletions included.
+
+    Deletes nothing when more than SYNC_MAX_DELETE_FRACTION of the products would go.
+
+    \b
+      product-sync reconcile                        what the daemon does at night
+      product-sync reconcile --dry-run              what it would do
+      product-sync reconcile --allow-mass-delete    after a clearance on the tenant
+
+    Exit status: 0 equal, 1 some products rejected or deletions held back, 69 out of reach, 75 busy, 77
+    refused, 78 settings, 130 interrupted.
+    """
+    from sync.passes import reconcile as passes
+
+    def work(sync: Sync) -> Summary:
+        return passes.reconcile(sync, allow_mass_delete=allow_mass_delete)
+
+    _run_pass(
+        "reconcile",
+        work,
+        store_view,
+        dry=dry_run,
+        as_json=as_json,
+        metrics_file=metrics_file,
+        executor=executor,
+    )
+
+
+@app.command(short_help="Report how the copy differs.")
+@for_tenants()
+def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
+    """Read the whole catalogue and report how the copy differs; no product is written.
+
+    \b
+      product-sync verify           missing, extra and different products, with examples
+      product-sync verify --json    the same, for a script
+
+    Exit status: 0 equal, 1 a difference, 69 out of reach, 75 busy, 77 refused, 78 settings, 130 interrupted.
+    """
+    from sync import text
+    from sync.passes import reconcile as passes
+
+    with _live() as live, _watched(live) as watch:
+        summary, drift = passes.verify(live.sync("verify", watch, _views(store_view)))
+    complain(text.summary_line(summary))
+    if as_json:
+        emit_as_is(text.json_line(named(text.drift_as_json(summary, drift))))
+    else:
+        emit(text.drift_report(drift))
+    raise typer.Exit(1 if drift else summary.exit_code)
+
+
+@app.command(short_help="Read the light price feeds.")
+@for_tenants()
+def prices(*, metrics_file: MetricsFile = None, as_json: AsJson = False) -> None:
+    """Read base, special and tier prices and costs, and again the products whose prices moved in silence.
+
+    The bulk price endpoints of Commerce change prices without moving `updated_at`, so `run` does not see it.
+    The feeds answer 300 SKUs at a time, at a twentieth of what product pages cost the tenant. What they name
+    is kept in product_prices; a product that carries other prices is read again in every store view.
+
+    \b
+      product-sync prices           what the daemon does every SYNC_PRICES_INTERVAL
+      product-sync prices --json    fetched: products compared; updated: products changed
+
+    Exit status: 0 up to date, 1 a feed is refused or not believed or some products rejected, 69 out of reach,
+    75 busy, 77 refused, 78 settings, 130 interrupted.
+    """
+    from sync.passes import prices as passes
+
+    _run_pass("prices", passes.prices, None, dry=False, as_json=as_json, metrics_file=metrics_file)
+
+
+@app.command(short_help="Read the stock of every source.")
+@for_tenants()
+def stock(
+    *,
+    allow_mass_delete: Annotated[
+        bool, typer.Option("--allow-mass-delete", help="Believe it when no source shows anything.")
+    ] = False,
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the source items: how many of a SKU lie in each source. What is gone is kept as a tombstone.
+
+    Commerce stamps no stock with a time, so all of it is read, SKU by SKU in each source.
+
+    \b
+      product-sync stock           what the daemon does every SYNC_STOCK_INTERVAL
+      product-sync stock --json    counts are rows of source_items
+
+    Exit status: 0 up to date, 1 stock is refused or deletions held back, 69 out of reach, 75 busy, 77
+    refused, 78 settings, 130 interrupted.
+    """
+    from sync.passes import stock as passes
+
+    def work(sync: Sync) -> Summary:
+        return passes.stock(sync, allow_mass_delete=allow_mass_delete)
+
+    _run_pass("stock", work, None, dry=False, as_json=as_json, metrics_file=metrics_file)
+
+
+@app.command(short_help="Read attributes, categories and store views.")
+@for_tenants()
+def reference(
+    *,
+    allow_mass_delete: Annotated[
+        bool, typer.Option("--allow-mass-delete", help="Believe it when a large share is gone.")
+    ] = False,
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read what the values in products refer to: attributes with the labels of their options, attribute sets,
+    categories, websites, store groups and store views.
+
+    Labels and names are those of each store view of STORE_VIEWS. Only differences are written; what changed
+    is in the table reference_changes. What the credential may not read is named, and the rest goes on.
+
+    \b
+      product-sync reference                        what the daemon does at SYNC_REFERENCE_CRON
+      product-sync reference --allow-mass-delete    after a clearance on the tenant
+
+    Exit status: 0 up to date, 1 some of it not readable or deletions held back, 69 out of reach, 75 busy, 77
+    refused, 78 settings, 130 interrupted.
+    """
+    from sync.passes import reference as passes
+
+    def work(sync: Sync) -> Summary:
+        return passes.reference(sync, allow_mass_delete=allow_mass_delete)
+
+    _run_pass("reference", work, None, dry=False, as_json=as_json, metrics_file=metrics_file)
+
+
+def _run_pass(
+    command: str,
+    work: Callable[[Sync], Summary],
+    store_view: str | None,
+    *,
+    dry: bool,
+    as_json: bool,
+    metrics_file: Path | None,
+    executor: str = "local",
+) -> None:
+    """Run a pass to its end and tell how it ended, also when that was an error."""
+    if executor != "local":
+        _check_workers(executor, dry=dry)
+    with _metered(command, metrics_file) as meter:
+        _run_metered(command, work, store_view, meter, dry=dry, as_json=as_json, executor=executor)
+
+
+def _run_metered(
+    command: str,
+    work: Callable[[Sync], Summary],
+    store_view: str | None,
+    meter: Meter | None,
+    *,
+    dry: bool,
+    as_json: bool,
+    executor: str,
+) -> None:
+    with _live(dry=dry, shared=executor != "local", meter=meter) as live:
+        try:
+            with _watched(live) as watch, _queue(live, executor) as queue:
+                summary = work(replace(live.sync(command, watch, _views(store_view)), queue=queue))
+        except SyncError:
+            if live.journal.last is not None:
+                _tell(live.journal.last, as_json)
+            raise
+    _tell(summary, as_json)
+    raise typer.Exit(summary.exit_code)
+
+
+def _check_workers(executor: str, *, dry: bool) -> None:
+    """Refuse what workers cannot do before anything is opened, or made."""
+    from sync.worker import broker_of
+
+    if dry:
+        raise UsageError(f"--dry-run reads by itself: it cannot go with --executor {executor}.")
+    broker_of(settings_in_force())
+
+
+@contextmanager
+def _queue(live: App, executor: str) -> Iterator[Queue | None]:
+    """Where workers get their orders; None when this process reads by itself."""
+    if executor == "local":
+        yield None
+        return
+    from sync.worker import queue_for
+
+    with queue_for(live) as queue:
+        yield queue
+
+
+def _tell(summary: Summary, as_json: bool) -> None:
+    from sync import text
+
+    complain(text.summary_line(summary))
+    if as_json:
+        emit_as_is(text.json_line(named(summary.as_json())))
+
+
+@contextmanager
+def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
+    """Count what happens, and write it to `path`, however the command ends; without a path, do neither."""
+    if path is None:
+        yield None
+        return
+    from sync.meter import Meter
+    from sync.metrics import Metrics
+
+    meter, code = Meter(Metrics("" if chosen() else __version__, process=False)), BUG
+    try:
+        yield meter
+        code = 0
+    except typer.Exit as end:
+        code = end.exit_code
+        raise
+    except SyncError as error:
+        code = error.exit_code
+        raise
+    finally:
+        meter.metrics.command_ended(command, code)
+        try:
+            _write_metrics(meter.metrics, str(path))
+        except OSError as error:
+            complain(f"product-sync: the metrics cannot be written to {path}: {error.strerror}.")
+
+
+def _write_metrics(metrics: Metrics, path: str) -> None:
+    """Write them for node-exporter, with those of other tenants that were served before. Raises OSError."""
+    from sync.metrics import TenantsMetrics
+
+    it = chosen()
+    if it is None:
+        metrics.write(path)
+        return
+    it.measured[it.name] = metrics
+    TenantsMetrics(__version__, lambda: it.measured, process=False).write(path)
+
+
+@contextmanager
+def _live(*, dry: bool = False, shared: bool = False, meter: Meter | None = None) -> Iterator[App]:
+    from sync.app import opened
+    from sync.db.engine import reading
+    from sync.db.health import freshness
+
+    settings = settings_in_force()
+    with stoppable(STOPPING) as stop, opened(settings, stop, dry=dry, shared=shared, meter=meter) as live:
+        if meter is not None:
+            meter.show_copy(lambda: reading(live.db, freshness))
+        try:
+            yield live
+        finally:
+            if meter is not None:
+                meter.metrics.settle()
+
+
+@contextmanager
+def _watched(live: App) -> Iterator[Watch]:
+    """The progress bar where a person sees it, the log elsewhere."""
+    if live.settings.log_format == "json" or not sys.stderr.isatty():
+        yield live.journal
+        return
+    from sync.progress import Bar
+
+    with Bar(live.journal) as bar:
+        configure_logs(live.settings)  # anew: what is logged now must scroll above the bar
+        yield bar
+
+
+def _views(store_view: str | None) -> tuple[str, ...] | None:
+    from sync.notation import parse_store_views
+
+    try:
+        return None if store_view is None else parse_store_views(store_view)
+    except ValueError as error:
+        raise UsageError(f"--store-view {error}.") from None

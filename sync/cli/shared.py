@@ -1,0 +1,70 @@
+"""The typer application, options that several commands have, and the settings in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sync.cli.tenants import load
+from sync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sync.settings import Settings
+
+app = typer.Typer(
+    name="product-sync",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+db = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The copy's schema.")
+app.add_typer(db, name="db")
+
+StoreView = Annotated[str | None, typer.Option(metavar="CODE", help="This store view only.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and report, write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Executor = Annotated[
+    Literal["local", "celery"],
+    typer.Option(
+        help="Who reads: this process, or the workers at CELERY_BROKER_URL (`product-sync worker`)."
+    ),
+]
+MetricsFile = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="Write metrics there, for node-exporter's textfiles.")
+]
+
+
+def settings_in_force() -> Settings:
+    """The settings in force; what is logged from now on follows them. Raises SettingsError."""
+    from sync.settings import Settings
+
+    return _in_force(load(Settings))
+
+
+def copy_settings() -> Settings:
+    """The same for a command that only looks into the copy, where no tenant need be named."""
+    from sync.settings import CopySettings
+
+    return _in_force(load(CopySettings))
+
+
+def _in_force(settings: Settings) -> Settings:
+    configure_logs(settings)
+    return settings
+
+
+def configure_logs(settings: Settings, also: Iterable[Settings | SettingsError] = ()) -> None:
+    """Log as these settings say.
+
+    also    whose secrets must not be logged either
+    """
+    from sync import logs
+
+    logs.configure(settings.log_format, settings.log_level, secrets=settings.secrets)
+    for others in also:
+        if not isinstance(others, SettingsError):
+            logs.hide(others.secrets)

@@ -1,0 +1,160 @@
+"""`--tenants FILE` and `--tenant NAME`: a command for one tenant of a file, or for each of them in turn.
+
+    @app.command()
+    @for_tenants()
+    def prices(...) -> None: ...       asks `load` for its settings, as it does without a file
+
+Where a command runs for each, it goes on behind a failure, and ends with the worst of their exit codes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from sync.cli.console import BUG, INTERRUPTED, USAGE, outcome, speaking_of
+from sync.errors import UsageError
+
+if TYPE_CHECKING:
+    from sync.metrics import Metrics
+    from sync.settings import AnySettings
+    from sync.tenants import Tenants
+
+TenantsFile = Annotated[
+    Path | None,
+    typer.Option("--tenants", metavar="FILE", help="Many tenants: a TOML file with the settings of each."),
+]
+TenantName = Annotated[
+    str | None, typer.Option("--tenant", metavar="NAME", help="This tenant of FILE, instead of each in turn.")
+]
+Command = Callable[..., None]
+# From the best to the worst: done, in part, busy, out of reach, refused, settings, usage, a bug, stopped.
+WORSE_AND_WORSE: Final = (0, 1, 75, 69, 77, 78, USAGE, BUG, INTERRUPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The tenant of a file that a command is for.
+
+    measured    the metrics of those that this command served so far, by name
+    """
+
+    tenants: Tenants
+    name: str
+    measured: dict[str, Metrics] = field(default_factory=dict)
+
+
+_chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)
+
+
+def chosen() -> Chosen | None:
+    """The tenant that the command is for just now; None where there is no file."""
+    return _chosen.get()
+
+
+def load(kind: type[AnySettings]) -> AnySettings:
+    """The settings of that tenant, or of the only one. Raises SettingsError."""
+    it = chosen()
+    return kind.load() if it is None else it.tenants.settings_as(kind, it.name)
+
+
+def named(facts: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object that says whom it is about, where there is a file."""
+    it = chosen()
+    return facts if it is None else {"tenant": it.name, **facts}
+
+
+def for_tenants(*, one_by_one: bool = True, together: Command | None = None) -> Callable[[Command], Command]:
+    """Give a command the two options.
+
+    one_by_one    without --tenant, run it for each in turn; False: then --tenant must be given
+    together      what is done for all of a file instead, told the file and the command's options
+    """
+
+    def give(command: Command) -> Command:
+        @wraps(command)
+        def with_tenants(
+            *arguments: Any, tenants: Path | None = None, tenant: str | None = None, **options: Any
+        ) -> None:
+            file = _opened(tenants, tenant)
+            if file is None:
+                command(*arguments, **options)
+            elif tenant is not None:
+                with _choosing(Chosen(file, tenant)):
+                    command(*arguments, **options)
+            elif together is not None:
+                together(file, *arguments, **options)
+            elif one_by_one:
+                raise typer.Exit(worst(_each(file, lambda: command(*arguments, **options))))
+            else:
+                raise UsageError("this is done for one tenant at a time.", f"add --tenant {file.names[0]}.")
+
+        _add_options(with_tenants, command)
+        return with_tenants
+
+    return give
+
+
+def _opened(path: Path | None, tenant: str | None) -> Tenants | None:
+    """The file, which has this tenant in it. Raises UsageError, and SettingsError for the file."""
+    if path is None:
+        if tenant is not None:
+            raise UsageError(f"--tenant {tenant} stands in no file.", "add --tenants FILE.")
+        return None
+    from sync.tenants import load as load_file
+
+    file = load_file(path)
+    if tenant is not None:
+        file.given_of(tenant)
+    return file
+
+
+def _each(file: Tenants, command: Callable[[], None]) -> Iterator[int]:
+    """The exit code of each tenant; who interrupts one interrupts all."""
+    measured: dict[str, Metrics] = {}
+    for name in file.names:
+        with _choosing(Chosen(file, name, measured)), speaking_of(name):
+            code = outcome(command)
+        yield code
+        if code == INTERRUPTED:
+            return
+
+
+def worst(codes: Iterable[int]) -> int:
+    """
+    >>> worst([0, 69, 1]), worst([75, 69]), worst([0, 0])
+    (69, 69, 0)
+    """
+    return max(codes, key=WORSE_AND_WORSE.index)
+
+
+@contextmanager
+def _choosing(it: Chosen) -> Iterator[None]:
+    from sync import logs
+
+    token = _chosen.set(it)
+    try:
+        with logs.of_tenant(it.name):
+            yield
+    finally:
+        _chosen.reset(token)
+
+
+def _add_options(wrapper: Any, command: Command) -> None:
+    """Let typer see the command's own parameters and the two more."""
+    more = {"tenants": TenantsFile, "tenant": TenantName}
+    signature = inspect.signature(command)
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in more.items()
+    ]
+    wrapper.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *parameters])
+    wrapper.__annotations__ = {**command.__annotations__, **more}

@@ -1,0 +1,57 @@
+"""Whom a process serves: one tenant by the environment alone, or many by a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from sync.errors import SettingsError
+from sync.settings import CopySettings, Settings
+from sync.tenants import Tenants
+
+ALONE: Final = ""  # the name of the only tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Who is served, and how they share the process.
+
+    process    the settings that all share: page and log
+    members    by name, in order: the settings, or why these cannot be used
+    at_once    most tenants at work at the same time
+    turn_s     how long one may keep the others waiting
+    """
+
+    process: Settings
+    members: Mapping[str, Settings | SettingsError]
+    at_once: int = 1
+    turn_s: float = inf
+
+    @property
+    def is_alone(self) -> bool:
+        return ALONE in self.members
+
+
+def alone(settings: Settings) -> Fleet:
+    """One tenant, which need not be named."""
+    return Fleet(settings, {ALONE: settings})
+
+
+def of_file(tenants: Tenants, kind: type[Settings] = Settings) -> Fleet:
+    """The tenants of a file; one whose settings are wrong keeps no other from being served.
+
+    kind    `CopySettings` where only the copies are looked into
+
+    Raises SettingsError for settings of the process.
+    """
+    members = {name: _settings(tenants, name, kind) for name in tenants.names}
+    return Fleet(CopySettings.load(), members, tenants.at_once, tenants.turn_s)
+
+
+def _settings(tenants: Tenants, name: str, kind: type[Settings]) -> Settings | SettingsError:
+    try:
+        return tenants.settings_as(kind, name)
+    except SettingsError as error:
+        return error

@@ -1,0 +1,113 @@
+"""What is seen of a tenant's copy at one moment, and how the tenant is by that when somebody asks later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from sync.db.engine import reading
+from sync.db.existing import ensure_current, revision_of
+from sync.db.health import Freshness, failures, freshness
+from sync.errors import SyncError
+from sync.health import Problem, Promise, judge
+from sync.model import PassKind
+
+State = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
+EMPTY = Problem("empty", "database", "There is no copy yet.", is_first=True)
+UNSEEN = Problem("unseen", "database", "The copy was not looked at yet.", is_first=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was found in a copy.
+
+    found      None where it could not be read, or is not there yet
+    failing    by kind of pass, how many runs of it failed in a row, and why the last one did
+    why_not    why nothing was found
+    """
+
+    found: Freshness | None = None
+    failing: Mapping[PassKind, tuple[int, str]] = field(default_factory=dict)
+    why_not: Problem = UNSEEN
+
+    def problems(self, promise: Promise, elapsed: timedelta) -> list[Problem]:
+        """What keeps the copy from being as fresh as promised, so long after it was seen."""
+        return [self.why_not] if self.found is None else judge(promise, self.found.later(elapsed))
+
+
+def look(copy: sa.Engine) -> Sight:
+    """See how fresh a copy is. A copy that cannot be read is a sight too."""
+    try:
+        if revision_of(copy) is None:
+            return Sight(why_not=EMPTY)
+        ensure_current(copy)
+        return Sight(*reading(copy, lambda connection: (freshness(connection), failures(connection))))
+    except SyncError as error:
+        return Sight(why_not=Problem("database", "database", f"{error} To do: {error.fix}"))
+
+
+class Standing(NamedTuple):
+    """How one of many tenants is.
+
+    problems    why its copy is not as fresh as promised, and what failed lately
+    failing     what failed when it was last tried, and why; that may not matter yet
+    lag         of the store view that is furthest behind; None until all were loaded
+    rejected    products that could not be copied
+    busy        what the daemon does for it just now
+    """
+
+    name: str
+    state: State
+    problems: list[Problem]
+    failing: Mapping[str, str]
+    lag: timedelta | None = None
+    rejected: int | None = None
+    busy: str = ""
+
+
+def standing(
+    name: str,
+    sight: Sight,
+    promise: Promise,
+    elapsed: timedelta,
+    *,
+    busy: str = "",
+    troubles: Mapping[str, str] | None = None,
+) -> Standing:
+    """How a tenant is, so long after its copy was seen.
+
+    troubles    what failed, where more is known of that than the copy tells
+    """
+    failing = troubles or {kind: error for kind, (_, error) in sight.failing.items()}
+    problems = sight.problems(promise, elapsed)
+    causes = [Problem(f"failing:{it}", it, f"The last {it} failed: {why}") for it, why in failing.items()]
+    told = [problem._replace(tenant=name) for problem in (*problems, *(causes if problems else ()))]
+    lags = [None if sight.found is None else sight.found.lags.get(view) for view in promise.store_views]
+    known = [lag for lag in lags if lag is not None]
+    return Standing(
+        name,
+        _state(sight, problems, bool(failing), bool(busy)),
+        told,
+        failing,
+        max(known) + elapsed if len(known) == len(lags) else None,
+        None if sight.found is None else sum(sight.found.rejected.values()),
+        busy,
+    )
+
+
+def _state(sight: Sight, problems: list[Problem], is_failing: bool, is_busy: bool) -> State:
+    if not problems:
+        return "failing" if is_failing else "fresh"
+    if is_failing or not all(problem.is_first for problem in problems):
+        return "stale" if sight.found is not None else "unreachable"
+    return "loading" if is_busy or sight.found is not None else "unseen"
+
+
+def refused(name: str, error: SyncError) -> Standing:
+    """A tenant whose settings cannot be used."""
+    problem = Problem("settings", "settings", f"{error} To do: {error.fix}", tenant=name)
+    return Standing(name, "refused", [problem], {})

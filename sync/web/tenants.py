@@ -1,0 +1,35 @@
+"""Many tenants on one page: who is fresh, who is not, and why; below it, the pages of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from sync.sight import Standing
+from sync.web.pages import Site
+
+Facts = dict[str, Any]
+WELL = ("fresh", "loading")
+
+
+class Company(Protocol):
+    """The tenants of a process. What it says it knows by now: no database is asked."""
+
+    def standings(self) -> Sequence[Standing]:
+        """How each of them is, in the order of their file."""
+
+    def site(self, tenant: str) -> Site:
+        """Where the pages of one look. Raises Missing for a name that is none, SettingsError."""
+
+
+def overview(company: Company) -> Facts:
+    """Every tenant, those that need somebody first; the others in the order of their file."""
+    standings = sorted(company.standings(), key=lambda it: it.state in WELL)
+    return {
+        "fresh": sum(it.state in ("fresh", "failing") for it in standings),
+        "tenants": [_facts(it) for it in standings],
+    }
+
+
+def _facts(it: Standing) -> Facts:
+    return it._asdict() | {"problems": [problem.reason for problem in it.problems]}

@@ -47,7 +47,6 @@ if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count
     from sync.meter import Meter
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
-SHARED_PACE = "shared_pace"
 ALERT_PATIENCE_S = 60.0  # behind it the next look tries again
 TIMEOUTS_S = (10.0, 120.0)  # connect; the longest silence of a tenant that builds a heavy page
 
@@ -79,6 +78,18 @@ class Memory:
     known: Acquaintance = field(default_factory=Acquaintance)
 
 
+@dataclass(frozen=True, slots=True)
+class Shelves:
+    """What the processes of a tenant share."""
+
+    pace: Shelf
+    token: Shelf
+
+    @classmethod
+    def of(cls, db: sa.Engine, stop: Event) -> Shelves:
+        return cls(Shelf(db, "shared_pace", stop), Shelf(db, "shared_token", stop))
+
+
 @contextmanager
 def tenant_of(
     settings: Settings,
@@ -86,7 +97,7 @@ def tenant_of(
     stop: Event,
     *,
     memory: Memory | None = None,
-    shared_pace: Shelf | None = None,
+    shelves: Shelves | None = None,
     max_retry_time: float | None = None,
     timeouts: tuple[float, float] = TIMEOUTS_S,
     meter: Meter | None = None,
@@ -94,7 +105,7 @@ def tenant_of(
     """The tenant the settings name; nothing is sent yet.
 
     memory            what was learned before
-    shared_pace       where other processes of the tenant keep to one pace with us
+    shelves           where other processes of the tenant keep to one pace and one token with us
     max_retry_time    seconds, when it is to be less than the settings allow
     meter             counts what happens
     """
@@ -114,6 +125,7 @@ def tenant_of(
             _refreshes_of(journal, meter),
             partial(hook.request_retried, "token"),
             memory.known,
+            None if shelves is None else shelves.token,
         )
         pacer = Pacer(
             settings.sync_concurrency,
@@ -121,7 +133,7 @@ def tenant_of(
             _quiet_hours(settings),
             memory.pace,
             on_wait=on_wait,
-            shelf=shared_pace,
+            shelf=None if shelves is None else shelves.pace,
         )
         client = Client(
             settings.api_endpoint,
@@ -148,13 +160,19 @@ def _tokens(
     on_refresh: Callable[[float, int], None],
     on_retry: Callable[[str, float, int], None],
     known: Acquaintance,
+    shelf: Shelf | None,
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:
         return None
+    secret, shared = _rotating(settings, "ims_client_secret"), None
+    if shelf is not None:
+        from sync.commerce.shared_token import SharedToken  # takes the extra [celery]
+
+        shared = SharedToken(shelf, settings.ims_client_id, secret, patience, logs.hide_token)
     return ImsTokens(
         settings.ims_token_url,
         settings.ims_client_id,
-        _rotating(settings, "ims_client_secret"),
+        secret,
         settings.ims_scopes.split(","),
         session=session,
         patience=patience,
@@ -163,6 +181,7 @@ def _tokens(
         on_retry=on_retry,
         hide=logs.hide_token,
         known=known,
+        shared=shared,
     )
 
 
@@ -419,7 +438,7 @@ def opened(
 
     stop              once set, what is under way ends with Interrupted
     dry               nothing is written, not even an empty database
-    shared            other processes work for the tenant too: all keep to one pace. Needs PostgreSQL
+    shared            other processes work for the tenant too: one pace, one token. Needs PostgreSQL
     meter             counts what happens, and shows what this pacer does
     former            an app of this process with these settings, closed by now: its token is used on
     max_retry_time    seconds, when it is to be less than the settings allow
@@ -439,7 +458,7 @@ def opened(
                 journal,
                 stop,
                 memory=memory,
-                shared_pace=Shelf(db, SHARED_PACE, stop) if shared else None,
+                shelves=Shelves.of(db, stop) if shared else None,
                 meter=meter,
                 max_retry_time=max_retry_time,
             )

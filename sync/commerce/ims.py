@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,9 @@ from sync.commerce.answers import read_complaint, remedy
 from sync.commerce.retry import Patience, Setback, Verdict, judge_fault, persist, retry_after, server_time
 from sync.commerce.transport import read_body
 from sync.errors import AccessDenied, AnswerUnreadable, CommerceUnavailable, SettingsError
+
+if TYPE_CHECKING:  # takes the extra [celery]
+    from sync.commerce.shared_token import SharedToken
 
 LONGEST_LIFE_S: Final = 1_000_000  # the retired JWT flow answered milliseconds: 86,399,000
 LONGEST_MARGIN_S: Final = 60.0
@@ -48,6 +51,7 @@ class ImsTokens:
     on_retry        told before each wait why, how many seconds, and the number of the try that failed
     hide            told each token, so that no log shows it
     known           what an earlier one learned, and a later one may know
+    shared          where other processes of the tenant find our token, and we theirs
 
     Every method raises AccessDenied when IMS refuses the credential, CommerceUnavailable when it is out of
     reach and SettingsError when IMS_TOKEN_URL is not a token endpoint.
@@ -67,6 +71,7 @@ class ImsTokens:
         on_retry: Callable[[str, float, int], None] = lambda reason, wait_s, attempt: None,
         hide: Callable[[str], None] = lambda token: None,
         known: Acquaintance | None = None,
+        shared: SharedToken | None = None,
     ) -> None:
         self.client_id = client_id
         self._url = token_url
@@ -80,6 +85,7 @@ class ImsTokens:
         self._hide = hide
         self._lock = threading.Lock()
         self._known = known or Acquaintance()
+        self._shared = shared
 
     def __repr__(self) -> str:
         return f"ImsTokens({self._url!r}, {self.client_id!r})"
@@ -89,7 +95,7 @@ class ImsTokens:
         with self._lock:
             token = self._known.token
             if token is None or self._patience.clock() >= token.renew_at:
-                token = self._known.token = self._refresh()
+                token = self._known.token = self._next(None)
             return token.text
 
     def renew(self, refused: str) -> str:
@@ -97,8 +103,11 @@ class ImsTokens:
         with self._lock:
             token = self._known.token
             if token is None or token.text == refused:
-                token = self._known.token = self._refresh()
+                token = self._known.token = self._next(refused)
             return token.text
+
+    def _next(self, refused: str | None) -> Token:
+        return self._refresh() if self._shared is None else self._shared.next(refused, self._refresh)
 
     def _refresh(self) -> Token:
         def told(verdict: Verdict, wait_s: float, attempt: int) -> None:

@@ -28,16 +28,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, tzinfo
 from functools import cache
 from time import monotonic
-from typing import Any, Final, Literal, Protocol, TypeVar, get_type_hints
+from typing import Any, Final, Literal, get_type_hints
 
 import msgspec
 
 from sync.commerce.allowance import Allowance, read_allowance
 from sync.commerce.rate import FIRST_RATE, JITTER_S, RECOVERING, SURE, Rate
 from sync.commerce.room import Room
+from sync.commerce.shelf import Shelf
 from sync.errors import Interrupted, SyncError
 
-T = TypeVar("T")
 Kind = Literal["page", "light"]
 Reason = Literal["pacing", "quota", "in_flight", "pause"]
 
@@ -259,14 +259,6 @@ def _allowance(pace: Pace, now: float, begun: float, headers: Mapping[str, str])
 
 
 # --- one pace for several processes ----------------------------------------------------------
-
-
-class Shelf(Protocol):
-    """A text that all processes of a tenant share, and a clock."""
-
-    def update(self, step: Callable[[str | None, float], tuple[str | None, T]]) -> T:
-        """Run `step` with the text and the time, alone; keep the text it returns, and return the rest."""
-        ...
 
 
 # What a quota is about, which counts all requests of a tenant. Room is about how long answers take: each

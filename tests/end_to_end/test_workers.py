@@ -127,6 +127,7 @@ def test_two_workers_load_a_catalogue_and_end_when_told(shop: Shell) -> None:
     assert (compared.code, compared.objects[0]["unchanged"]) == (0, 900), compared.err
     assert ends == [0, 0]
     assert_whole(shop)
+    assert sum(served.kind == "token" for served in shop.tenant.requests) == 1
 
 
 def test_a_killed_worker_and_a_cut_connection_lose_nothing_and_double_nothing(

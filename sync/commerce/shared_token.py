@@ -1,0 +1,130 @@
+"""One IMS token for all processes of a tenant: one asks IMS, the others take what it got.
+
+It is kept encrypted (Fernet: AES-128-CBC with HMAC-SHA256), under a key made from the client secret (HKDF,
+RFC 5869): whoever can read it could as well ask IMS for one, and a copy of the database alone is worth
+nothing. A process whose secret is another one, while two are valid, cannot read it and asks for its own.
+
+Nobody waits for IMS inside a transaction: who is going to ask says so, and until when the others wait for it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Literal
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from sync.commerce.acquaintance import Token
+from sync.commerce.retry import Patience
+from sync.commerce.shelf import Shelf
+from sync.errors import Interrupted, SyncError
+
+ASKING_S: Final = 30.0  # for IMS to answer one process; behind it the next one asks
+LOOK_S: Final = 0.2
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What is on the shelf; times by its clock.
+
+    sealed          the token, encrypted
+    asking_until    somebody asks IMS for the next one, and is waited for until then
+    """
+
+    sealed: str = ""
+    renew_at: float = 0.0
+    asking_until: float = 0.0
+
+
+class SharedToken:
+    """The token of one credential, on a shelf.
+
+    secret    the client secret as it is now
+    hide      told each token that is read, so that no log shows it
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        client_id: str,
+        secret: Callable[[], str],
+        patience: Patience,
+        hide: Callable[[str], None] = lambda token: None,
+    ) -> None:
+        self._shelf = shelf
+        self._client_id = client_id
+        self._secret = secret
+        self._patience = patience
+        self._hide = hide
+
+    def next(self, refused: str | None, ask: Callable[[], Token]) -> Token:
+        """A token that is not `refused`: that of another process, or one that `ask` gets.
+
+        Raises what `ask` raises, DatabaseUnavailable, and Interrupted.
+        """
+        while True:
+            found = self._shelf.update(lambda text, now: self._look(text, now, refused))
+            if isinstance(found, Token):
+                self._hide(found.text)
+                return found
+            if found == "ask":
+                return self._ask(ask)
+            if self._patience.sleep(LOOK_S):
+                raise Interrupted("Stopped while another process asks IMS for a token.")
+
+    def _look(
+        self, text: str | None, now: float, refused: str | None
+    ) -> tuple[str | None, Token | Literal["ask", "wait"]]:
+        kept = _read(text)
+        token = self._unsealed(kept.sealed)
+        if token is not None and token != refused and now < kept.renew_at:
+            return None, Token(token, self._patience.clock() + kept.renew_at - now)
+        if now < kept.asking_until:
+            return None, "wait"
+        return _write(msgspec.structs.replace(kept, asking_until=now + ASKING_S)), "ask"
+
+    def _ask(self, ask: Callable[[], Token]) -> Token:
+        try:
+            token = ask()
+        except BaseException:
+            with suppress(SyncError):
+                self._shelf.update(self._given_up)
+            raise
+
+        def keep(_text: str | None, now: float) -> tuple[str, None]:
+            renew_at = now + token.renew_at - self._patience.clock()
+            return _write(_Kept(self._sealed(token.text), renew_at)), None
+
+        self._shelf.update(keep)
+        return token
+
+    def _given_up(self, text: str | None, _now: float) -> tuple[str, None]:
+        return _write(msgspec.structs.replace(_read(text), asking_until=0.0)), None
+
+    def _sealed(self, token: str) -> str:
+        return self._fernet().encrypt(token.encode()).decode()
+
+    def _unsealed(self, sealed: str) -> str | None:
+        try:
+            return self._fernet().decrypt(sealed).decode()
+        except InvalidToken:
+            return None
+
+    def _fernet(self) -> Fernet:
+        hkdf = HKDF(SHA256(), 32, salt=self._client_id.encode(), info=b"product-sync: shared IMS token")
+        return Fernet(base64.urlsafe_b64encode(hkdf.derive(self._secret().encode())))
+
+
+def _read(text: str | None) -> _Kept:
+    try:
+        return msgspec.json.decode(text or "{}", type=_Kept)
+    except msgspec.DecodeError:  # of another version
+        return _Kept()
+
+
+def _write(kept: _Kept) -> str:
+    return msgspec.json.encode(kept).decode()

@@ -11,7 +11,7 @@ import structlog
 
 from sync import logs
 from sync.tenancy import Job, Outcome, Tenancy
-from sync.turns import Turns
+from sync.turns import GRACE_S, Turns
 
 TICK_S: Final = 1.0  # how often it is looked for whose turn is over, while somebody is at work
 
@@ -21,14 +21,22 @@ _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 class Dispatcher:
     """From `start` until `close`. Everybody may say that something is due, at any time.
 
-    at_once, turn_s    as in `Turns`
-    ended              told in the pass's own thread how a turn ended
+    at_once, turn_s, grace_s    as in `Turns`
+    ended                       told in the pass's own thread how a turn ended
     """
 
-    def __init__(self, at_once: int, turn_s: float, ended: Callable[[Tenancy, Job, Outcome], None]) -> None:
-        self._turns: Turns[Job] = Turns(at_once, turn_s)
+    def __init__(
+        self,
+        at_once: int,
+        turn_s: float,
+        ended: Callable[[Tenancy, Job, Outcome], None],
+        *,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self._turns: Turns[Job] = Turns(at_once, turn_s, grace_s)
         self._ended = ended
         self._tenancies: dict[str, Tenancy] = {}
+        self._serving: dict[str, Tenancy] = {}  # one that left and came back under its name is another one
         self._threads: dict[str, Thread] = {}
         self._lock = Lock()
         self._wake, self._stopped = Event(), Event()
@@ -74,17 +82,16 @@ class Dispatcher:
 
     def _share_out(self, now: float) -> None:
         at_work = self._turns.at_work
-        stuck = [name for name in at_work if self._tenancies[name].meter.pulse.is_stuck]
+        stuck = [name for name in at_work if self._serving[name].meter.pulse.is_stuck]
         for name in self._turns.to_stop(now, stuck):
             _log.info("turn.over", tenant=name, job=at_work[name].name)
-            self._tenancies[name].make_room()
+            self._serving[name].make_room()
         for name in self._turns.to_write_off(now):
             _log.error("turn.written_off", tenant=name, job=at_work[name].name)
         while found := self._turns.next(now):
             name, job = found
-            turn = Thread(
-                target=self._turn, args=(self._tenancies[name], job), name=f"worker {name}", daemon=True
-            )
+            tenancy = self._serving[name] = self._tenancies[name]
+            turn = Thread(target=self._turn, args=(tenancy, job), name=f"worker {name}", daemon=True)
             self._threads[name] = turn
             turn.start()
 

@@ -75,7 +75,7 @@ class Roster:
         if tenancy is not None:
             tenancy.replace(found, copy)
         else:
-            tenancy = Tenancy(name, found, copy, self._meter(name), self._fleet.turn_s)
+            tenancy = Tenancy(name, found, copy, self._meter(name), lambda: self._fleet.turn_s)
             self._tenancies = {**self._tenancies, name: tenancy}
         look = tenancy.lookout
         tenancy.meter.show_copy(look.freshness if name else lambda: reading(look.copy, freshness))

@@ -84,7 +84,7 @@ class Tenancy:
     """
 
     def __init__(
-        self, name: str, settings: Settings, copy: sa.Engine, meter: Meter, patience_s: float
+        self, name: str, settings: Settings, copy: sa.Engine, meter: Meter, patience_s: Callable[[], float]
     ) -> None:
         self.name = name
         self.meter = meter
@@ -190,7 +190,7 @@ class Tenancy:
         settings, former = self.settings, self._former
         if former is not None and former.settings != settings:
             former = None
-        patience_s = min(settings.sync_max_retry_time, self._patience_s)
+        patience_s = min(settings.sync_max_retry_time, self._patience_s())
         if self.name and not self._is_trusted:
             patience_s = min(patience_s, UNTRUSTED_S)
         with opened(

@@ -8,7 +8,7 @@
 2. The longest in the line is served next, with the oldest of its work. Then it goes to the back.
 3. Who has held a slot for `turn_s` while others wait is told to make room, and goes on another time. Work
    that would begin anew keeps its slot to the end: told to make room again and again, it would never end.
-4. Who is stuck, or was told and still holds its slot GRACE_S later, is served no more until it lets go, and
+4. Who is stuck, or was told and still holds its slot `grace_s` later, is served no more until it lets go, and
    its slot is given to others: so tenants that hang never take the slots of those that do not.
 
 From 1 and 2, nobody waits for more turns than there are tenants before it. From 3 and 4, no turn is for ever.
@@ -55,10 +55,12 @@ class Turns(Generic[W]):
 
     at_once    most tenants at work at the same time
     turn_s     how long one may keep the others waiting
+    grace_s    how long one that was told may take to make room
     """
 
     at_once: int
     turn_s: float
+    grace_s: float = GRACE_S
     _line: deque[str] = field(default_factory=deque)
     _queues: dict[str, deque[W]] = field(default_factory=dict)
     _at_work: dict[str, _Turn[W]] = field(default_factory=dict)
@@ -115,7 +117,7 @@ class Turns(Generic[W]):
         """Who was told and did not make room: from now on its slot is free for others."""
         lost = []
         for tenant, turn in self._at_work.items():
-            if turn.told_at is not None and now - turn.told_at >= GRACE_S and not turn.is_lost:
+            if turn.told_at is not None and now - turn.told_at >= self.grace_s and not turn.is_lost:
                 turn.is_lost = True
                 lost.append(tenant)
         return lost

@@ -59,11 +59,13 @@ class Running:
                 return seen
         raise AssertionError(f"ended without {event} {facts}: {self.log} {self.words}")
 
-    def wait_for_words(self, words: str) -> None:
-        """Read on until a line holds these words."""
+    def wait_for_words(self, words: str) -> str:
+        """The next line that holds these words."""
         assert self.process.stderr is not None
-        if not any(words in line for line in self.process.stderr):
-            raise AssertionError(f"ended without saying {words!r}")
+        for line in self.process.stderr:
+            if words in line:
+                return line
+        raise AssertionError(f"ended without saying {words!r}")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit code."""

@@ -151,7 +151,7 @@ def _choosing(it: Chosen) -> Iterator[None]:
 def _add_options(wrapper: Any, command: Command) -> None:
     """Let typer see the command's own parameters and the two more."""
     more = {"tenants": TenantsFile, "tenant": TenantName}
-    signature = inspect.signature(command)
+    signature = inspect.signature(command, eval_str=True)  # typer evaluates none that it is given
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in more.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -261,6 +262,18 @@ def test_a_schema_that_the_role_may_not_create_is_asked_for_with_the_statement(
             connection.exec_driver_sql(f"DROP ROLE {role}")
 
     assert f'CREATE SCHEMA "shop" AUTHORIZATION "{role}";' in caught.value.fix
+
+
+def test_copies_of_many_tenants_are_made_at_the_same_time_in_one_process(new_database: NewDatabase) -> None:
+    """As a daemon does when it starts with new tenants."""
+    urls = [new_database("sqlite") for _ in range(8)]
+
+    def make(url: str) -> str | None:
+        with opened(url) as engine:
+            return current_revision(engine)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(make, urls)) == [newest_revision()] * 8
 
 
 # --- as installed ----------------------------------------------------------------------------

@@ -1,0 +1,126 @@
+"""Turns are given to tenants in threads: nobody who hangs keeps the others from being served."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from sync.dispatcher import Dispatcher
+from sync.meter import Meter
+from sync.metrics import Metrics
+from sync.tenancy import INCREMENTAL, PRICES, Job, Outcome
+
+WITHIN_S = 20.0  # a hang fails the test instead of the suite
+
+
+class Tenant:
+    """In the place of a tenancy: does as it is told, by `how`, and notes when it began.
+
+    how    quick: is done at once. obeys: works until it is told to make room. hangs: until the test lets it
+    """
+
+    def __init__(self, name: str, how: str, begun: SimpleQueue[str]) -> None:
+        self.name, self.how = name, how
+        self.meter = Meter(Metrics("", process=False))
+        self.let_go = threading.Event()
+        self._begun = begun
+        self._told = threading.Event()
+
+    def attempt(self, job: Job) -> Outcome:
+        self._begun.put(f"{self.name} {job.name}")
+        if self.how == "obeys":
+            self.how = "quick"
+            return Outcome(is_unfinished=self._told.wait(WITHIN_S))
+        if self.how == "hangs":
+            self.let_go.wait(WITHIN_S)
+        if self.how == "breaks":
+            raise ZeroDivisionError
+        return Outcome()
+
+    def make_room(self) -> None:
+        self._told.set()
+
+    def rested(self) -> None:
+        self._told.clear()
+
+
+@contextmanager
+def serving(
+    *tenants: Tenant, at_once: int = 1, turn_s: float = 0.0, grace_s: float = 0.0
+) -> Iterator[Dispatcher]:
+    """A dispatcher to which a run of each tenant is due, in this order."""
+    dispatcher = Dispatcher(at_once, turn_s, lambda *told: None, grace_s=grace_s)
+    for tenant in tenants:
+        due(dispatcher, tenant)
+
+    def let_all_go() -> None:
+        for tenant in tenants:
+            tenant.let_go.set()
+
+    dispatcher.start()
+    try:
+        yield dispatcher
+    finally:
+        dispatcher.close(let_all_go)
+
+
+def due(dispatcher: Dispatcher, tenant: Any, job: Job = INCREMENTAL) -> None:
+    dispatcher.due(tenant, job)
+
+
+@pytest.fixture
+def begun() -> SimpleQueue[str]:
+    return SimpleQueue()
+
+
+def seen(begun: SimpleQueue[str], count: int) -> list[str]:
+    return [begun.get(timeout=WITHIN_S) for _ in range(count)]
+
+
+def test_a_long_pass_makes_room_for_the_others_and_is_begun_again(begun: SimpleQueue[str]) -> None:
+    long, short = Tenant("long", "obeys", begun), Tenant("short", "quick", begun)
+
+    with serving(long, short, grace_s=WITHIN_S):
+        assert seen(begun, 3) == ["long run", "short run", "long run"]
+
+
+def test_those_that_hang_lose_their_slots_to_the_others(begun: SimpleQueue[str]) -> None:
+    """More of them than there are slots; what is due to them waits until they let go."""
+    hanging = [Tenant(f"hangs-{n}", "hangs", begun) for n in range(3)]
+    others = [Tenant(f"other-{n}", "quick", begun) for n in range(2)]
+
+    with serving(*hanging, *others, at_once=2) as dispatcher:
+        assert set(seen(begun, 5)) == {f"{tenant.name} run" for tenant in (*hanging, *others)}
+        due(dispatcher, hanging[0], PRICES)
+        due(dispatcher, others[0])
+        assert seen(begun, 1) == ["other-0 run"]
+        hanging[0].let_go.set()
+        assert seen(begun, 1) == ["hangs-0 prices"]
+
+
+def test_a_fault_of_our_own_gives_the_slot_back(
+    begun: SimpleQueue[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread's death is printed, not hidden."""
+    died: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: died.append(told.exc_type))
+
+    with serving(Tenant("a", "breaks", begun), Tenant("b", "quick", begun), turn_s=WITHIN_S):
+        assert seen(begun, 2) == ["a run", "b run"]
+
+    assert died == [ZeroDivisionError]
+
+
+def test_nothing_begins_once_it_closes(begun: SimpleQueue[str]) -> None:
+    tenant, late = Tenant("a", "hangs", begun), Tenant("late", "quick", begun)
+
+    with serving(tenant, turn_s=WITHIN_S) as dispatcher:
+        seen(begun, 1)
+        due(dispatcher, late)
+
+    assert begun.empty()

@@ -1,0 +1,95 @@
+"""How a tenant is, by what was seen of its copy, and when that was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync.db.health import Freshness
+from sync.errors import SettingsError
+from sync.health import Problem, Promise, sentence
+from sync.model import PassKind
+from sync.sight import EMPTY, UNSEEN, Sight, Standing, refused, standing
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+PROMISE = Promise(("de", "fr"), timedelta(hours=1))
+AWAY = Problem("database", "database", "the database cannot do this: gone")
+
+
+def seen(lags: dict[str, int], failing: dict[PassKind, tuple[int, str]] | None = None) -> Sight:
+    """Store views that were so many minutes behind."""
+    ages = {view: timedelta(minutes=lag) for view, lag in lags.items()}
+    return Sight(Freshness(NOW, ages, {}, {}, frozenset(), {"de": 2, "fr": 1}), failing or {})
+
+
+def stands(
+    sight: Sight, minutes: int = 0, busy: str = "", troubles: dict[str, str] | None = None
+) -> Standing:
+    return standing("eu", sight, PROMISE, timedelta(minutes=minutes), busy=busy, troubles=troubles)
+
+
+def test_a_fresh_copy_has_no_problems_and_the_lag_of_its_oldest_store_view() -> None:
+    it = stands(seen({"de": 3, "fr": 20}), minutes=5)
+
+    assert (it.state, it.problems, it.lag, it.rejected) == ("fresh", [], timedelta(minutes=25), 3)
+
+
+def test_a_copy_grows_old_although_nobody_looks_again() -> None:
+    sight = seen({"de": 3, "fr": 20})
+
+    assert stands(sight, minutes=40).state == "fresh"
+    assert stands(sight, minutes=41).state == "stale"
+    assert sentence(stands(sight, minutes=41).problems).startswith("eu: Store view fr is 1:01:00 behind")
+
+
+def test_what_failed_lately_is_told_and_matters_once_the_copy_is_old() -> None:
+    sight = seen({"de": 3, "fr": 3}, {"incremental": (2, "the tenant answered 503")})
+    young, old = stands(sight), stands(sight, minutes=90)
+
+    assert (young.state, young.problems, young.failing) == (
+        "failing",
+        [],
+        {"incremental": "the tenant answered 503"},
+    )
+    assert old.state == "stale"
+    assert old.problems[-1].reason == "The last incremental failed: the tenant answered 503"
+
+
+def test_what_the_daemon_knows_of_a_failure_goes_before_what_the_copy_tells() -> None:
+    it = stands(seen({}, {"backfill": (1, "401")}), troubles={"run": "401 To do: check the secret."})
+
+    assert it.failing == {"run": "401 To do: check the secret."}
+    assert it.problems[-1].key == "failing:run"
+
+
+@pytest.mark.parametrize(
+    ("sight", "busy", "troubles", "state"),
+    [
+        (Sight(), "", {}, "unseen"),
+        (Sight(why_not=EMPTY), "", {}, "unseen"),
+        (Sight(why_not=EMPTY), "run", {}, "loading"),
+        (Sight(why_not=EMPTY), "", {"run": "no room on the disk"}, "unreachable"),
+        (Sight(why_not=AWAY), "run", {}, "unreachable"),
+        (seen({"de": 3}), "", {}, "loading"),
+        (seen({"de": 3}), "", {"run": "403"}, "stale"),
+    ],
+)
+def test_a_copy_that_was_not_loaded_yet(
+    sight: Sight, busy: str, troubles: dict[str, str], state: str
+) -> None:
+    it = stands(sight, busy=busy, troubles=troubles)
+
+    assert (it.state, it.lag, bool(it.problems)) == (state, None, True)
+
+
+def test_settings_that_cannot_be_used_are_a_problem_with_its_remedy() -> None:
+    it = refused("eu", SettingsError("STORE_VIEWS: is wrong", "correct [eu]."))
+
+    assert it.state == "refused"
+    assert sentence(it.problems) == "eu: STORE_VIEWS: is wrong To do: correct [eu]."
+
+
+def test_nobody_is_named_where_there_is_one_tenant() -> None:
+    assert sentence([UNSEEN]) == "The copy was not looked at yet."
+    assert "tenant" not in UNSEEN.as_json()

@@ -24,17 +24,19 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 
+from sync import logs
 from sync.app import App, opened
 from sync.db import state
 from sync.db.engine import reading
-from sync.errors import DatabaseUnavailable, Interrupted, QueueUnavailable, SettingsError
+from sync.errors import DatabaseUnavailable, Interrupted, QueueUnavailable, SettingsError, SyncError
+from sync.fleet import Fleet
 from sync.journal import Journal
 from sync.passes.workers import Order, Unreported, work_off
 from sync.settings import Settings
 
 try:
     from celery import Celery, signals
-    from celery.exceptions import Reject, SecurityWarning
+    from celery.exceptions import CPendingDeprecationWarning, Reject, SecurityWarning
     from celery.worker.control import inspect_command
     from kombu.exceptions import KombuError
 except ImportError as missing:
@@ -104,15 +106,9 @@ class CeleryQueue:
     def hands(self) -> int:
         """Ranges that the workers who answer can read at once; says so once when there are none."""
         try:
-            with self._celery.connection_for_write() as link:
-                answers = self._celery.control.broadcast(
-                    ROLL_CALL, reply=True, timeout=ANSWER_S, connection=link
-                )
+            mine = [answer for answer in _answers(self._celery) if self._copy in answer["copies"]]
         except self._faults:
             return 0
-        mine = [
-            answer for each in answers or [] for answer in each.values() if self._copy in answer["copies"]
-        ]
         if not mine and not self._was_told:
             self._was_told = True
             _log.warning("workers.awaited", reason="no worker answers", fix="start `product-sync worker`")
@@ -179,8 +175,9 @@ def _unavailable(error: Exception) -> QueueUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A copy that this worker works for, and what it has not told that copy's runs yet."""
+    """A tenant that this worker works for, and what it has not told that tenant's runs yet."""
 
+    name: str
     live: App
     unreported: Unreported
 
@@ -191,24 +188,24 @@ class _Quiet(Journal):
     def _tell_progress(self) -> None: ...
 
 
-def work(settings: Settings) -> None:
+def work(fleet: Fleet) -> None:
     """Read ranges as they are ordered, until SIGTERM or SIGINT: then the pages in hand are finished.
 
-    Raises SettingsError, SchemaTooNew and DatabaseUnavailable at the start.
+    What is wrong with one of many tenants is logged, and the others are worked for. Raises QueueUnavailable
+    where the broker refuses us; for the only tenant also SettingsError, SchemaTooNew and DatabaseUnavailable.
     """
-    celery, stop = application(broker_of(settings)), Event()
+    hands, stop = fleet.process.sync_concurrency, Event()
     with ExitStack() as closing:
-        live = closing.enter_context(opened(settings, stop, shared=True))
-        seats = {_identity(live.db): Seat(live, Unreported(live.journal.traffic))}
-        _prepare(celery, seats, stop, hands=settings.sync_concurrency)
+        seats = {_identity(seat.live.db): seat for seat in _seats(fleet, stop, closing)}
+        celery = application(broker_of(next(iter(seats.values())).live.settings))
+        _prepare(celery, seats, stop, hands)
         closing.enter_context(warnings.catch_warnings())
-        warnings.simplefilter(
-            "ignore", SecurityWarning
-        )  # of root, for whom pickles are dangerous: we take JSON
+        for harmless in (SecurityWarning, CPendingDeprecationWarning):  # as root; of a default that we want
+            warnings.simplefilter("ignore", harmless)
         worker = celery.Worker(
             hostname=f"product-sync-{uuid4().hex[:12]}@{socket.gethostname()}",  # another for each process
             pool="threads",
-            concurrency=settings.sync_concurrency,
+            concurrency=hands,
             queues=[queue_name(copy) for copy in seats],
             loglevel="WARNING",
             quiet=True,
@@ -220,6 +217,31 @@ def work(settings: Settings) -> None:
     _log.info("worker.stopped")
     if worker.exitcode:
         raise QueueUnavailable("the broker refuses this worker; the log has its reason.")
+
+
+def _seats(fleet: Fleet, stop: Event, closing: ExitStack) -> list[Seat]:
+    """Every tenant that can be worked for; at least one, else its error is raised."""
+    seats: list[Seat] = []
+    faults: list[SyncError] = []
+    for name, settings in fleet.members.items():
+        with logs.of_tenant(name):
+            try:
+                seats.append(_seat(name, settings, stop, closing))
+            except SyncError as error:
+                faults.append(error)
+                if not fleet.is_alone:
+                    _log.error("tenant.refused", error=str(error), fix=error.fix)
+    if not seats:
+        raise faults[0] if faults else SettingsError("the file of tenants names none.")
+    return seats
+
+
+def _seat(name: str, settings: Settings | SettingsError, stop: Event, closing: ExitStack) -> Seat:
+    if isinstance(settings, SettingsError):
+        raise settings
+    broker_of(settings)
+    live = closing.enter_context(opened(settings, stop, shared=True))
+    return Seat(name, live, Unreported(live.journal.traffic))
 
 
 def _prepare(celery: Celery, seats: Mapping[str, Seat], stop: Event, hands: int) -> None:
@@ -246,7 +268,8 @@ def _keep_ours(**_: Any) -> None:
 def _obey(seat: Seat, order: Order, watch: Journal, stop: Event) -> None:
     """Do what an order says; one that we cannot even look into goes back to the broker."""
     sync = seat.live.sync("worker", watch)
-    with structlog.contextvars.bound_contextvars(run=order.run_id, store_view=order.store_view):
+    about = structlog.contextvars.bound_contextvars(run=order.run_id, store_view=order.store_view)
+    with logs.of_tenant(seat.name), about:
         _log.debug("order.received", first_id=order.first_id)
         try:
             outcome = work_off(sync, order, seat.unreported)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync.cli.console import complain, emit, stoppable
-from sync.cli.shared import app, configure_logs, copy_settings, settings_in_force
+from sync.cli.shared import app, configure_logs, copy_settings
 from sync.cli.tenants import TenantsFile
 from sync.errors import SettingsError
 
@@ -63,7 +63,7 @@ def _fleet(tenants: Path | None, kind: type[Settings]) -> Fleet:
 
 
 @app.command(short_help="Read ranges for --executor celery.")
-def worker() -> None:
+def worker(*, tenants: TenantsFile = None) -> None:
     """Read ranges of ids that `backfill` and `reconcile --executor celery` order, until told to stop.
 
     One process reads SYNC_CONCURRENCY ranges at once; start one for each processor core, on as many machines
@@ -73,15 +73,17 @@ def worker() -> None:
       product-sync worker &
       product-sync worker &
       product-sync backfill --executor celery
+      product-sync worker --tenants tenants.toml    for all tenants of a file, whose runs take turns
 
     SIGTERM and Ctrl-C finish the pages in hand; what is left goes to other workers. Killed, it leaves its
     ranges to them within 15 seconds.
 
     Exit status: 0 stopped, 69 database out of reach at the start, 78 settings.
     """
+    from sync.settings import Settings
     from sync.worker import work
 
-    work(settings_in_force())
+    work(_fleet(tenants, Settings))
 
 
 @app.command(short_help="Serve the status page over a copy.")

@@ -23,6 +23,7 @@ from tests.command import Running, Shell
 from tests.databases import NewDatabase, connected
 from tests.island import Island, island
 from tests.kit import Bench
+from tests.shops import Shops
 
 BROKERS = {
     "rabbitmq": ("amqp://guest:guest@{}//", 5672),
@@ -224,6 +225,30 @@ def test_a_leader_that_ends_is_succeeded_while_workers_go_on(shop: Shell) -> Non
     assert second.code == 0, second.err
     assert second.objects[0]["inserted"] < 900
     assert_whole(shop)
+
+
+@pytest.mark.parametrize("relay", ["redis"], indirect=True)
+def test_a_worker_works_for_every_tenant_of_a_file(
+    relay: tuple[str, Relay], new_database: NewDatabase, tmp_path: Path
+) -> None:
+    """Of three tenants one has a copy that workers cannot share: it is named, and the others are read."""
+    with Shops(tmp_path, ("de", "fr", "us"), 60) as shops:
+        shops.tables["de"]["DATABASE_URL"] = new_database("postgresql")
+        shops.tables["fr"]["DATABASE_URL"] = new_database("postgresql")
+        shops.write()
+        blank = dict.fromkeys(shops["de"].environment(), "")
+        shell = Shell(shops["de"], tmp_path, {**blank, "CELERY_BROKER_URL": relay[0]}, longest_s=240)
+        with shell.start("worker", "--tenants", str(shops.file)) as worker:
+            refused = worker.wait_for("tenant.refused")
+            worker.wait_for("worker.ready")
+            options = ("--tenants", str(shops.file), "--executor", "celery", "--json")
+            ended = shell.run("backfill", *options)
+            assert worker.end() == 0
+
+    assert (refused["tenant"], "PostgreSQL" in refused["error"]) == ("us", True)
+    assert ended.code == 78, ended.err
+    assert {(it["tenant"], it["inserted"]) for it in ended.objects} == {("de", 60), ("fr", 60)}
+    assert {it.get("tenant") for it in worker.log if it["event"] == "range.read"} == {"de", "fr"}
 
 
 def test_a_broker_that_is_away_is_one_sentence(shop: Shell) -> None:

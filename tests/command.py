@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from sync.sandbox import Sandbox
@@ -35,17 +36,31 @@ class Ended:
 
 
 class Running:
-    """A command under way whose log is JSON lines."""
+    """A command under way whose log is JSON lines, read as they come: a full pipe would stop it."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.log: list[dict[str, Any]] = []
         self.words: list[str] = []
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with suppress(ValueError):  # closed behind a command that was killed
+            for line in self.process.stderr:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def lines(self) -> Iterator[str]:
+        """What it says on standard error, as it comes, until it ends."""
+        while (line := self._lines.get()) is not None:
+            yield line
+        self._lines.put(None)  # for whoever asks again
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The log as it comes, until the command ends; lines that are no events go to `words`."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self.lines():
             if line.startswith("{"):
                 self.log.append(json.loads(line))
                 yield self.log[-1]
@@ -61,8 +76,7 @@ class Running:
 
     def wait_for_words(self, words: str) -> str:
         """The next line that holds these words."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self.lines():
             if words in line:
                 return line
         raise AssertionError(f"ended without saying {words!r}")
@@ -70,7 +84,7 @@ class Running:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit code."""
         self.process.send_signal(number)
-        for _ in self.events():  # a full pipe would keep it from ending
+        for _ in self.events():
             pass
         return self.process.wait(LONGEST_S)
 

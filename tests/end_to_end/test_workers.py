@@ -63,9 +63,12 @@ class Relay:
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError), source, target:
+    with suppress(OSError):
         while some := source.recv(1 << 16):
             target.sendall(some)
+    for end in (source, target):  # not closed: the other pump still waits for it
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(params=BROKERS)

@@ -76,6 +76,7 @@ class Comparison:
     rejects: list[Reject] = field(default_factory=list)
     missing: Sequence[int] = ()
     differing: dict[int, str] = field(default_factory=dict)  # id -> which columns or paths, in words
+    is_new: bool = False  # all of it is inserted, and the copy knew nothing of the page's interval
     memo: KnownPage | None = None  # of a page read in full: what it said, should the same bytes come again
 
     @property
@@ -176,6 +177,7 @@ def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
         found.missing = _missing(tx, page, known)
     if touched:
         _compare_touched(tx, page.store_view, touched, known, found)
+    found.is_new = not known and len(found.inserts) == len(page.products)
     if reading.audit and same:
         _audit(tx, page, same, found)
     if page.answer_hash is not None and page.products:
@@ -199,12 +201,18 @@ def _agrees(tx: sa.Connection, store_view: str, page: KnownPage, *, audit: bool)
 def _remember(tx: sa.Connection, page: Page, found: Comparison, *, audited: bool) -> None:
     """Keep note of a page that was read in full, unless what is kept says as much already.
 
-    audited    every row was compared with its document, so a hash of the rows stands for that next time
+    Where every row was just made from its document, or compared with it, a hash of the rows stands for
+    that next time.
+
+    audited    every row that stayed was compared with its document
     """
-    clean = audited and not (found.updates or found.inserts or found.rejects or found.missing)
-    if found.memo is None or not (clean or page.known is None):
+    if found.memo is None:
         return
-    rows_hash = pages.hash_of_rows(tx, page.store_view, page.interval) if clean else None
+    is_clean = audited and not (found.updates or found.inserts or found.rejects or found.missing)
+    is_exact = found.is_new or is_clean
+    if not is_exact and page.known is not None:
+        return
+    rows_hash = pages.hash_of_rows(tx, page.store_view, page.interval) if is_exact else None
     pages.keep(tx, page.store_view, replace(found.memo, rows_hash=rows_hash))
 
 

@@ -53,7 +53,8 @@ class KnownPage:
     products       how many
     answer_hash    of the bytes of its items, all together
     copy_hash      of the ids and fingerprints of these products: what a copy hashes to that equals them
-    rows_hash      of the copy's rows when they were last compared with these products; None before that
+    rows_hash      of the copy's rows when they were made from these products or last compared with them;
+                   None before that
     """
 
     interval: Interval

@@ -76,6 +76,7 @@ class Comparison:
     rejects: list[Reject] = field(default_factory=list)
     missing: Sequence[int] = ()
     differing: dict[int, str] = field(default_factory=dict)  # id -> which columns or paths, in words
+    is_new: bool = False  # all of it is inserted, and the copy knew nothing of the page's interval
     memo: KnownPage | None = None  # of a page read in full: what it said, should the same bytes come again
 
     @property
@@ -176,6 +177,7 @@ def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
         found.missing = _missing(tx, page, known)
     if touched:
         _compare_touched(tx, page.store_view, touched, known, found)
+    found.is_new = not known and len(found.inserts) == len(page.products)
     if reading.audit and same:
         _audit(tx, page, same, found)
     if page.answer_hash is not None and page.products:
@@ -199,12 +201,18 @@ def _agrees(tx: sa.Connection, store_view: str, page: KnownPage, *, audit: bool)
 def _remember(tx: sa.Connection, page: Page, found: Comparison, *, audited: bool) -> None:
     """Keep note of a page that was read in full, unless what is kept says as much already.
 
-    audited    every row was compared with its document, so a hash of the rows stands for that next time
+    Where every row was just made from its document, or compared with it, a hash of the rows stands for
+    that next time.
+
+    audited    every row that stayed was compared with its document
     """
-    clean = audited and not (found.updates or found.inserts or found.rejects or found.missing)
-    if found.memo is None or not (clean or page.known is None):
+    if found.memo is None:
         return
-    rows_hash = pages.hash_of_rows(tx, page.store_view, page.interval) if clean else None
+    is_clean = audited and not (found.updates or found.inserts or found.rejects or found.missing)
+    is_exact = found.is_new or is_clean
+    if not is_exact and page.known is not None:
+        return
+    rows_hash = pages.hash_of_rows(tx, page.store_view, page.interval) if is_exact else None
     pages.keep(tx, page.store_view, replace(found.memo, rows_hash=rows_hash))
 
 
@@ -239,7 +247,7 @@ def _compare_touched(
     for item, digest in touched:
         interval = Interval(item.product_id - 1, item.product_id)
         try:
-            document, rows = _mapped(store_view, item.raw, room)
+            rows = _mapped(store_view, item.raw, room)
         except Unmappable as error:
             payload = item.raw.decode("utf-8", "replace").replace("\x00", "\N{SYMBOL FOR NULL}")
             found.rejects.append(
@@ -254,33 +262,28 @@ def _compare_touched(
             _insert(rows, digest, now, found)
         else:
             was = known[item.product_id]
-            _update(
-                rows, document, digest, stored, was_deleted=was.is_deleted, now=now, room=room, found=found
-            )
+            _update(rows, digest, stored, was_deleted=was.is_deleted, now=now, room=room, found=found)
 
 
-def _mapped(store_view: str, raw: bytes, room: Capacity) -> tuple[dict[str, object], Rows]:
-    """Decode and map an item, with marks in place of what the database cannot take. Raises Unmappable."""
-    document = mapping.decode(raw)
+def _mapped(store_view: str, raw: bytes, room: Capacity) -> Rows:
+    """Map an item, with marks in place of what the database cannot take. Raises Unmappable."""
     notes: list[Note] = []
     if not fitting.fits(raw, room.document_bytes):
-        document, raw = _shortened(document, raw, room.document_bytes or 0, notes)
-    rows = mapping.map_product(store_view, document, raw)
+        raw = _shortened(raw, room.document_bytes or 0, notes)
+    rows = mapping.map_product(store_view, raw)
     if room.digits is not None:
         amounts = fitting.inexact({"products": [rows.product], **rows.children}, room.digits)
         notes += [Note(column, f"the database keeps {room.digits} digits of {it}") for column, it in amounts]
     rows.notes.extend(notes)
-    return document, rows
+    return rows
 
 
-def _shortened(
-    document: dict[str, object], raw: bytes, room: int, notes: list[Note]
-) -> tuple[dict[str, object], bytes]:
-    shorter = fitting.shorten(document, room)
+def _shortened(raw: bytes, room: int, notes: list[Note]) -> bytes:
+    shorter = fitting.shorten(mapping.decode(raw), room)
     if shorter is None:
         raise Unmappable(f"document: {len(raw):,} bytes, of which the database takes {room:,} in a row")
     notes += [Note(path, f"left out: a row takes {room:,} bytes") for path in shorter.left_out]
-    return shorter.value, shorter.text
+    return shorter.text
 
 
 def _insert(rows: Rows, digest: str, now: datetime, found: Comparison) -> None:
@@ -290,7 +293,6 @@ def _insert(rows: Rows, digest: str, now: datetime, found: Comparison) -> None:
 
 def _update(
     rows: Rows,
-    document: dict[str, object],
     digest: str,
     stored: Stored,
     *,
@@ -301,7 +303,7 @@ def _update(
 ) -> None:
     """A product whose bytes differ from what is stored: changed, stamped anew, or back from the dead."""
     old, old_rows = _as_stored(rows, stored)
-    paths = diff.diff(old, document, LIST_KEYS)
+    paths = diff.diff(old, mapping.decode(_raw(rows.document)), LIST_KEYS)
     is_change = was_deleted or not diff.is_restamp(paths)
     children = {
         table: new
@@ -321,12 +323,15 @@ def _update(
 
 def _as_stored(rows: Rows, stored: Stored) -> tuple[dict[str, object], Rows | None]:
     """The stored document and its rows; nothing to compare with when it is no longer a document."""
-    raw = stored.document.encode("utf-8", "surrogatepass")
+    raw = _raw(stored.document)
     try:
-        document = mapping.decode(raw)
-        return document, mapping.map_product(str(rows.product[0]), document, raw)
+        return mapping.decode(raw), mapping.map_product(str(rows.product[0]), raw)
     except Unmappable:
         return {}, None
+
+
+def _raw(document: str) -> bytes:
+    return document.encode("utf-8", "surrogatepass")
 
 
 def _change(rows: Rows, kind: ChangeKind, fields: str | None = None) -> Change:
@@ -373,7 +378,7 @@ def _audit(tx: sa.Connection, page: Page, items: Iterable[RawProduct], found: Co
 
 
 def _expected(store_view: str, items: Iterable[RawProduct], room: Capacity) -> _Expected:
-    rows = {item.product_id: _mapped(store_view, item.raw, room)[1] for item in items}
+    rows = {item.product_id: _mapped(store_view, item.raw, room) for item in items}
     by_table: dict[str, list[tuple[Any, ...]]] = {"products": [r.product for r in rows.values()]}
     for table in CHILD_COLUMNS:
         by_table[table] = [row for r in rows.values() for row in r.children[table]]

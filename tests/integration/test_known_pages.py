@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
 
 from sync.db import pages
-from sync.db.schema import product_attributes, products, sync_pages
+from sync.db.dialects import Money, UtcDateTime
+from sync.db.schema import CHILDREN, product_attributes, products, sync_pages
 from sync.model import Interval
 from sync.sandbox import Sandbox
 from tests.kit import Bench
@@ -18,12 +21,19 @@ PAGES, PAGE_SIZE = 4, 25
 
 @pytest.fixture
 def bench(db: sa.Engine) -> Iterator[Bench]:
-    """A copy that was compared with its documents: every page of it is known, and its rows too."""
+    """A copy just loaded: every page of it is known, and its rows too."""
     with Sandbox(PAGES * PAGE_SIZE) as sandbox:
         bench = Bench(sandbox, db, page_size=PAGE_SIZE, concurrency=1)
         bench.backfill()
-        bench.reconcile()
         yield bench
+
+
+def assert_rows_are_known(bench: Bench) -> None:
+    with bench.db.connect() as connection:
+        for row in bench.rows(sync_pages):
+            span = Interval(row.after_id, row.last_id)
+            assert pages.hash_of_copy(connection, "all", span) == row.copy_hash
+            assert pages.hash_of_rows(connection, "all", span) == row.rows_hash
 
 
 def test_every_page_is_known_with_what_it_says(bench: Bench) -> None:
@@ -32,15 +42,11 @@ def test_every_page_is_known_with_what_it_says(bench: Bench) -> None:
     assert [(row.after_id, row.last_id, row.products) for row in known] == [
         (first, first + PAGE_SIZE, PAGE_SIZE) for first in range(0, PAGES * PAGE_SIZE, PAGE_SIZE)
     ]
-    with bench.db.connect() as connection:
-        for row in known:
-            span = Interval(row.after_id, row.last_id)
-            assert pages.hash_of_copy(connection, "all", span) == row.copy_hash
-            assert pages.hash_of_rows(connection, "all", span) == row.rows_hash
+    assert_rows_are_known(bench)
 
 
-def test_a_pass_over_known_pages_reads_no_row_of_a_product(bench: Bench) -> None:
-    """It asks for a hash of them."""
+def test_a_pass_behind_a_load_reads_no_row_of_a_product(bench: Bench) -> None:
+    """It asks for a hash of them: what the load wrote it need not compare with its documents."""
     statements: list[str] = []
     sa.event.listen(
         bench.db, "before_cursor_execute", lambda _c, _k, statement, *_: statements.append(statement)
@@ -95,6 +101,63 @@ def test_what_was_edited_here_is_seen_and_mended(bench: Bench, sql: str) -> None
     assert bench.verify() == []
     bench.assert_copy_is_exact()
     assert bench.rows(product_attributes) == before
+
+
+def test_rows_that_were_mended_are_known_once_they_are_compared(bench: Bench) -> None:
+    bench.execute(HAND_MADE["a child"])
+
+    bench.reconcile()
+    bench.reconcile()
+
+    assert_rows_are_known(bench)
+
+
+def test_a_load_does_not_vouch_for_what_it_found(bench: Bench) -> None:
+    """All that the tenant lists was lost here; what it deleted meanwhile is still here."""
+    bench.sandbox.catalogue.delete(30)
+    bench.execute("DELETE FROM products WHERE product_id <> 30")
+
+    bench.backfill(interval=Interval(0, PAGES * PAGE_SIZE))
+
+    assert [(drift.kind, drift.examples[0][0]) for drift in bench.verify()] == [("extra", 30)]
+
+
+def another(kind: sa.types.TypeEngine[object]) -> object:
+    """A value of a column's type that no sandbox product has."""
+    match kind:
+        case Money():
+            return Decimal("77.5")
+        case UtcDateTime():
+            return datetime(2000, 1, 1, tzinfo=UTC)
+        case sa.JSON():
+            return ["by hand"]
+        case sa.Boolean():
+            return None
+        case sa.String():
+            return "by hand"
+    return 77
+
+
+def test_every_column_of_every_table_is_in_the_hash(bench: Bench) -> None:
+    """One value of one row is edited, or the row deleted, in a transaction that is undone."""
+    everything = Interval(0, PAGES * PAGE_SIZE)
+    with bench.db.connect() as connection:
+        before = pages.hash_of_rows(connection, "all", everything)
+        for table in (products, *CHILDREN):
+            row = connection.execute(sa.select(table)).mappings().first()
+            assert row is not None, table.name
+            this = sa.and_(*(column == row[column.name] for column in table.primary_key))
+            edits: list[sa.Update | sa.Delete] = [
+                table.update().where(this).values({column.name: another(column.type)})
+                for column in table.columns
+                if not column.primary_key
+            ]
+            for edit in (*edits, table.delete().where(this)):
+                with connection.begin_nested() as savepoint:
+                    connection.execute(edit)
+                    assert pages.hash_of_rows(connection, "all", everything) != before, str(edit)
+                    savepoint.rollback()
+        assert pages.hash_of_rows(connection, "all", everything) == before
 
 
 def test_a_product_that_only_the_copy_has_is_found_among_known_pages(bench: Bench) -> None:

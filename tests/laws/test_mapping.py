@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +80,7 @@ DOCUMENTS = sent(
 
 def mapped(document: object) -> Rows:
     raw = json.dumps(document).encode()
-    return map_product("all", decode(raw), raw)
+    return map_product("all", raw)
 
 
 def values(rows: Rows) -> Iterator[object]:
@@ -166,3 +167,23 @@ def test_what_is_odd_in_one_member_costs_nothing_elsewhere(name: str, odd: objec
     for table, found in healthy.children.items():
         assert table == TABLE_OF.get(name) or rows.children[table] == found
     assert all(note.path.startswith(name) for note in rows.notes)
+
+
+@given(
+    st.sampled_from(sorted(HEALTHY)), ANYTHING | st.lists(sent(id=IDS, qty=NUMBERS, position=IDS), max_size=2)
+)
+def test_a_document_that_needs_care_has_the_rows_it_has_without(name: str, odd: object) -> None:
+    """A NUL in a member that no row shows: such a document is not read in one step."""
+    document = deepcopy(HEALTHY) | {name: odd}
+    try:
+        plain = mapped(document)
+    except Unmappable:
+        with pytest.raises(Unmappable):
+            mapped(document | {"elsewhere": "\0"})
+        return
+
+    careful = mapped(document | {"elsewhere": "\0"})
+
+    assert careful.product[:-1] == plain.product[:-1]
+    assert careful.children == plain.children
+    assert [note for note in careful.notes if note.path != "elsewhere"] == plain.notes

@@ -38,37 +38,47 @@ class Relay:
     def __init__(self, to: tuple[str, int]) -> None:
         self._to = to
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads[0].start()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 here, _ = self._listener.accept()
                 there = socket.create_connection(self._to)
-                self._open += [here, there]
-                for source, target in ((here, there), (there, here)):
-                    threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+                self._sockets += [here, there]
+                for ends in ((here, there), (there, here)):
+                    self._threads.append(threading.Thread(target=_pump, args=ends, daemon=True))
+                    self._threads[-1].start()
 
     def cut(self) -> None:
         """End every connection under way; new ones are let through."""
-        while self._open:
-            with suppress(OSError):
-                self._open.pop().shutdown(socket.SHUT_RDWR)
+        for end in [*self._sockets]:
+            _end(end)
 
     def close(self) -> None:
-        self._listener.close()
+        _end(self._listener)
+        self._threads[0].join()
         self.cut()
+        for thread in self._threads:
+            thread.join()
+        for end in (self._listener, *self._sockets):
+            end.close()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while some := source.recv(1 << 16):
             target.sendall(some)
-    for end in (source, target):  # not closed: the other pump still waits for it
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+    _end(source)  # not closed: the other pump still waits for it
+    _end(target)
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(params=BROKERS)

@@ -127,6 +127,17 @@ def catalogue(seed: int, products: int, oddity: float) -> list[Item]:
     return items
 
 
+def every_oddity() -> list[Item]:
+    """A product for each odd token, as its name, and one for each as the value of an attribute."""
+    chance, items = random.Random(1), list[Item]()
+    for path in (["name"], ["custom_attributes", 0, "value"]):
+        for token in ODD_TOKENS:
+            product_id = len(items) + 1
+            clean = _document(chance, product_id)
+            items.append(Item(product_id, _bent(clean, path, token), clean, str(path[0]), token))
+    return items
+
+
 def healed(items: list[Item]) -> list[Item]:
     """The same products, as healthy as they can be."""
     return [Item(item.product_id, _encoded(item.clean), item.clean) for item in items]
@@ -148,10 +159,15 @@ def _item(chance: random.Random, product_id: int, odd: bool) -> Item:
             return Item(product_id, raw, clean, member)
         case _:
             token = chance.choice(ODD_TOKENS if path != ["id"] else NO_IDS)
-            marked = json.loads(json.dumps(clean))
-            _replace(marked, path, _MARK)
-            raw = _encoded(marked).replace(json.dumps(_MARK, ensure_ascii=False).encode(), token)
+            raw = _bent(clean, path, token)
             return Item(product_id, raw, clean, member, token if len(path) == 1 else None)
+
+
+def _bent(document: Document, path: list[Any], token: bytes) -> bytes:
+    """A document with these bytes in place of the value at `path`."""
+    marked = json.loads(json.dumps(document))
+    _replace(marked, path, _MARK)
+    return _encoded(marked).replace(json.dumps(_MARK, ensure_ascii=False).encode(), token)
 
 
 def _place(chance: random.Random, document: Document) -> list[Any]:

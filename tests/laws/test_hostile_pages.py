@@ -80,6 +80,19 @@ def test_the_other_databases_end_with_the_same_rows(tenant: HostileTenant, db: s
     assert_nothing_is_missing_or_wrong(bench, tenant.items)
 
 
+def test_a_byte_order_mark_before_every_answer_costs_nothing(
+    tenant: HostileTenant, sqlite: sa.Engine
+) -> None:
+    """As one PHP file that was saved with it puts there."""
+    tenant.items, tenant.prefix = catalogue(seed=1, products=20, oddity=0), b"\xef\xbb\xbf"
+    bench = hostile_bench(tenant, sqlite)
+
+    bench.backfill()
+
+    assert bench.live() == {item.product_id: item.clean for item in tenant.items}
+    assert bench.open_rejections() == []
+
+
 def test_the_status_page_shows_whatever_is_in_the_copy(tenant: HostileTenant, sqlite: sa.Engine) -> None:
     """Each value that a product may hold, in HTML and in JSON, and as an entry of its history."""
     tenant.items = every_oddity()
@@ -117,6 +130,7 @@ def assert_nothing_is_missing_or_wrong(bench: Bench, items: list[Item]) -> None:
 def assert_row_says_what_was_sent(row: Any, item: Item, rejection: Any) -> None:
     if rejection is None:
         assert row.document.encode() == item.raw
+        assert not item.is_doubled
     for name in SCALARS:
         if name != item.member:
             assert getattr(row, name) == plain(name, item.clean[name]), (item.product_id, name)

@@ -168,6 +168,19 @@ def test_it_stops_while_it_stands_by_for_another(shell: Shell) -> None:
         first.process.kill()
 
 
+def test_it_stops_while_it_waits_to_migrate_the_copy(shell: Shell, manager: Manager) -> None:
+    """Another program holds the lock at the start: the copy cannot even be made."""
+    with sqlite3.connect(shell.folder / "products.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with shell.start("daemon") as daemon:
+            manager.wait_for("STATUS=opening the copy")
+            assert seconds_to_end(daemon) < WITHIN_S
+        other.execute("ROLLBACK")
+
+    assert "READY=1" not in manager.told
+    assert shell.run("backfill").code == 0
+
+
 def seconds_to_end(daemon: Running) -> float:
     began = time.monotonic()
     assert daemon.end() == 0

@@ -15,11 +15,12 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -44,6 +45,7 @@ BEAT_S: Final = 5.0  # how often the service manager is told how it goes, at lea
 GOODBYE_S: Final = 6.0  # for the passes under way to end, once told to stop
 JITTER_SHARE: Final = 0.05  # of the interval: daemons of many shops should not ask at the same second
 LONGEST_JITTER_S: Final = 30
+_MADE: Final = 0  # no signal has this number
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
@@ -59,7 +61,8 @@ def serve(fleet: Fleet, reread: Callable[[], Fleet]) -> None:
     notifier = Notifier()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: orders.put(number))
-    daemon = Daemon(fleet, reread)
+    notifier.status("opening the copy")
+    daemon = _opened(lambda: Daemon(fleet, reread), orders)
     notifier.ready()
     while _next_order(orders, daemon, notifier) == signal.SIGHUP:
         notifier.reloading()
@@ -69,6 +72,40 @@ def serve(fleet: Fleet, reread: Callable[[], Fleet]) -> None:
         signal.signal(number, signal.SIG_DFL)
     notifier.stopping()
     _close_in_time(daemon)
+
+
+def _opened(make: Callable[[], Daemon], orders: SimpleQueue[int]) -> Daemon:
+    """The daemon once it is made. A migration, or a lock of another program, may take long: told to end
+    meanwhile, this process does.
+    """
+    made: Future[Daemon] = Future()
+
+    def work() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - raised by `result()`
+            made.set_exception(error)
+        orders.put(_MADE)
+
+    Thread(target=work, name="opening", daemon=True).start()
+    later = []
+    while (order := orders.get()) == signal.SIGHUP:
+        later = [order]
+    if order != _MADE:
+        later = [order]
+        wait([made], GOODBYE_S)
+        if not made.done() or made.exception() is not None:  # what is not migrated to its end never was
+            _leave("opening the copy")
+    for order in later:
+        orders.put(order)
+    return made.result()
+
+
+def _leave(work: str) -> NoReturn:
+    """End this process while one of its threads hangs."""
+    _log.warning("daemon.left_behind", work=work)
+    logging.shutdown()
+    os._exit(0)
 
 
 def _next_order(orders: SimpleQueue[int], daemon: Daemon, notifier: Notifier) -> int:
@@ -91,9 +128,7 @@ def _close_in_time(daemon: Daemon) -> None:
     closing.start()
     closing.join(GOODBYE_S)
     if closing.is_alive():
-        _log.warning("daemon.left_behind", work=daemon.roster.in_words())
-        logging.shutdown()
-        os._exit(0)
+        _leave(daemon.roster.in_words())
 
 
 class Daemon:

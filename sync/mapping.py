@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from itertools import islice
 from operator import attrgetter
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
@@ -31,6 +33,7 @@ Owner = tuple[str, int]  # store view, product id: how every child row begins
 MAX_INTEGER = 2**63 - 1  # BIGINT
 MAX_AMOUNT = Decimal(10) ** 14  # numeric(20,6): 14 digits before the point
 MICRO = Decimal("0.000001")
+MOST_NAMED = 20  # of the names that a document has twice
 MAX_DEPTH = 100  # levels of a document; real ones have 7, and recursion in Python ends at 1,000
 
 _Integer = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
@@ -119,7 +122,7 @@ class Rows:
 def decode(raw: bytes) -> dict[str, object]:
     """Decode a document: numbers exactly as written, text that every database can store.
 
-    Fractions are `Decimal`; of a repeated key the last value stays. NUL, which PostgreSQL refuses,
+    Fractions are `Decimal`; of a repeated name the last value stays. NUL, which PostgreSQL refuses,
     becomes U+2400; half a surrogate pair becomes U+FFFD.
     Raises Unmappable when `raw` is no JSON object.
     """
@@ -134,6 +137,7 @@ def map_product(store_view: str, raw: bytes) -> Rows:
     Raises Unmappable when `raw` is no JSON object, or its id or SKU is missing or unusable.
     """
     text, notes = _text_as_sent(raw)
+    notes += _repeated_members(raw)
     product = _healthy(raw) or _fitted(decode(raw), notes)
     owner = (store_view, product.id)
     return Rows((*owner, *_product_columns(product), text), _child_rows(owner, product, notes), notes)
@@ -541,6 +545,37 @@ def _text_as_sent(raw: bytes) -> tuple[str, list[Note]]:
     except UnicodeDecodeError:
         notes.append(Note("document", "bytes that are not UTF-8 became U+FFFD"))
         return raw.decode(errors="replace"), notes
+
+
+def _repeated_members(raw: bytes) -> list[Note]:
+    """Names that an object of the document holds twice: of their values, all but the last are lost.
+
+    Written anew, each name is there once. So the text is looked at closer only where it has more of what
+    ends a name than that, or may have it in another spelling.
+    """
+    once = b""
+    with suppress(*_UNREADABLE):
+        once = _ENCODER.encode(msgspec.json.decode(raw))
+    if raw.count(b'":') == once.count(b'":') and b"\\u0022" not in raw:
+        return []
+    repeated: dict[str, None] = {}
+
+    def note(members: list[tuple[str, object]]) -> dict[str, object]:
+        if len(found := dict(members)) < len(members):
+            counts = Counter(name for name, _ in members)
+            repeated.update(dict.fromkeys(name for name in found if counts[name] > 1))
+        return found
+
+    with suppress(ValueError, RecursionError):  # `decode` says what is wrong with it
+        json.JSONDecoder(object_pairs_hook=note, parse_int=str, parse_float=str).decode(
+            raw.decode(errors="replace")
+        )
+    return [
+        Note(
+            "document", f"{_shown(_storable_text(name, '', []))} occurs more than once; the last one was kept"
+        )
+        for name in islice(repeated, MOST_NAMED)
+    ]
 
 
 def _parse(raw: bytes) -> tuple[dict[str, object], list[Note]]:

@@ -79,8 +79,6 @@ ODD_TOKENS = (
     b"undefined",
     b"/* no */ 1",
 )
-# Another product's id is no oddity of a product: such a page answers another question.
-NO_IDS = tuple(token for token in ODD_TOKENS if token != b"9223372036854775807")
 # What is sent in place of a page's first answer. Behind each, the page itself may be had.
 NOISE = (
     b"",
@@ -108,6 +106,7 @@ class Item:
     clean         the document before it was mutated
     member        the member that was mutated, None for a healthy product
     token         the bytes that were put there; None where the member was left out or sent twice
+    is_doubled    sent twice: which one is meant nobody can tell
     """
 
     product_id: int
@@ -115,15 +114,28 @@ class Item:
     clean: Document
     member: str | None = None
     token: bytes | None = None
+    is_doubled: bool = False
 
 
 def catalogue(seed: int, products: int, oddity: float) -> list[Item]:
     """So many products, of which a share is odd."""
     chance = random.Random(seed)
-    items, product_id = [], 0
+    items, product_id = list[Item](), 0
     for _ in range(products):
         product_id += chance.choice((1, 1, 1, 2, 7))
-        items.append(_item(chance, product_id, chance.random() < oddity))
+        taken = [item.product_id for item in (*items[:1], *items[-1:])]
+        items.append(_item(chance, product_id, taken, chance.random() < oddity))
+    return items
+
+
+def every_oddity() -> list[Item]:
+    """A product for each odd token, as its name, and one for each as the value of an attribute."""
+    chance, items = random.Random(1), list[Item]()
+    for path in (["name"], ["custom_attributes", 0, "value"]):
+        for token in ODD_TOKENS:
+            product_id = len(items) + 1
+            clean = _document(chance, product_id)
+            items.append(Item(product_id, bent(clean, path, token), clean, str(path[0]), token))
     return items
 
 
@@ -132,7 +144,8 @@ def healed(items: list[Item]) -> list[Item]:
     return [Item(item.product_id, _encoded(item.clean), item.clean) for item in items]
 
 
-def _item(chance: random.Random, product_id: int, odd: bool) -> Item:
+def _item(chance: random.Random, product_id: int, taken: list[int], odd: bool) -> Item:
+    """A product; an odd one may bear the id of another, one of those `taken`."""
     clean = _document(chance, product_id)
     if not odd:
         return Item(product_id, _encoded(clean), clean)
@@ -145,13 +158,19 @@ def _item(chance: random.Random, product_id: int, odd: bool) -> Item:
         case 1:
             twin = chance.choice((b"null", b'"twin"', b"7", b"[]"))
             raw = b'{"%b":%b,%b' % (member.encode(), twin, _encoded(clean)[1:])
-            return Item(product_id, raw, clean, member)
+            return Item(product_id, raw, clean, member, is_doubled=True)
         case _:
-            token = chance.choice(ODD_TOKENS if path != ["id"] else NO_IDS)
-            marked = json.loads(json.dumps(clean))
-            _replace(marked, path, _MARK)
-            raw = _encoded(marked).replace(json.dumps(_MARK, ensure_ascii=False).encode(), token)
+            others = [b"%d" % number for number in taken] if path == ["id"] else []
+            token = chance.choice((*ODD_TOKENS, *10 * others))
+            raw = bent(clean, path, token)
             return Item(product_id, raw, clean, member, token if len(path) == 1 else None)
+
+
+def bent(document: Document, path: list[Any], token: bytes) -> bytes:
+    """A document with these bytes in place of the value at `path`."""
+    marked = json.loads(json.dumps(document))
+    _replace(marked, path, _MARK)
+    return _encoded(marked).replace(json.dumps(_MARK, ensure_ascii=False).encode(), token)
 
 
 def _place(chance: random.Random, document: Document) -> list[Any]:
@@ -241,12 +260,14 @@ class HostileTenant:
 
     items     ascending by product_id
     noise     how often, from 0 to 1
+    prefix    stands before each answer
     pages     list answers with whole products so far
     """
 
     items: list[Item]
     noise: float = 0.0
     seed: int = 0
+    prefix: bytes = b""
     url: str = ""
     pages: int = 0
     _met: set[str] = field(default_factory=set)
@@ -254,7 +275,7 @@ class HostileTenant:
 
     def answer(self, url: str) -> bytes:
         params = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
-        body = self._listed(params)
+        body = self.prefix + self._listed(params)
         if "fields" in params:
             return body
         with self._lock:

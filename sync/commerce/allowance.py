@@ -15,6 +15,7 @@ from typing import Final, Self
 _REMAINING = re.compile(r"\b(?:remaining|r)=(\d+)")
 _RESET = re.compile(r"\b(?:reset|t)=(\d+)")
 _A_YEAR_S: Final = 366 * 86_400
+_PLENTY: Final = 1e15  # requests: what is more is no number
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,10 @@ def read_allowance(headers: Mapping[str, str]) -> tuple[int, float] | None:
         text = named.get(prefix, "")
         remaining = _REMAINING.findall(text) or _number(named.get(f"{prefix}-remaining"))
         resets = _RESET.findall(text) or _number(named.get(f"{prefix}-reset"))
-        pairs = [(int(float(r)), _from_now(float(t), named)) for r, t in zip(remaining, resets, strict=False)]
+        pairs = [
+            (int(min(float(r), _PLENTY)), _from_now(float(t), named))
+            for r, t in zip(remaining, resets, strict=False)
+        ]
         known = [(r, t) for r, t in pairs if t is not None]
         if known and len(remaining) == len(resets):
             return min(known, key=lambda pair: pair[0] / max(pair[1], 1.0))
@@ -67,11 +71,12 @@ def _number(text: str | None) -> list[str]:
 
 
 def _from_now(reset: float, headers: Mapping[str, str]) -> float | None:
-    """Seconds until `reset`; a unix time is told by its size, in seconds or in milliseconds."""
+    """Seconds until `reset`, None where that is nonsense; a unix time is told by its size, in s or in ms."""
     if reset < _A_YEAR_S:
         return reset
     try:
         answered_at = parsedate_to_datetime(headers["date"]).timestamp()
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None
-    return max(0.0, (reset / 1000 if reset > 1e11 else reset) - answered_at)
+    seconds = (reset / 1000 if reset > 1e11 else reset) - answered_at
+    return max(0.0, seconds) if seconds < _A_YEAR_S else None

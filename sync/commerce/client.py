@@ -12,6 +12,7 @@ What happens is told to a Hook; nothing is logged here.
 from __future__ import annotations
 
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -95,6 +96,7 @@ class Silence:
 class Answer:
     """A whole JSON answer, of a status from 200 to 299.
 
+    body          without the byte order mark that a PHP file with one puts before every answer
     server_time   its `Date`, None when the server sent none
     seconds       from sending the request to the body's last byte
     """
@@ -234,7 +236,7 @@ class Client:
         )
         if (verdict := tried.verdict) is not None:
             raise Setback(verdict, partial(self._renew, tried.sent, verdict) if verdict.renew else None)
-        return Answer(tried.body, server_time(tried.headers), tried.seconds)
+        return Answer(tried.body.removeprefix(BOM_UTF8), server_time(tried.headers), tried.seconds)
 
     def _take_turn(self, request: _Request) -> _Try:
         self._pacer.acquire(self._stop)

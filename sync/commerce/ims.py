@@ -7,6 +7,7 @@ seconds, and no refresh token. Adobe throttles integrations that ask for too man
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,6 +31,7 @@ LONGEST_LIFE_S: Final = 1_000_000  # the retired JWT flow answered milliseconds:
 LONGEST_MARGIN_S: Final = 60.0
 LONGEST_ANSWER: Final = 1 << 20
 _UNREADABLE_TRIES: Final = 4
+_SENDABLE: Final = re.compile(r"[!-~]+")  # RFC 6750, section 2.1, and a few signs more
 _FIX_URL: Final = "check IMS_TOKEN_URL, and that no proxy or login page answers in its place."
 
 
@@ -174,6 +176,8 @@ class ImsTokens:
         except msgspec.DecodeError:
             text = read_complaint(body).text if not body.lstrip().startswith(b"{") else "JSON without a token"
             raise _unreadable(f"IMS answered with {text} instead of a token.") from None
+        if not _SENDABLE.fullmatch(answer.access_token):
+            raise _unreadable("IMS gave a token that no header can carry.")
         if not 0 < answer.expires_in < LONGEST_LIFE_S:
             raise _unreadable(f"IMS gave a token a life of {answer.expires_in} s, which cannot be right.")
         self._hide(answer.access_token)

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, NamedTuple, TypeVar, overload
+from itertools import pairwise
+from typing import Annotated, Final, NamedTuple, overload
 
 import msgspec
 
 from sync.commerce.answers import clean
 from sync.commerce.client import Answer
+from sync.commerce.decoding import Count, decoded
 from sync.commerce.search import ALL_FIELDS, Criteria, Echo
 from sync.errors import AnswerUnreadable, PageFailed
 from sync.model import Interval, KnownPage, Page, RawProduct, fingerprint
 
-S = TypeVar("S", bound=msgspec.Struct)
-HIGHEST_ID: Final = 2**63 - 1
+HIGHEST_ID: Final = 2**32 - 1  # `entity_id` is an unsigned INT
+PRODUCTS: Final = "products"
 
 
 class _Tail(msgspec.Struct):
     search_criteria: Echo
-    total_count: int
+    total_count: Count
 
 
 class _Envelope(_Tail):
@@ -60,14 +62,14 @@ def read_page(
 
     The page speaks for the ids up to its last product, and for the whole interval when it is empty.
 
-    Raises PageFailed for a body that is not JSON to its end, or with a product that has no usable id;
-    AnswerUnreadable for one in another shape, about other products, or that contradicts itself.
+    Raises PageFailed for a body that is not JSON to its end, or with a product that has no usable id, or not
+    its own; AnswerUnreadable for one in another shape, about other products, or that contradicts itself.
     """
     items, _, tail = answer.body.rpartition(_BEHIND_ITEMS)
     items_hash = fingerprint(items) if items and known is not None else None
     before = known.get(interval.after) if known is not None else None
     if before is not None and before.answer_hash == items_hash and _is_inside(before.interval, interval):
-        end = _decode(_TAIL, b'{"search_criteria":' + tail)
+        end = decoded(_TAIL, b'{"search_criteria":' + tail, PRODUCTS)
         _check(end, before.products, criteria)
         products: Sequence[RawProduct] = _Unsplit(answer.body, before.products)
         return Page(
@@ -114,7 +116,7 @@ class _Split(NamedTuple):
 
 def _split(body: bytes) -> _Split:
     try:
-        envelope = _decode(_ENVELOPE, body)
+        envelope = decoded(_ENVELOPE, body, PRODUCTS)
     except PageFailed:
         if (found := _split_leniently(body)) is None:
             raise
@@ -145,7 +147,7 @@ def _split_leniently(body: bytes) -> _Split | None:
             item, end = _LENIENT.raw_decode(text, place)
             products.append(RawProduct(_lenient_id(item), body[place:end]))
             if end == len(text) - 1 and text[end] == "]":
-                return _Split(tuple(products), _decode(_TAIL, b'{"search_criteria":' + tail))
+                return _Split(tuple(products), decoded(_TAIL, b'{"search_criteria":' + tail, PRODUCTS))
             if text[end] != ",":
                 return None
             place = end + 1
@@ -167,15 +169,28 @@ def _no_id(why: str) -> PageFailed:
 def _last_of(products: Sequence[RawProduct], interval: Interval) -> int:
     """The last id of products that ascend strictly, inside the interval."""
     last = interval.after
-    for product in products:
+    for place, product in enumerate(products):
         if product.product_id <= last:
-            raise AnswerUnreadable(
-                f"Commerce sent product {product.product_id} behind {last}: not ascending."
-            )
+            why = f"Commerce sent product {product.product_id} behind {last}: not ascending."
+            raise _misplaced(products, place, interval, why)
         last = product.product_id
     if interval.last is not None and last > interval.last:
-        raise AnswerUnreadable(f"Commerce sent product {last} for the ids {interval}.")
+        why = f"Commerce sent product {last} for the ids {interval}."
+        raise _misplaced(products, len(products) - 1, interval, why)
     return last
+
+
+def _misplaced(products: Sequence[RawProduct], place: int, interval: Interval, why: str) -> AnswerUnreadable:
+    """PageFailed when one product alone is out of place, there or before: it bears an id that is not its own,
+    and smaller pages get around it. Otherwise the tenant keeps another order than was asked for.
+    """
+    ids = [product.product_id for product in products]
+    for odd in (place, max(0, place - 1)):
+        rest = [interval.after, *ids[:odd], *ids[odd + 1 :]]
+        ascends = all(before < behind for before, behind in pairwise(rest))
+        if ascends and (interval.last is None or rest[-1] <= interval.last):
+            return PageFailed(why)
+    return AnswerUnreadable(why)
 
 
 def _is_inside(inner: Interval, outer: Interval) -> bool:
@@ -192,12 +207,3 @@ def _check(end: _Tail, sent: int, criteria: Criteria) -> None:
         )
     if end.total_count and not sent and criteria.current_page == 1:
         raise AnswerUnreadable(f"Commerce counts {end.total_count} products and sent none of them.")
-
-
-def _decode(decoder: msgspec.json.Decoder[S], body: bytes | msgspec.Raw) -> S:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as wrong:
-        raise AnswerUnreadable(f"Commerce answered in another shape: {clean(str(wrong))}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise PageFailed("Commerce answered with JSON that is broken or cut short.") from None

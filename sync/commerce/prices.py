@@ -19,7 +19,9 @@ from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from sync.commerce.answers import clean
 from sync.commerce.client import Answer, Client
+from sync.commerce.decoding import Integer, decoded, is_storable
 from sync.commerce.retry import ListTooLong
 from sync.errors import (
     AccessDenied,
@@ -89,21 +91,38 @@ class FeedClosed(Exception):
         self.cause = cause
 
 
-class _Row(msgspec.Struct):
+class _Named(msgspec.Struct):
     sku: str | int
+
+
+class _Row(_Named):
     price: Decimal | None = None
     cost: Decimal | None = None
-    store_id: int = 0
+    store_id: Integer = 0
     price_from: str | None = None
     price_to: str | None = None
-    website_id: int = 0
+    website_id: Integer = 0
     customer_group: str = EVERY_GROUP
     quantity: Decimal = Decimal(1)
     price_type: str = "fixed"
 
+    def __post_init__(self) -> None:
+        if not all(is_storable(number) for number in (self.amount or Decimal(0), self.quantity)):
+            raise ValueError("Beyond numeric(20,6)")
+
     @property
     def amount(self) -> Decimal | None:
         return self.price if self.price is not None else self.cost
+
+
+class _Answered(NamedTuple):
+    """The rows of an answer; of SKUs with a row that makes no sense, why.
+
+    unusable    by SKU, the reason
+    """
+
+    rows: list[_Row]
+    unusable: dict[str, str]
 
 
 class _Group(msgspec.Struct):
@@ -115,7 +134,9 @@ class _Groups(msgspec.Struct):
     items: list[_Group]
 
 
-_ROWS = msgspec.json.Decoder(list[_Row], strict=False)
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+_ROW = msgspec.json.Decoder(_Row, strict=False)
+_NAMED = msgspec.json.Decoder(_Named)
 _GROUPS = msgspec.json.Decoder(_Groups)
 
 
@@ -144,7 +165,9 @@ class Prices:
             ("searchCriteria[pageSize]", str(MOST_GROUPS)),
             ("searchCriteria[currentPage]", "1"),
         ]
-        found = self._client.get(GROUPS_PATH, params, SCOPE, lambda answer: _decoded(_GROUPS, answer))
+        found = self._client.get(
+            GROUPS_PATH, params, SCOPE, lambda answer: decoded(_GROUPS, answer.body, "groups")
+        )
         return {group.code: group.id for group in found.items}
 
     # --- asking -------------------------------------------------------------------------------
@@ -175,7 +198,7 @@ class Prices:
         if feed.closed is not None:
             raise FeedClosed(kind, feed.closed)
         try:
-            rows = self._rows(kind, skus)
+            answered = self._rows(kind, skus)
         except AccessDenied as error:
             raise self._close(kind, error) from None
         except ListTooLong as error:
@@ -193,17 +216,20 @@ class Prices:
                 self._ask(kind, part, made, told)
         else:
             feed.answered()
-            told.rows += [made(row, row.amount) for row in rows if row.amount is not None]
+            told.rows += [made(row, row.amount) for row in answered.rows if row.amount is not None]
+            told.refused |= answered.unusable
 
-    def _rows(self, kind: PriceKind, skus: Sequence[str], *, patient: bool = False) -> list[_Row]:
-        asked = {folded(sku) for sku in skus}
+    def _rows(self, kind: PriceKind, skus: Sequence[str], *, patient: bool = False) -> _Answered:
+        asked = {folded(sku): sku for sku in skus}
 
-        def reader(answer: Answer) -> list[_Row]:
-            rows = _decoded(_ROWS, answer)
+        def reader(answer: Answer) -> _Answered:
+            sent = decoded(_ROWS, answer.body, f"{kind} prices")
+            rows, unusable = _understood(sent)
             ours = [row for row in rows if folded(str(row.sku)) in asked]
-            if rows and not ours:
+            told = {asked[sku]: reason for sku, reason in unusable.items() if sku in asked}
+            if sent and not ours and not told:
                 raise AnswerUnreadable(f"Commerce sent {kind} prices of other SKUs than were asked for.")
-            return ours
+            return _Answered(ours, told)
 
         return self._client.ask(PATHS[kind], {"skus": list(skus)}, SCOPE, reader, patient=patient)
 
@@ -229,6 +255,18 @@ class Prices:
         self._feeds[kind].closed = error
         self._feeds[kind].is_open = False
         return FeedClosed(kind, error)
+
+
+def _understood(sent: Iterable[msgspec.Raw]) -> tuple[list[_Row], dict[str, str]]:
+    """Rows, and by folded SKU what is wrong with one; AnswerUnreadable where a row does not even name it."""
+    rows, unusable = [], {}
+    for raw in sent:
+        try:
+            rows.append(_ROW.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+            named = decoded(_NAMED, raw, "prices")
+            unusable[folded(str(named.sku))] = f"a row makes no sense: {clean(str(wrong))}."
+    return rows, unusable
 
 
 @dataclass(slots=True)
@@ -281,9 +319,9 @@ def price_time(text: str | None) -> datetime | None:
     """
     try:
         moment = datetime.fromisoformat((text or "").strip())
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _quote(row: _Row, price: Decimal) -> Quote:
@@ -293,15 +331,3 @@ def _quote(row: _Row, price: Decimal) -> Quote:
 def _tier(row: _Row, price: Decimal) -> Tier:
     is_share = row.price_type == "discount"
     return Tier(str(row.sku), row.website_id, row.customer_group, row.quantity, price, is_share)
-
-
-T = TypeVar("T")
-
-
-def _decoded(decoder: msgspec.json.Decoder[T], answer: Answer) -> T:
-    try:
-        return decoder.decode(answer.body)
-    except msgspec.ValidationError:
-        raise AnswerUnreadable("Commerce answered prices in another shape.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise PageFailed("Commerce answered with JSON that is broken or cut short.") from None

@@ -21,7 +21,7 @@ from typing import Final, Self, TypeVar
 from urllib.parse import quote
 
 from sync.commerce.client import Answer, Client
-from sync.commerce.listing import read_page
+from sync.commerce.listing import HIGHEST_ID, read_page
 from sync.commerce.page_size import LearnedSize, PageSize
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import (
@@ -40,7 +40,6 @@ T = TypeVar("T")
 
 PATH: Final = "/V1/products"
 EVERY_ID: Final = Interval()
-HIGHEST_POSSIBLE_ID: Final = 2**32 - 1  # `entity_id` is an unsigned INT
 FAR_PAGE: Final = 1_000_000_000
 WITNESSES: Final = 10
 MOST_IN_A_ROW: Final = 50  # unreadable products next to each other: more than that is no matter of products
@@ -160,7 +159,8 @@ class Products:
         """Pages until one is empty or reaches the end of the interval.
 
         `narrow` is this walk's own page size while it closes in on a product that fails: the other threads
-        need not read small pages for it.
+        need not read small pages for it. A page of one is not taken at its word then: if the product bears
+        another one's id, it would hide what lies between.
         """
         rest, narrow, in_a_row = interval, PageSize(self._ceiling), 0
         previous: Page | None = None
@@ -168,8 +168,11 @@ class Products:
             size = min(self._size.current, narrow.current, _width(rest))
             found: Page | Unreadable
             try:
-                found = previous = self._page(scope, rest, size, previous, known=known)
-                narrow.went_well(size, page_bytes=0)
+                if narrow.current == 1 < self._ceiling:
+                    found = self._single_out(scope, rest)
+                else:
+                    found = previous = self._page(scope, rest, size, previous, known=known)
+                    narrow.went_well(size, page_bytes=0)
             except PageFailed as failure:
                 if size > 1:
                     self._shrink(failure, size, narrow)
@@ -255,7 +258,7 @@ class Products:
 
     def _nth_id(self, scope: _Scope, interval: Interval, rank: int) -> int | None:
         """The id of the product with this rank in an interval, by counting; None when there are fewer."""
-        end = HIGHEST_POSSIBLE_ID if interval.last is None else interval.last
+        end = HIGHEST_ID if interval.last is None else interval.last
         low, high = interval.after, min(interval.after + 1, end)
         while self._count_far(scope, Interval(interval.after, high)).total < rank:
             if high >= end:
@@ -311,7 +314,7 @@ class Products:
 
 def _width(interval: Interval) -> int:
     """How many products an interval can hold: asking for more makes a broken one only harder to find."""
-    return HIGHEST_POSSIBLE_ID if interval.last is None else interval.last - interval.after
+    return HIGHEST_ID if interval.last is None else interval.last - interval.after
 
 
 def _flat(found: Iterable[Page | Unreadable]) -> Iterator[RawProduct | Unreadable]:

@@ -17,17 +17,15 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 
-from sync.commerce.answers import clean
 from sync.commerce.client import Answer, Client
+from sync.commerce.decoding import Count, decoded
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import Echo
 from sync.errors import AnswerUnreadable, PageFailed
-
-T = TypeVar("T")
 
 EVERYWHERE: Final = "all"  # the scope of what no store view shows differently
 ROUNDS: Final = 3  # how often a list is read while it moves
@@ -67,13 +65,13 @@ class _Page(NamedTuple):
     """Items by key, in the order sent, and how many there were from the first of them on."""
 
     items: dict[Key, bytes]
-    total_count: int
+    total_count: Count
 
 
 class _Envelope(msgspec.Struct):
     items: list[msgspec.Raw] | None
     search_criteria: Echo
-    total_count: int
+    total_count: Count
 
 
 _ESCAPE = re.compile(
@@ -212,7 +210,7 @@ def _read(
 
     Raises PageFailed for a body that is not JSON to its end, AnswerUnreadable for any other misfit.
     """
-    envelope = _decode(_ENVELOPE, _whole_characters(answer.body), listing.noun)
+    envelope = decoded(_ENVELOPE, _whole_characters(answer.body), listing.noun)
     asked = frozenset(frozenset(((listing.key, rule.condition, rule.value),)) for rule in rules)
     if envelope.search_criteria.page_size != size or envelope.search_criteria.asked() != asked:
         raise AnswerUnreadable(f"Commerce answered about other {listing.noun} than it was asked for.")
@@ -228,25 +226,16 @@ def _read(
 
 
 def _key(listing: _Listing, raw: msgspec.Raw) -> Key:
-    members = _decode(_MEMBERS, raw, listing.noun)
+    members = decoded(_MEMBERS, raw, listing.noun)
     if (key := members.get(listing.member)) is None:
         raise AnswerUnreadable(f"Commerce sent {listing.noun} without {listing.member}.")
-    return _decode(_KEY, key, listing.noun)
+    return decoded(_KEY, key, listing.noun)
 
 
 def _read_array(answer: Answer) -> list[bytes]:
-    return [bytes(raw) for raw in _decode(_ARRAY, _whole_characters(answer.body), "store views")]
+    return [bytes(raw) for raw in decoded(_ARRAY, _whole_characters(answer.body), "store views")]
 
 
 def _whole_characters(body: bytes) -> bytes:
     """The same JSON with U+FFFD for halves of surrogate pairs, which a strict reader takes for the end."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found["half"] else found[0], body)
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, noun: str) -> T:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as wrong:
-        raise AnswerUnreadable(f"Commerce answered {noun} in another shape: {clean(str(wrong))}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise PageFailed("Commerce answered with JSON that is broken or cut short.") from None

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final, Generic, NamedTuple, TypeVar
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from sync.commerce.client import Answer, Client
+from sync.commerce.decoding import Count, decoded, is_storable
 from sync.commerce.page_size import PageSize
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import Echo
@@ -36,6 +37,9 @@ WITNESSES: Final = 5
 FILTER_BUDGET: Final = 3_000  # characters of a URL
 _RULE_LENGTH: Final = 200  # of them, of the parameter names around one value
 CONDITIONS: Final = {"sku": frozenset({"eq", "in", "gt"}), "source_code": frozenset({"eq", "gt"})}
+
+
+_Code = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
 
 
 class SourceItem(NamedTuple):
@@ -114,26 +118,29 @@ class _Question:
 
 
 class _Item(msgspec.Struct):
+    """A row: which one it is must be right, what it says is made to fit."""
+
     sku: str | int
-    source_code: str
-    quantity: Decimal | None = None
-    status: int | bool | None = None
+    source_code: _Code
+    quantity: object = None
+    status: object = None
 
 
 class _Source(msgspec.Struct):
-    source_code: str
+    source_code: _Code
 
 
+T = TypeVar("T")
 R = TypeVar("R", bound="_Item | _Source")
 
 
 class _Envelope(msgspec.Struct, Generic[R]):
     items: list[R]
     search_criteria: Echo
-    total_count: int
+    total_count: Count
 
 
-_ITEMS = msgspec.json.Decoder(_Envelope[_Item], strict=False)
+_ITEMS = msgspec.json.Decoder(_Envelope[_Item], strict=False, float_hook=Decimal)
 _SOURCES = msgspec.json.Decoder(_Envelope[_Source])
 
 
@@ -243,7 +250,7 @@ class Stock:
         question = _Question(PATH, groups, "sku", size)
 
         def reader(answer: Answer) -> StockPage:
-            found = _decoded(_ITEMS, answer)
+            found = decoded(_ITEMS, answer.body, "stock")
             question.check(found.search_criteria, len(found.items), found.total_count)
             page = StockPage(tuple(map(_item, found.items)), found.total_count)
             check(page)
@@ -272,7 +279,7 @@ class Stock:
         question = _Question(SOURCES_PATH, groups, "source_code", size)
 
         def reader(answer: Answer) -> list[str]:
-            found = _decoded(_SOURCES, answer)
+            found = decoded(_SOURCES, answer.body, "sources")
             question.check(found.search_criteria, len(found.items), found.total_count)
             return [source.source_code for source in found.items]
 
@@ -314,18 +321,23 @@ def _trimmed(rule: _Rule) -> _Rule:
 
 
 def _item(row: _Item) -> SourceItem:
+    status = _number(row.status)
     return SourceItem(
-        row.source_code, str(row.sku), row.quantity, None if row.status is None else int(row.status)
+        row.source_code,
+        str(row.sku),
+        _number(row.quantity),
+        int(status) if status is not None and status == status.to_integral_value() else None,
     )
 
 
-T = TypeVar("T")
+def _number(sent: object) -> Decimal | None:
+    """A number, also one in quotes; what is none, or one that cannot be stored, is None.
 
-
-def _decoded(decoder: msgspec.json.Decoder[T], answer: Answer) -> T:
+    >>> _number("12.5000"), _number(True), _number("many"), _number(Decimal("1e999999"))
+    (Decimal('12.5000'), Decimal('1'), None, None)
+    """
     try:
-        return decoder.decode(answer.body)
-    except msgspec.ValidationError:
-        raise AnswerUnreadable("Commerce answered its stock in another shape.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise PageFailed("Commerce answered with JSON that is broken or cut short.") from None
+        number = Decimal(int(sent) if isinstance(sent, bool) else str(sent))
+    except (InvalidOperation, ValueError):
+        return None
+    return number if is_storable(number) else None

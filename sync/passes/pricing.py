@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Final
 
+from sync.commerce.decoding import is_storable
 from sync.commerce.prices import EVERY_GROUP, PriceKind, Quote, Tier, price_time
 from sync.db.dialects import MICRO
 from sync.db.prices import EPOCH, Carried, PriceRow, TierRow
@@ -27,7 +28,6 @@ SPOKEN_OF: Final[Mapping[PriceKind, frozenset[str]]] = {
     "tier": _SIMPLE | {"bundle"},
     "cost": _SIMPLE,
 }
-LARGEST: Final = Decimal(10) ** 14  # what numeric(20,6) cannot hold any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,11 @@ class Scope:
 
 
 def price_rows(quotes: Iterable[Quote]) -> set[PriceRow]:
-    """The rows to be stored: of two with the same scope and beginning the last, and no impossible amounts."""
+    """The rows to be stored: of two with the same scope and beginning the last."""
     rows = {}
     for quote in quotes:
-        if abs(quote.price) < LARGEST:
-            row = PriceRow(quote.scope_id, quote.starts_at or EPOCH, _micro(quote.price), quote.ends_at)
-            rows[row[:2]] = row
+        row = PriceRow(quote.scope_id, quote.starts_at or EPOCH, quote.price.quantize(MICRO), quote.ends_at)
+        rows[row[:2]] = row
     return set(rows.values())
 
 
@@ -90,7 +89,13 @@ def agrees_tiers(
     """
     websites = None if scope.website_id is None else {DEFAULT_SCOPE, scope.website_id}
     named = (
-        (_group(tier.group, groups), tier.website_id, _micro(tier.qty), tier.is_share, _micro(tier.price))
+        (
+            _group(tier.group, groups),
+            tier.website_id,
+            tier.qty.quantize(MICRO),
+            tier.is_share,
+            tier.price.quantize(MICRO),
+        )
         for tier in tiers
         if websites is None or tier.website_id in websites
     )
@@ -124,8 +129,4 @@ def amount(text: str | None) -> Decimal | None:
         number = Decimal(text or "")
     except InvalidOperation:
         return None
-    return _micro(number) if number.is_finite() and abs(number) < LARGEST else None
-
-
-def _micro(number: Decimal) -> Decimal:
-    return number.quantize(MICRO) if abs(number) < LARGEST else number
+    return number.quantize(MICRO) if is_storable(number) else None

@@ -18,7 +18,6 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Final
 
 import sqlalchemy as sa
@@ -34,7 +33,6 @@ from sync.passes.run import Run, Summary, Sync, start
 
 AT_ONCE: Final = 20_000  # SKUs held in memory while those that were not shown are looked for
 BURIED_AT_ONCE: Final = 1_000
-LARGEST: Final = Decimal(10) ** 14  # what numeric(20,6) cannot hold any more
 LONGEST_SKU: Final = 255
 
 
@@ -190,7 +188,5 @@ def _kept(sku: str) -> str:
 
 
 def _level(item: SourceItem) -> Level:
-    """As the database keeps it; a quantity that it cannot hold is none."""
-    if item.quantity is None or abs(item.quantity) >= LARGEST:
-        return Level(None, item.status)
-    return Level(item.quantity.quantize(MICRO), item.status)
+    """As the database keeps it."""
+    return Level(None if item.quantity is None else item.quantity.quantize(MICRO), item.status)

@@ -5,12 +5,12 @@ A function takes the site and the query, and returns plain values. All of them o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from sync.db import browsing, leases
@@ -303,7 +303,7 @@ def _product(c: sa.Connection, view: str, product_id: int) -> Facts:
     key = view, product_id
     history = browsing.changes(c, browsing.Wanted(view, product_ids=[product_id]))
     return {
-        "product": row | {"document": json.loads(row["document"])},
+        "product": row | {"document": msgspec.Raw(row["document"].encode())},
         "attribute_set": browsing.attribute_set_name(c, row["attribute_set_id"]),
         "attributes": browsing.attribute_labels(c, *key),
         "categories": browsing.category_paths(c, *key),

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sync import __version__, text
+from sync import __version__, mapping, text
 from sync.logs import printable
 from sync.web.charts import chart
 
 LONGEST = 500  # characters of one value
 LONGEST_DOCUMENT = 100_000
 TEMPLATES = Path(__file__).with_name("templates")
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 def environment() -> Environment:
@@ -101,9 +104,18 @@ def said(value: object) -> str:
     return str(value)
 
 
-def pretty(document: object) -> Markup:
-    """A document as indented JSON, line by line, cut where it is very long."""
-    lines = json.dumps(document, ensure_ascii=False, indent=2)
+def pretty(document: msgspec.Raw) -> Markup:
+    """A product's document, line by line, cut where it is very long; its numbers read as they were sent.
+
+    >>> print(pretty(msgspec.Raw(b'{"price":1.50}')).unescape())
+    {
+      "price": 1.50
+    }
+    """
+    raw = bytes(document)
+    with suppress(mapping.Unmappable):  # edited by hand in the database
+        raw = msgspec.json.format(_ENCODER.encode(mapping.decode(raw)), indent=2)
+    lines = raw.decode()
     cut = lines if len(lines) <= LONGEST_DOCUMENT else f"{lines[:LONGEST_DOCUMENT]}\n… cut here"
     return Markup("\n").join(printable(line) for line in cut.split("\n"))
 

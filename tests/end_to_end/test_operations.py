@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -115,6 +116,41 @@ def test_it_stops_while_the_tenant_keeps_it_waiting(shell: Shell, trouble: Calla
     assert statuses(shell)[-1] == "interrupted"
 
 
+@pytest.mark.parametrize(
+    ("kind", "feed", "often"),
+    [
+        ("reference", "SYNC_REFERENCE_CRON", "* * * * *"),
+        ("prices", "SYNC_PRICES_INTERVAL", "1s"),
+        ("stock", "SYNC_STOCK_INTERVAL", "1s"),
+    ],
+)
+def test_it_stops_in_the_middle_of_each_feed(shell: Shell, kind: Any, feed: str, often: str) -> None:
+    shell.tenant.faults.slow(60, kind=kind)
+
+    with shell.start("daemon", **{feed: often, "SYNC_INTERVAL": "1h"}) as daemon:
+        daemon.wait_for("run.started", kind=kind)
+        assert seconds_to_end(daemon) < WITHIN_S
+
+    assert query(shell, f"SELECT status FROM sync_runs WHERE kind = '{kind}'") == [("interrupted",)]
+
+
+def test_it_stops_while_deletions_are_counted(shell: Shell) -> None:
+    """Ten products are gone, and each question after them takes its time."""
+    assert shell.run("backfill").code == 0
+    shell.tenant.catalogue.delete_many(shell.tenant.catalogue.ids()[::30])
+    shell.tenant.faults.slow(0.5, kind="count")
+
+    with shell.start("daemon", LOG_LEVEL="DEBUG") as daemon:
+        for _ in range(5):
+            daemon.wait_for("request.finished")
+        assert seconds_to_end(daemon) < WITHIN_S
+
+    assert statuses(shell)[-1] == "interrupted"
+    shell.tenant.faults.clear()
+    assert shell.run("run").code == 0
+    assert query(shell, "SELECT count(*) FROM products_current") == [(290,)]
+
+
 def test_it_stops_while_it_waits_for_a_token(shell: Shell) -> None:
     hang_token(shell)
 
@@ -166,6 +202,19 @@ def test_it_stops_while_it_stands_by_for_another(shell: Shell) -> None:
             second.wait_for("lease.awaited")
             assert seconds_to_end(second) < WITHIN_S
         first.process.kill()
+
+
+def test_it_stops_while_it_waits_to_migrate_the_copy(shell: Shell, manager: Manager) -> None:
+    """Another program holds the lock at the start: the copy cannot even be made."""
+    with sqlite3.connect(shell.folder / "products.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with shell.start("daemon") as daemon:
+            manager.wait_for("STATUS=opening the copy")
+            assert seconds_to_end(daemon) < WITHIN_S
+        other.execute("ROLLBACK")
+
+    assert "READY=1" not in manager.told
+    assert shell.run("backfill").code == 0
 
 
 def seconds_to_end(daemon: Running) -> float:

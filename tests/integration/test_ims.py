@@ -226,12 +226,15 @@ def test_an_outage_ends_as_unavailable_when_the_time_is_spent(sandbox: Sandbox, 
         {"access_token": "t", "expires_in": 86_399_000},
         {"access_token": "t", "expires_in": 0},
         {"access_token": "t", "expires_in": "86399"},
+        {"access_token": "t\r\nX-Evil: 1", "expires_in": 86_399},
+        {"access_token": "\u65e5", "expires_in": 86_399},
+        {"access_token": "", "expires_in": 86_399},
     ],
 )
 def test_a_200_without_a_usable_token_is_tried_four_times(
     sandbox: Sandbox, time: Time, body: str | dict[str, Any]
 ) -> None:
-    """A login page, no token, a life in milliseconds, none at all, and one that is text."""
+    """A login page, no token, a life in milliseconds, none, one that is text; a token no header can carry."""
     sandbox.faults.fail(200, body=body, kind="token")
 
     error = refused(ims_tokens(sandbox, time).current)

@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import sqlalchemy as sa
 
 from sync.db.schema import products
+from sync.notation import Address
+from sync.settings import CopySettings
+from sync.web.app import application
+from sync.web.server import serving as serving_page
 from tests.databases import opened
-from tests.hostile import HostileTenant, Item, catalogue, healed, serving
+from tests.hostile import HostileTenant, Item, catalogue, every_oddity, healed, serving
 from tests.kit import Bench, Elsewhere
 
 PAGES = int(os.environ.get("HOSTILE_PAGES", "2000"))
@@ -75,6 +80,41 @@ def test_the_other_databases_end_with_the_same_rows(tenant: HostileTenant, db: s
     assert_nothing_is_missing_or_wrong(bench, tenant.items)
 
 
+def test_a_byte_order_mark_before_every_answer_costs_nothing(
+    tenant: HostileTenant, sqlite: sa.Engine
+) -> None:
+    """As one PHP file that was saved with it puts there."""
+    tenant.items, tenant.prefix = catalogue(seed=1, products=20, oddity=0), b"\xef\xbb\xbf"
+    bench = hostile_bench(tenant, sqlite)
+
+    bench.backfill()
+
+    assert bench.live() == {item.product_id: item.clean for item in tenant.items}
+    assert bench.open_rejections() == []
+
+
+def test_the_status_page_shows_whatever_is_in_the_copy(tenant: HostileTenant, sqlite: sa.Engine) -> None:
+    """Each value that a product may hold, in HTML and in JSON, and as an entry of its history."""
+    tenant.items = every_oddity()
+    bench = hostile_bench(tenant, sqlite)
+    bench.backfill()
+    tenant.items = healed(tenant.items)
+    bench.backfill(restart=True)
+    tenant.items = every_oddity()
+    bench.backfill(restart=True)
+    here = {row.product_id for row in bench.rows(products)}
+    assert len(here) > len(tenant.items) / 2
+
+    with serving_page(application(sqlite, CopySettings()), Address("127.0.0.1", 0)) as url:
+        for product_id in here:
+            for path in (f"products/all/{product_id}", f"api/products/all/{product_id}"):
+                answer = requests.get(f"{url}{path}", timeout=10)
+                assert answer.status_code == 200, (path, answer.text)
+            json.loads(answer.text, parse_int=str)
+        for path in ("changes", "api/changes", "rejected", "api/rejected", "products", "api/products"):
+            assert requests.get(f"{url}{path}", timeout=10).status_code == 200, path
+
+
 def assert_nothing_is_missing_or_wrong(bench: Bench, items: list[Item]) -> None:
     rows = {row.product_id: row for row in bench.rows(products)}
     rejections: dict[int, Any] = {row.product_id: row for row in bench.open_rejections()}
@@ -90,6 +130,7 @@ def assert_nothing_is_missing_or_wrong(bench: Bench, items: list[Item]) -> None:
 def assert_row_says_what_was_sent(row: Any, item: Item, rejection: Any) -> None:
     if rejection is None:
         assert row.document.encode() == item.raw
+        assert not item.is_doubled
     for name in SCALARS:
         if name != item.member:
             assert getattr(row, name) == plain(name, item.clean[name]), (item.product_id, name)

@@ -74,7 +74,28 @@ def test_ids_that_do_not_ascend_inside_the_interval_are_refused(ids: tuple[int, 
         read(items(*ids))
 
 
-@pytest.mark.parametrize("bad_id", ["12", None, True, 12.5, 0, -1, 2**63])
+@pytest.mark.parametrize("ids", [(12, 99, 14), (12, 12, 14), (14, 12, 20), (12, 14, 101), (10, 12, 14)])
+def test_one_product_with_the_id_of_another_fails_its_page_so_that_the_others_are_read(
+    ids: tuple[int, ...],
+) -> None:
+    with pytest.raises(PageFailed):
+        read(items(*ids), total=3)
+
+
+@pytest.mark.parametrize("ids", [(20, 14, 12), (12, 101, 102), (14, 12, 12)])
+def test_more_than_one_out_of_place_is_another_order_than_asked_for(ids: tuple[int, ...]) -> None:
+    with pytest.raises(AnswerUnreadable) as refused:
+        read(items(*ids), total=3)
+    assert not isinstance(refused.value, PageFailed)
+
+
+@pytest.mark.parametrize("total", ["2", 2.5, -1, None, 10**30])
+def test_a_count_that_is_none_is_another_shape(total: object) -> None:
+    with pytest.raises(AnswerUnreadable, match="another shape"):
+        read(items(12), total)
+
+
+@pytest.mark.parametrize("bad_id", ["12", None, True, 12.5, 0, -1, 2**32, 2**63, 10**30])
 def test_a_product_without_a_usable_id_fails_its_page_so_that_the_others_are_read(bad_id: object) -> None:
     with pytest.raises(PageFailed, match="usable id"):
         read(items(bad_id), total=1)

@@ -519,3 +519,23 @@ def test_numbers_are_decoded_exactly_as_written() -> None:
 
 def test_of_a_repeated_member_the_last_value_stays() -> None:
     assert decode(b'{"a": 1, "a": 2}') == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("members", "names"),
+    [
+        (rb'"name":"a","name":"a"', ['"name"']),
+        (rb'"x":{"y" : 1,"z":[{"y":1,"y":2}]},"x":1', ['"y"', '"x"']),
+        (rb'"\ud800":1,"\ud800":2', ['"\ufffd"']),
+        (rb'"name":"\u0022:","name":"b"', ['"name"']),
+        (rb'"name":"a\":b","x":{"name" :1},"note":"\u0022:"', []),
+    ],
+)
+def test_a_member_that_is_sent_twice_is_noted(members: bytes, names: list[str]) -> None:
+    """Whatever else looks like the end of a name; objects next to each other may share names."""
+    raw = b'{"id":1,"sku":"A",%b}' % members
+
+    notes = map_product("all", raw).notes
+
+    found = [note.reason.partition(" occurs")[0] for note in notes if "more than once" in note.reason]
+    assert found == names

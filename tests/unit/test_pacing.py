@@ -42,6 +42,10 @@ def test_every_way_to_say_what_is_left_is_understood(
     assert read_allowance(headers) == (remaining, seconds)
 
 
+def test_a_number_beyond_any_use_is_plenty() -> None:
+    assert read_allowance({"RateLimit-Remaining": "9" * 400, "RateLimit-Reset": "60"}) == (10**15, 60)
+
+
 def test_of_several_limits_the_tightest_counts() -> None:
     """900 an hour are one in four seconds; two a second are more."""
     assert read_allowance({"RateLimit": '"second";r=2;t=1, "hour";r=900;t=3600'}) == (900, 3600)
@@ -57,6 +61,12 @@ def test_of_several_limits_the_tightest_counts() -> None:
         {"RateLimit": '"default";r=3'},
         {"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": f"{NOON}"},
         {"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": f"{NOON}", "Date": "today"},
+        {
+            "X-RateLimit-Remaining": "3",
+            "X-RateLimit-Reset": f"{NOON}",
+            "Date": "Tue, 24 Nov 99999999999 10:00:00 GMT",
+        },
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 400, "Date": DATE},
     ],
 )
 def test_headers_that_do_not_say_it_say_nothing(headers: Mapping[str, str]) -> None:

@@ -117,13 +117,13 @@ def test_rows_find_their_products_by_sku_as_commerce_compares_it() -> None:
     assert {product_id: len(rows) for product_id, rows in found.items()} == {1: 1, 2: 1, 3: 1}
 
 
-def test_of_two_rows_with_one_key_the_last_is_kept_and_impossible_amounts_are_not() -> None:
-    rows = price_rows([quote("1"), quote("2"), quote("1e15", scope_id=1)])
+def test_of_two_rows_with_one_key_the_last_is_kept() -> None:
+    rows = price_rows([quote("1"), quote("2")])
 
     assert [(row.scope_id, row.price) for row in rows] == [(0, Decimal(2))]
 
 
-@pytest.mark.parametrize("text", [None, "", "a lot", "NaN", "1e20"])
+@pytest.mark.parametrize("text", [None, "", "a lot", "NaN", "1e20", "-1e999999999"])
 def test_what_is_no_amount_is_none(text: str | None) -> None:
     assert amount(text) is None
 

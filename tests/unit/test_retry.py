@@ -329,6 +329,7 @@ ANSWERED = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
         ("nan", None),
         ("inf", None),
         ("soon", None),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", None),
         ("", None),
         (None, None),
     ],
@@ -350,6 +351,8 @@ def test_a_date_means_nothing_without_the_server_s_clock() -> None:
         ("Mon, 23 Nov 2026 13:00:00 +0100", ANSWERED),
         ("Mon, 23 Nov 2026 12:00:00", ANSWERED),
         ("yesterday", None),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", None),
+        ("Tue, 24 Nov 99999999999 10:00:00 GMT", None),
     ],
 )
 def test_the_server_s_clock_is_aware_utc_or_unknown(value: str, moment: datetime | None) -> None:

@@ -1,0 +1,46 @@
+"""An answer's JSON into the shape it should have, or the reason why not: what every list and feed shares.
+
+A number that no column holds is no number: the types below keep them out, so that what is decoded can be
+stored. All of it is hostile input; nothing here raises but its own errors.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from sync.commerce.answers import clean
+from sync.errors import AnswerUnreadable, PageFailed
+
+T = TypeVar("T")
+
+MAX_INTEGER: Final = 2**63 - 1  # BIGINT
+MAX_AMOUNT: Final = Decimal(10) ** 14  # numeric(20,6): 14 digits before the point
+Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, noun: str) -> T:
+    """What `decoder` makes of a body.
+
+    noun    what it is about, for the sentence
+
+    Raises PageFailed for a body that is not JSON to its end, AnswerUnreadable for one in another shape.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as wrong:
+        raise AnswerUnreadable(f"Commerce answered {noun} in another shape: {clean(str(wrong))}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise PageFailed("Commerce answered with JSON that is broken or cut short.") from None
+
+
+def is_storable(amount: Decimal) -> bool:
+    """Whether an amount is a number, and one that numeric(20,6) holds.
+
+    >>> is_storable(Decimal("19.95")), is_storable(Decimal("1e999999")), is_storable(Decimal("sNaN"))
+    (True, False, False)
+    """
+    return amount.is_finite() and -MAX_AMOUNT < amount < MAX_AMOUNT

@@ -1,0 +1,69 @@
+"""Whatever a tenant says of prices, stock, attributes, categories and store views: nothing crashes, nothing
+hangs, and once it makes sense again the copy is as if it always had.
+
+HOSTILE_PASSES says how many passes are made; the default keeps the suite quick.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sync.db.schema import (
+    attribute_options,
+    attributes,
+    categories,
+    product_prices,
+    source_items,
+    store_views,
+)
+from sync.errors import SyncError
+from sync.passes.prices import prices
+from sync.passes.reference import reference
+from sync.passes.run import Summary, Sync
+from sync.passes.stock import stock
+from sync.sandbox import Sandbox
+from tests.bending import bending
+from tests.kit import Bench, Elsewhere
+
+PASSES = int(os.environ.get("HOSTILE_PASSES", "12"))
+TABLES = (product_prices, source_items, attributes, attribute_options, categories, store_views)
+STAMPS = {"changed_at", "deleted_at", "run_id"}
+
+
+@pytest.mark.parametrize("work", [prices, stock, reference], ids=lambda work: work.__name__)
+def test_a_pass_over_odd_answers_ends_in_words_and_the_next_one_mends_the_copy(
+    db: sa.Engine, work: Callable[[Sync], Summary]
+) -> None:
+    with Sandbox(60, store_views=("default", "de")) as sandbox, bending(sandbox.host_url) as bender:
+        bench = Bench(Elsewhere(bender.url), db, store_views=("default", "de"), max_retry_time=0.2)
+        bench.backfill()
+        for each in (reference, prices, stock):
+            each(bench.sync())
+        before = contents(bench)
+
+        for seed in range(PASSES):
+            bender.share, bender.chance = 0.7, random.Random(seed)
+            with suppress(SyncError):
+                work(bench.sync())
+        bender.share = 0.0
+        work(bench.sync())
+
+        assert bender.bent >= PASSES
+        assert contents(bench) == before
+
+
+def contents(bench: Bench) -> dict[str, set[tuple[Any, ...]]]:
+    """What lives in the tables, without when it was written."""
+    found = {}
+    for table in TABLES:
+        columns = [column.name for column in table.columns if column.name not in STAMPS]
+        rows = [row for row in bench.rows(table) if getattr(row, "deleted_at", None) is None]
+        found[table.name] = {tuple(getattr(row, name) for name in columns) for row in rows}
+    return found

@@ -114,6 +114,7 @@ class Tenancy:
         self._lookout, self._closing = self._opened(settings, copy)
         self._lookout.start()
         former.close()
+        self.troubles.clear()
 
     def spare(self, job: Job, age: timedelta) -> None:
         """Do not begin with this job where it came through less than `age` ago."""
@@ -181,9 +182,6 @@ class Tenancy:
             return Outcome()
         except LeaseHeld as held:
             return self._stand_by(job, held)
-        finally:
-            if self.name:
-                self._lookout.copy.dispose()
 
     @contextmanager
     def _app(self) -> Iterator[App]:

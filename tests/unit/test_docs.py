@@ -131,6 +131,7 @@ def test_the_worst_exit_status_is_found_in_the_order_that_is_described() -> None
     told = re.search(r"worst, in this order: ([\d,\s]+)\.", named("many-tenants.md"))
     assert told is not None
     assert tuple(map(int, re.findall(r"\d+", told[1]))) == WORSE_AND_WORSE
+    assert {error.exit_code for error in ERRORS} <= set(WORSE_AND_WORSE)
 
 
 def test_every_page_is_in_the_index() -> None:

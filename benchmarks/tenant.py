@@ -48,9 +48,9 @@ class Tenant:
 
 
 @contextmanager
-def tenant(products: int) -> Iterator[Tenant]:
-    """Start a tenant, and end it."""
-    command = [sys.executable, "-m", "sync.sandbox", "--products", str(products), "--port", "0"]
+def tenant(products: int, *options: str) -> Iterator[Tenant]:
+    """Start a tenant, and end it; options are those of `python -m sync.sandbox`."""
+    command = [sys.executable, "-m", "sync.sandbox", "--products", str(products), "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Tenant(products, _settings(process))

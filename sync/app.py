@@ -385,8 +385,17 @@ def alerts_of(
 
 
 @dataclass(frozen=True, slots=True)
+class Legacy:
+    """What an app leaves to the next one of this process, if that has the same settings."""
+
+    settings: Settings
+    known: Acquaintance
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True)
 class App:
-    """Everything that lives as long as the command, or the daemon."""
+    """Everything that lives as long as the command, or a pass of the daemon."""
 
     settings: Settings
     db: sa.Engine
@@ -395,6 +404,10 @@ class App:
     stop: Event
     dry: bool
     meter: Meter | None = None
+
+    @property
+    def legacy(self) -> Legacy:
+        return Legacy(self.settings, self.tenant.known, self.journal)
 
     def sync(
         self, command: str, watch: Watch | None = None, store_views: tuple[str, ...] | None = None
@@ -431,7 +444,7 @@ def opened(
     dry: bool = False,
     shared: bool = False,
     meter: Meter | None = None,
-    former: App | None = None,
+    legacy: Legacy | None = None,
     max_retry_time: float | None = None,
 ) -> Iterator[App]:
     """Everything a pass needs, for as long as the context is open; nothing is sent to the tenant yet.
@@ -440,7 +453,7 @@ def opened(
     dry               nothing is written, not even an empty database
     shared            other processes work for the tenant too: one pace, one token. Needs PostgreSQL
     meter             counts what happens, and shows what this pacer does
-    former            an app of this process with these settings, closed by now: its token is used on
+    legacy            of an app that is closed by now: its token is used on
     max_retry_time    seconds, when it is to be less than the settings allow
 
     Raises SchemaTooNew and DatabaseUnavailable.
@@ -450,8 +463,8 @@ def opened(
         db = _copy_to_compare(settings) if dry else writable_copy(settings)
         closing.callback(db.dispose)
         memory, journal = _recall(db), Journal()
-        if former is not None:
-            memory, journal = replace(memory, known=former.tenant.known), former.journal
+        if legacy is not None and legacy.settings == settings:
+            memory, journal = replace(memory, known=legacy.known), legacy.journal
         tenant = closing.enter_context(
             tenant_of(
                 settings,
@@ -466,7 +479,8 @@ def opened(
         if not dry:
             closing.callback(_remember, db, tenant)
         if meter is not None:
-            meter.show_pace(lambda: tenant.pacer.now)
+            pacer = tenant.pacer  # alone: the metrics outlive all else of this
+            meter.show_pace(lambda: pacer.now)
         yield App(settings, db, tenant, journal, stop, dry, meter)
 
 

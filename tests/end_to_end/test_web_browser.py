@@ -9,12 +9,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 
+from sync.errors import SettingsError
+from sync.health import Promise
 from sync.notation import Address
 from sync.passes.backfill import backfill
 from sync.passes.prices import prices
@@ -22,8 +25,10 @@ from sync.passes.reference import reference
 from sync.passes.stock import stock
 from sync.sandbox import Sandbox
 from sync.settings import CopySettings
-from sync.web.app import application
+from sync.sight import look, refused, standing
+from sync.web.app import application, application_for
 from sync.web.server import serving
+from tests.company import Company
 from tests.databases import opened
 from tests.kit import Bench
 
@@ -238,4 +243,50 @@ def test_it_works_without_javascript(browser: Any, loaded: Shop) -> None:
     visit.page.wait_for_url("**kind=delete*")
 
     assert visit.page.locator(".feed > li").count() == 2
+    context.close()
+
+
+# --- many tenants ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(loaded: Shop) -> Iterator[str]:
+    """A tenant that is well among fifty, some of them wrong in words that are hostile."""
+    promise = Promise(("default", "de"), timedelta(hours=1))
+    well = standing("well", look(loaded.bench.db), promise, timedelta())
+    wrong = SettingsError(f"STORE_VIEWS: {HOSTILE} {'long' * 60}")
+    told = [well, *(refused(f"tenant-with-a-long-name-{n}", wrong) for n in range(3))]
+    told += [well._replace(name=f"shop-{n}") for n in range(46)]
+    app = application_for(Company(told, {"well": loaded.bench.db}), CopySettings())
+    with serving(app, Address("127.0.0.1", 0)) as url:
+        yield url
+
+
+@pytest.mark.parametrize(("look", "size"), [("light", DESK), ("dark", PHONE)])
+def test_the_list_of_tenants_and_the_pages_below_it_are_harmless_accessible_and_fit(
+    browser: Any, loaded: Shop, many: str, look: str, size: dict[str, int]
+) -> None:
+    context = browser.new_context(viewport=size, color_scheme=look)
+    visit = Visit(context.new_page(), many)
+
+    for name, path in {"tenants": "/", **paths(loaded)}.items():
+        visit.open(path if name == "tenants" else f"/tenants/well{path}")
+        visit.keep(f"many-{name}-{look}-{size['width']}")
+        visit.assert_fits()
+        visit.assert_accessible()
+        visit.assert_harmless()
+    context.close()
+
+
+def test_a_tenant_is_reached_from_the_list_and_left_for_it(browser: Any, many: str) -> None:
+    context = browser.new_context(viewport=DESK)
+    visit = Visit(context.new_page(), many)
+    visit.open("/")
+    visit.page.get_by_role("link", name="well", exact=True).click()
+    visit.page.get_by_role("link", name="Changes", exact=True).click()
+    visit.page.wait_for_url("**/tenants/well/changes")
+    visit.page.get_by_role("link", name="Tenants", exact=True).click()
+
+    assert "47 of 50 are fresh." in visit.page.locator("main").inner_text()
+    visit.assert_harmless()
     context.close()

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sync.dispatcher import Dispatcher
+from sync.daemon.dispatcher import Dispatcher
+from sync.daemon.tenancy import INCREMENTAL, PRICES, Job, Outcome
 from sync.meter import Meter
 from sync.metrics import Metrics
-from sync.tenancy import INCREMENTAL, PRICES, Job, Outcome
 
 WITHIN_S = 20.0  # a hang fails the test instead of the suite
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -13,16 +14,18 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from sync.app import App, opened
 from sync.db.engine import reading
-from sync.db.health import freshness
+from sync.db.health import Freshness, freshness
 from sync.errors import SyncError
+from sync.journal import Journal
 from sync.meter import Meter
-from sync.metrics import Metrics
+from sync.metrics import Metrics, TenantsMetrics
 from sync.passes.backfill import backfill
 from sync.passes.incremental import incremental
 from sync.passes.prices import prices
 from sync.sandbox import Sandbox
 from sync.settings import Settings
 
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -147,3 +150,31 @@ def test_a_database_that_is_away_shows_and_breaks_no_scrape(meter: Meter) -> Non
 
     assert value(meter, "database_up") == 0
     assert value(meter, "build_info", version="1.2.3") == 1
+
+
+# --- many tenants ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_metrics_of_many_are_those_of_each_with_its_name(accept: str) -> None:
+    """Valid in both forms; what is the process's own has no tenant."""
+    measured = {name: Meter(Metrics("", process=False)) for name in ("eu", "us")}
+    for count, meter in enumerate(measured.values(), 1):
+        meter.hook(Journal()).request_finished("/V1/products", "all", 200, 0.1, 10 * count, 1)
+        meter.show_pace(lambda: (2.0, 1, 4))
+        meter.show_copy(lambda: Freshness(NOW, {"all": timedelta(60)}, {}, {}, frozenset(), {}))
+    all_ = TenantsMetrics("1.2.3", lambda: {name: it.metrics for name, it in measured.items()})
+    all_.settings_ok.labels("fr").set(0)
+
+    text = all_.exposition(accept)[0].decode()
+    families = [*(parse_openmetrics if accept else parse)(text)]
+
+    found = {(it.name, it.labels.get("tenant")): it for family in families for it in family.samples}
+    assert len({family.name for family in families}) == len(families)
+    assert found["product_sync_response_bytes_total", "eu"].value == 10
+    assert found["product_sync_response_bytes_total", "us"].value == 20
+    assert found["product_sync_request_duration_seconds_count", "us"].labels["endpoint"] == "/V1/products"
+    assert found["product_sync_watermark_age_seconds", "eu"].labels["store_view"] == "all"
+    assert found["product_sync_settings_ok", "fr"].value == 0
+    assert found["product_sync_build_info", None].labels == {"version": "1.2.3"}
+    assert ("process_cpu_seconds_total", None) in found

@@ -16,38 +16,15 @@ from sync.health import Promise
 from sync.notation import Address
 from sync.sandbox import Sandbox
 from sync.settings import CopySettings
-from sync.sight import Sight, Standing, look, refused, standing
-from sync.web.app import PAGES, application_for, site_of
-from sync.web.pages import Missing, Site
+from sync.sight import look, refused, standing
+from sync.web.app import PAGES, application_for
 from sync.web.server import serving
+from tests.company import Company
 from tests.kit import Bench
 
 TOKEN = "the-status-token"
 WRONG = SettingsError("SYNC_PAGE_SIZE: <b>should</b> be a number", "correct [wrong].")
 PROMISE = Promise(("all",), timedelta(hours=1))
-
-
-class Company:
-    """A tenant that is well, one whose settings are wrong, one whose database is away."""
-
-    def __init__(self, copy: sa.Engine) -> None:
-        self.copies = {"well": copy, "away": connect("postgresql+psycopg://127.0.0.1:9/x")}
-        self.sights = {name: look(it) for name, it in self.copies.items()}
-        self.asked_to_run: list[str] = []
-
-    def standings(self) -> list[Standing]:
-        found = [self._standing(name, sight) for name, sight in self.sights.items()]
-        return [*found, refused("wrong", WRONG)]
-
-    def _standing(self, name: str, sight: Sight) -> Standing:
-        return standing(name, sight, PROMISE, timedelta(), busy="run" if name == "well" else "")
-
-    def site(self, tenant: str) -> Site:
-        if tenant == "wrong":
-            raise WRONG
-        if tenant not in self.copies:
-            raise Missing(f"There is no tenant {tenant}.")
-        return site_of(self.copies[tenant], CopySettings())
 
 
 class Links(HTMLParser):
@@ -64,15 +41,22 @@ class Links(HTMLParser):
 
 @pytest.fixture
 def company(db: sa.Engine) -> Iterator[Company]:
-    """60 products in the one that is well, on each server in turn."""
+    """60 products in the one that is well, wrong settings, and a database that is away; on each server."""
+    copies = {"well": db, "away": connect("postgresql+psycopg://127.0.0.1:9/x")}
     with Sandbox(60) as sandbox:
         Bench(sandbox, db, page_size=20).backfill()
-        yield Company(db)
+        told = [standing(name, look(copy), PROMISE, timedelta()) for name, copy in copies.items()]
+        yield Company([*told, refused("wrong", WRONG)], {**copies, "wrong": WRONG})
 
 
 @pytest.fixture
-def address(company: Company) -> Iterator[str]:
-    app = application_for(company, CopySettings(status_token=TOKEN), run_now=company.asked_to_run.append)
+def asked_to_run() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def address(company: Company, asked_to_run: list[str]) -> Iterator[str]:
+    app = application_for(company, CopySettings(status_token=TOKEN), run_now=asked_to_run.append)
     with serving(app, Address("127.0.0.1", 0)) as url:
         yield url.rstrip("/")
 
@@ -134,7 +118,7 @@ def test_a_tenant_that_cannot_be_shown_says_why_on_its_page_and_to_programs(
     assert 'href="/"' in page.text
 
 
-def test_a_run_is_asked_of_the_tenant_whose_page_it_is(company: Company, address: str) -> None:
+def test_a_run_is_asked_of_the_tenant_whose_page_it_is(asked_to_run: list[str], address: str) -> None:
     def ask(token: str) -> requests.Response:
         url = f"{address}/tenants/well/run-now"
         return requests.post(url, data={"token": token}, timeout=10, allow_redirects=False)
@@ -143,5 +127,5 @@ def test_a_run_is_asked_of_the_tenant_whose_page_it_is(company: Company, address
     answer = ask(TOKEN)
 
     assert (answer.status_code, answer.headers["Location"]) == (303, "/tenants/well/?asked=yes")
-    assert company.asked_to_run == ["well"]
+    assert asked_to_run == ["well"]
     assert requests.post(f"{address}/run-now", data={"token": TOKEN}, timeout=10).status_code == 404

@@ -28,6 +28,7 @@ def known() -> dict[str, set[str]]:
     metrics.watch_pace(lambda: PaceFigures(1, 1, 1))
     metrics.watch_copy(lambda: CopyFigures({"all": 1}, {"run": 1}, {"all": 1}))
     names: dict[str, set[str]] = {"product_sync_command_exit_code": {"command"}, "up": set()}
+    names |= {"product_sync_settings_ok": {"tenant"}}  # of many tenants
     for family in metrics.registry.collect():
         labels = set(getattr(family, "_labelnames", ()))
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(

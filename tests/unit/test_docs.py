@@ -13,8 +13,10 @@ from typer.main import get_command
 
 from sync import errors, export, position, webhook
 from sync.cli import app
+from sync.cli.tenants import WORSE_AND_WORSE
 from sync.metrics import Metrics
 from sync.settings import Settings
+from sync.tenants import load
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -103,6 +105,33 @@ def test_every_metric_is_named() -> None:
     families = Metrics("0", process=False).registry.collect()
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     assert names <= set(re.findall(r"product_sync_\w+", named("operating.md")))
+
+
+def test_the_file_of_tenants_that_is_shown_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the secrets it refers to in their places, as the page says."""
+    (example,) = re.findall(r"^```toml\n(.*?)^```", named("many-tenants.md"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "secrets").mkdir()
+    for path in re.findall(r'"(secrets/\w+)"', example):
+        (tmp_path / path).write_text("a-secret")
+    monkeypatch.setenv("US_CLIENT_SECRET", "another")
+    monkeypatch.setenv("US_DATABASE_URL", "postgresql+psycopg://sync:hidden@db.example/us")
+    (tmp_path / "tenants.toml").write_text(example)
+
+    tenants = load(tmp_path / "tenants.toml")
+
+    settings = {name: tenants.settings(name) for name in tenants.names}
+    assert [*settings] == ["eu", "us", "outlet"]
+    assert settings["us"].sync_max_rps == 10
+    assert settings["eu"].store_views == ("all", "default")
+
+
+def test_the_worst_exit_status_is_found_in_the_order_that_is_described() -> None:
+    told = re.search(r"worst, in this order: ([\d,\s]+)\.", named("many-tenants.md"))
+    assert told is not None
+    assert tuple(map(int, re.findall(r"\d+", told[1]))) == WORSE_AND_WORSE
+    assert {error.exit_code for error in ERRORS} <= set(WORSE_AND_WORSE)
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from sync.app import App, alerts_of, opened
+from sync.app import App, Legacy, alerts_of, opened
 from sync.db import overview
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
@@ -90,7 +90,7 @@ class Tenancy:
         self.meter = meter
         self.troubles: dict[str, str] = {}
         self._patience_s = patience_s
-        self._former: App | None = None
+        self._legacy: Legacy | None = None
         self._is_trusted = False
         self._due_since: dict[str, datetime] = {}
         self._spared: dict[str, timedelta] = {}
@@ -114,6 +114,7 @@ class Tenancy:
         self._lookout, self._closing = self._opened(settings, copy)
         self._lookout.start()
         former.close()
+        self.troubles.clear()
 
     def spare(self, job: Job, age: timedelta) -> None:
         """Do not begin with this job where it came through less than `age` ago."""
@@ -181,22 +182,18 @@ class Tenancy:
             return Outcome()
         except LeaseHeld as held:
             return self._stand_by(job, held)
-        finally:
-            if self.name:
-                self._lookout.copy.dispose()
 
     @contextmanager
     def _app(self) -> Iterator[App]:
-        settings, former = self.settings, self._former
-        if former is not None and former.settings != settings:
-            former = None
+        settings = self.settings
         patience_s = min(settings.sync_max_retry_time, self._patience_s())
         if self.name and not self._is_trusted:
             patience_s = min(patience_s, UNTRUSTED_S)
         with opened(
-            settings, self._stop, meter=self.meter, former=former, max_retry_time=patience_s
-        ) as self._former:
-            yield self._former
+            settings, self._stop, meter=self.meter, legacy=self._legacy, max_retry_time=patience_s
+        ) as app:
+            self._legacy = app.legacy
+            yield app
 
     def _is_needless(self, db: sa.Engine, job: Job) -> bool:
         """Whether it was done: by another daemon while this one stood by, or not long before it began."""

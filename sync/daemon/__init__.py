@@ -3,7 +3,8 @@
     main thread          takes signals:  SIGTERM, SIGINT -> stop;  SIGHUP -> read the settings again
                          and tells systemd that the workers are alive
     scheduler thread     says what is due
-    dispatcher thread    says whose turn it is (turns.py), and gives it a thread for one pass (tenancy.py)
+    dispatcher thread    says whose turn it is (dispatcher.py, by turns.py)
+    a thread a turn      runs one pass of one tenant (tenancy.py)
     lookout threads      look at a copy each, and for what is worth an alert, also while a pass hangs
 
 One tenant is a fleet of one: nobody else waits, so it is never asked to make room.
@@ -30,13 +31,13 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from sync import __version__, logs
-from sync.dispatcher import Dispatcher
+from sync.daemon.dispatcher import Dispatcher
+from sync.daemon.roster import Roster
+from sync.daemon.tenancy import EVER, INCREMENTAL, PRICES, RECONCILE, REFERENCE, STOCK, Job, Outcome, Tenancy
 from sync.errors import SyncError
 from sync.fleet import ALONE, Fleet
 from sync.notify import Notifier
-from sync.roster import Roster
 from sync.settings import Settings
-from sync.tenancy import EVER, INCREMENTAL, PRICES, RECONCILE, REFERENCE, STOCK, Job, Outcome, Tenancy
 from sync.web.app import application, application_for
 from sync.web.health import health_routes
 from sync.web.server import serving

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from sync import logs
-from sync.tenancy import Job, Outcome, Tenancy
+from sync.daemon.tenancy import Job, Outcome, Tenancy
 from sync.turns import GRACE_S, Turns
 
 TICK_S: Final = 1.0  # how often it is looked for whose turn is over, while somebody is at work

@@ -9,6 +9,7 @@ import structlog
 
 from sync import logs
 from sync.app import unseen_copy, writable_copy
+from sync.daemon.tenancy import Tenancy
 from sync.db.engine import reading
 from sync.db.health import freshness
 from sync.errors import SettingsError, SyncError
@@ -19,7 +20,6 @@ from sync.metrics import Metrics, TenantsMetrics
 from sync.pulse import STILL_S
 from sync.settings import Settings
 from sync.sight import Standing, refused
-from sync.tenancy import Tenancy
 from sync.web.pages import Missing, Site
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")

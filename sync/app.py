@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING
 
 import requests
 import sqlalchemy as sa
-from apscheduler.triggers.cron import CronTrigger
 from pydantic import SecretStr
 
 from sync import __version__, logs, owner
-from sync.alerts import Alerts
 from sync.commerce.acquaintance import Acquaintance
 from sync.commerce.client import Auth, Client, Hook
 from sync.commerce.ims import ImsAuth, ImsTokens
@@ -43,7 +41,8 @@ from sync.passes.run import Sync, Watch
 from sync.settings import Settings
 from sync.webhook import Webhook
 
-if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count
+if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count or alert
+    from sync.alerts import Alerts
     from sync.meter import Meter
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
@@ -346,6 +345,8 @@ def _by_cron(
 ) -> Feed | None:
     if cron is None:
         return None
+    from apscheduler.triggers.cron import CronTrigger  # a one-off pass promises nothing
+
     trigger = CronTrigger.from_crontab(cron, settings.sync_timezone)
     max_lag = timedelta(seconds=settings.sync_max_lag)
     never = datetime.max.replace(tzinfo=UTC)
@@ -368,6 +369,8 @@ def alerts_of(
     if settings.sync_alert_webhook is None:
         yield None
         return
+    from sync.alerts import Alerts
+
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(f"product-sync/{__version__}", pool_size=1, ca_bundle=ca_bundle) as session:
         webhook = Webhook(
@@ -458,7 +461,7 @@ def opened(
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
-    _freeze()
+    _collect_less_often()
     with ExitStack() as closing:
         db = _copy_to_compare(settings) if dry else writable_copy(settings)
         closing.callback(db.dispose)
@@ -485,9 +488,14 @@ def opened(
 
 
 @cache
-def _freeze() -> None:
-    """What is here by now stays: the garbage collector need not look at it. Once, or garbage stays too."""
+def _collect_less_often() -> None:
+    """Set the garbage collector up for passes; once, or garbage stays too.
+
+    What is here by now stays. A page becomes ten thousand tuples, none in a cycle: looking for cycles as
+    often as Python does cost a fifth of a load's CPU.
+    """
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _recall(db: sa.Engine) -> Memory:

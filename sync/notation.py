@@ -17,7 +17,6 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from apscheduler.triggers.cron import CronTrigger
 from pydantic import SecretStr
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -79,6 +78,8 @@ def parse_time_zone(text: str) -> tzinfo:
 
 def parse_crontab(text: str) -> str:
     """Check five cron fields and spell the weekdays out, so that APScheduler cannot misread them."""
+    from apscheduler.triggers.cron import CronTrigger  # most settings name no other times than ours
+
     *fields, weekdays = text.split()
     crontab = " ".join([*fields, ",".join(map(_weekday_names, weekdays.split(",")))])
     try:

@@ -17,8 +17,6 @@ import re
 import socket
 from pathlib import Path
 
-import psutil
-
 LONGEST_HOST = 60  # characters; the lease's column holds 255 in all
 _PROCESS = re.compile(r"\(process (?P<pid>\d+) since (?P<start>[\d.]+), machine (?P<machine>\S+)\)$")
 
@@ -47,6 +45,8 @@ def is_dead(owner: str) -> bool:
 
 def _is_defunct(pid: int) -> bool:
     """Whether a process ended and only waits for its parent to notice."""
+    import psutil  # seldom asked: the lease is free, and there is /proc
+
     try:
         return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
@@ -64,6 +64,8 @@ def _started(pid: int) -> str | None:
 
 def _started_by_the_clock(pid: int) -> str | None:
     """Seconds since 1970 where there is no /proc, on macOS for one."""
+    import psutil
+
     try:
         return f"{psutil.Process(pid).create_time():.2f}"
     except psutil.NoSuchProcess:
@@ -76,4 +78,6 @@ def _machine() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").partition("-")[0]
         return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
+        import psutil
+
         return f"{socket.gethostname()}-{psutil.boot_time():.0f}"

@@ -27,7 +27,6 @@ from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 
 from sync.errors import DatabaseUnavailable
@@ -49,6 +48,8 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         if dialect.name == "postgresql":
             return dialect.type_descriptor(sa.DateTime(timezone=True))
         if dialect.name in ("mysql", "mariadb"):
+            from sqlalchemy.dialects import mysql  # all its drivers: only where one is needed
+
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(sa.DateTime())
 
@@ -81,17 +82,20 @@ class Money(sa.types.TypeDecorator[Decimal]):
         return None if value is None else Decimal(str(value)).quantize(MICRO)
 
 
-class _JsonText(mysql.JSON):
-    """JSON in MariaDB, where it is text anyway, without its check: that refuses 32 levels and more."""
+class Json(sa.JSON):
+    """JSON; in MariaDB, where it is text anyway, without its check: that refuses 32 levels and more."""
 
 
-@compiles(_JsonText, "mysql", "mariadb")
-def _json_text(_type: _JsonText, _compiler: sa.Compiled, **_options: Any) -> str:
+class LongText(sa.Text):
+    """Text of any length."""
+
+
+@compiles(Json, "mysql", "mariadb")
+@compiles(LongText, "mysql", "mariadb")
+def _long_text(_type: sa.types.TypeEngine[Any], _compiler: sa.Compiled, **_options: Any) -> str:
     return "LONGTEXT"
 
 
-Json = sa.JSON().with_variant(_JsonText(), "mysql", "mariadb")
-LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER PRIMARY KEY is SQLite's rowid
 # Byte-wise and without padding, so that `abc`, `ABC` and `abc ` are three SKUs in MariaDB too.
 TABLE_OPTIONS: dict[str, Any] = {

@@ -1,5 +1,8 @@
 """Every table, once. `migrations/` creates them; a test holds the two together.
 
+How each server keeps them (collation, engine, partial indexes, no rowid) only `migrations/` says: an option
+of a dialect loads it with all its drivers, and these options took a twentieth of a pass's start.
+
 Product tables are the contract with users; tables named `sync_` are this program's memory.
 """
 
@@ -10,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Column, Index, PrimaryKeyConstraint, Table
 
-from sync.db.dialects import TABLE_OPTIONS, BigKey, Json, LongText, Money, UtcDateTime
+from sync.db.dialects import BigKey, Json, LongText, Money, UtcDateTime
 
 metadata = sa.MetaData(
     naming_convention={
@@ -57,18 +60,10 @@ products = Table(
     Column("document", LongText, nullable=False),
     PrimaryKeyConstraint("store_view", "product_id"),
     Index(None, "sku", "store_view"),
-    **TABLE_OPTIONS,
 )
-# Tombstones alone, where the server can: what lives is counted as all that is here without them.
 TOMBSTONED = products.c.deleted_at.is_not(None)
-Index(
-    "ix_products_tombstones",
-    products.c.store_view,
-    products.c.product_id,
-    products.c.deleted_at,
-    sqlite_where=TOMBSTONED,
-    postgresql_where=TOMBSTONED,
-)
+# Of tombstones alone, where the server can: what lives is counted as all that is here without them.
+Index("ix_products_tombstones", products.c.store_view, products.c.product_id, products.c.deleted_at)
 
 
 def _child(name: str, *columns: Column[Any], key: tuple[str, ...]) -> Table:
@@ -84,8 +79,6 @@ def _child(name: str, *columns: Column[Any], key: tuple[str, ...]) -> Table:
         _id("product_id"),
         *columns,
         PrimaryKeyConstraint("store_view", "product_id", *key),
-        sqlite_with_rowid=False,
-        **TABLE_OPTIONS,
     )
 
 
@@ -153,7 +146,6 @@ product_changes = Table(
     Column("fields", Json),
     _id("run_id"),
     Index(None, "store_view", "product_id"),
-    **TABLE_OPTIONS,
 )
 
 # `kind`: unreadable (the tenant cannot send it), unmappable (we cannot store it), altered (stored, but a
@@ -175,7 +167,6 @@ rejected_items = Table(
     _time("resolved_at"),
     _id("run_id"),
     Index(None, "store_view", "product_id"),
-    **TABLE_OPTIONS,
 )
 
 # --- reference data: what the rows of products refer to ---------------------------------------
@@ -191,7 +182,6 @@ attributes = Table(
     Column("label", LongText),
     Column("is_required", sa.Boolean),
     Column("document", LongText, nullable=False),
-    **TABLE_OPTIONS,
 )
 
 attribute_options = Table(
@@ -203,7 +193,6 @@ attribute_options = Table(
     Column("label", LongText),
     _id("sort_order", nullable=True),
     PrimaryKeyConstraint("store_view", "attribute_code", "option_value"),
-    **TABLE_OPTIONS,
 )
 
 attribute_sets = Table(
@@ -212,7 +201,6 @@ attribute_sets = Table(
     Column("attribute_set_id", sa.BigInteger, primary_key=True, autoincrement=False),
     Column("name", LongText),
     _id("sort_order", nullable=True),
-    **TABLE_OPTIONS,
 )
 
 # `path` reads as names, from the root category on; `path_ids` is Commerce's own, `1/2/14`.
@@ -230,7 +218,6 @@ categories = Table(
     Column("is_active", sa.Boolean),
     Column("document", LongText, nullable=False),
     PrimaryKeyConstraint("store_view", "category_id"),
-    **TABLE_OPTIONS,
 )
 
 websites = Table(
@@ -240,7 +227,6 @@ websites = Table(
     Column("code", sa.String(255)),
     Column("name", LongText),
     _id("default_group_id", nullable=True),
-    **TABLE_OPTIONS,
 )
 
 store_groups = Table(
@@ -252,7 +238,6 @@ store_groups = Table(
     _id("website_id", nullable=True),
     _id("root_category_id", nullable=True),
     _id("default_store_id", nullable=True),
-    **TABLE_OPTIONS,
 )
 
 store_views = Table(
@@ -264,7 +249,6 @@ store_views = Table(
     _id("website_id", nullable=True),
     _id("store_group_id", nullable=True),
     Column("is_active", sa.Boolean),
-    **TABLE_OPTIONS,
 )
 
 # What changed in the tables above: `row_key` and `fields` name columns, as `product_changes` names paths.
@@ -279,7 +263,6 @@ reference_changes = Table(
     Column("fields", Json),
     _id("run_id"),
     Index(None, "table_name", "change_id"),
-    **TABLE_OPTIONS,
 )
 
 # --- light feeds: what moves without a product's stamp ----------------------------------------
@@ -296,7 +279,6 @@ product_prices = Table(
     _time("ends_at"),
     _time("changed_at", nullable=False),
     PrimaryKeyConstraint("product_id", "price_kind", "scope_id", "starts_at"),
-    **TABLE_OPTIONS,
 )
 
 source_items = Table(
@@ -310,7 +292,6 @@ source_items = Table(
     _time("deleted_at"),
     PrimaryKeyConstraint("source_code", "sku"),
     Index(None, "sku"),
-    **TABLE_OPTIONS,
 )
 
 # --- this program's memory -------------------------------------------------------------------
@@ -339,7 +320,6 @@ sync_runs = Table(
     Column("error", LongText),
     _id("expected", nullable=True),
     Column("answer_seconds", sa.Float, nullable=False, server_default="0"),
-    **TABLE_OPTIONS,
 )
 
 sync_watermarks = Table(
@@ -348,7 +328,6 @@ sync_watermarks = Table(
     Column("store_view", sa.String(64), primary_key=True),
     _time("watermark", nullable=False),
     _id("updated_by_run"),
-    **TABLE_OPTIONS,
 )
 
 sync_partitions = Table(
@@ -364,7 +343,6 @@ sync_partitions = Table(
     _time("lease_expires_at"),
     Column("failure", Json),
     PrimaryKeyConstraint("run_id", "store_view", "first_id"),
-    **TABLE_OPTIONS,
 )
 
 # Pages as they were read last, so that the same answer need not be read again.
@@ -379,7 +357,6 @@ sync_pages = Table(
     Column("copy_hash", sa.String(32), nullable=False),
     Column("rows_hash", sa.String(32)),
     PrimaryKeyConstraint("store_view", "after_id"),
-    **TABLE_OPTIONS,
 )
 
 # One row: whose turn it is to write. `fencing` grows with every new holder.
@@ -391,7 +368,6 @@ sync_leases = Table(
     _id("fencing"),
     _time("acquired_at"),
     _time("expires_at"),
-    **TABLE_OPTIONS,
 )
 
 # One row: the last change_id given out. Its row lock makes commits follow the order of the ids.
@@ -400,7 +376,6 @@ sync_feed = Table(
     metadata,
     Column("name", sa.String(64), primary_key=True),
     _id("last_change_id"),
-    **TABLE_OPTIONS,
 )
 
 # What a sweep found and has not acted on yet: `missing` there, or for a verify also `extra` and `different`.
@@ -413,7 +388,6 @@ sync_findings = Table(
     Column("kind", sa.String(16), nullable=False),
     Column("detail", LongText),
     PrimaryKeyConstraint("run_id", "store_view", "product_id"),
-    **TABLE_OPTIONS,
 )
 
 # What the client learned about the tenant: rate, requests in flight, page size. Small JSON values by name.
@@ -422,5 +396,4 @@ sync_state = Table(
     metadata,
     Column("name", sa.String(64), primary_key=True),
     Column("value", Json, nullable=False),
-    **TABLE_OPTIONS,
 )

@@ -122,8 +122,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises UsageError when there is no such folder, NotWritten when the disk does not take it.
     """
-    target = path.resolve()  # of a symbolic link, what it leads to is replaced
-    if not target.parent.is_dir() or (target.exists() and not target.is_file()):
+    try:
+        target = path.resolve()  # of a symbolic link, what it leads to is replaced
+        can_be = target.parent.is_dir() and (target.is_file() or not target.exists())
+    except OSError as error:  # a folder that may not be looked into
+        raise not_written(str(path), error) from error
+    if not can_be:
         raise UsageError(
             f"{path} cannot be a file.", "name a file in a folder that exists, or - for standard output."
         )

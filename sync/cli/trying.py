@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sync.cli.shared import app
+from sync.errors import UsageError
 
 
 @app.command(short_help="Serve a simulated tenant.")
@@ -28,18 +30,25 @@ def sandbox(
       product-sync sandbox > .env &    a tenant, and the settings for it
       product-sync backfill            its copy
 
-    Exit status: 0.
+    Exit status: 0, 64 when the port cannot be listened on.
     """
     from sync.sandbox import serve
 
-    serve(
-        products,
-        port,
-        store_views=store_views.split(","),
-        token_life=token_life,
-        latency=latency,
-        sources=sources.split(","),
-    )
+    try:
+        serve(
+            products,
+            port,
+            store_views=store_views.split(","),
+            token_life=token_life,
+            latency=latency,
+            sources=sources.split(","),
+        )
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        raise UsageError(
+            f"--port {port} cannot be listened on: {error.strerror}.", "name another one, or 0 for any."
+        ) from None
 
 
 @app.command(short_help="Tell the whole story, no account needed.")

@@ -163,6 +163,15 @@ def test_a_wrong_setting_ends_with_its_code_and_its_remedy(
     assert_is_one_clear_sentence(ended, shell)
 
 
+def test_a_port_that_is_taken_is_told_with_a_remedy(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = shell.run("sandbox", "--port", str(taken.getsockname()[1]))
+
+    assert ended.code == 64
+    assert "--port" in ended.err
+    assert "0 for any" in ended.err
+
+
 def html_instead_of_json(shell: Shell) -> None:
     shell.tenant.faults.html(kind=None, times=99)
 

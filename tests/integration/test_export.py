@@ -341,6 +341,11 @@ def test_what_cannot_become_a_file_is_refused(tmp_path: Path) -> None:
             pass
 
 
+def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotWritten, match="name too long"), replacing(tmp_path / ("x" * 300) / "a.csv"):
+        pass
+
+
 def test_a_stop_ends_between_two_pages(sqlite: sa.Engine, tmp_path: Path) -> None:
     furnished(sqlite)
     stop = Event()

@@ -75,23 +75,35 @@ class Outcome:
     is_denied: bool = False
 
 
+def patience(allowed_s: float, turn_s: float, *, is_trusted: bool) -> float:
+    """Seconds that one request is tried, where others wait for the slot.
+
+    allowed_s     by the settings
+    is_trusted    whether the last pass came through; the only tenant always is
+
+    >>> patience(900.0, 300.0, is_trusted=True), patience(900.0, 300.0, is_trusted=False)
+    (300.0, 30.0)
+    """
+    return min(allowed_s, turn_s if is_trusted else UNTRUSTED_S)
+
+
 class Tenancy:
     """A tenant, from its first pass to its last, whatever becomes of its settings meanwhile.
 
-    name          "" for the only one
-    patience_s    seconds that a request may be tried at most, whatever the settings say
-    troubles      why a pass failed when it was last tried, by its name; those that came through are not there
+    name        "" for the only one
+    turn_s      tells how long a tenant may keep the others waiting
+    troubles    why a pass failed when it was last tried, by its name; those that came through are not there
     """
 
     def __init__(
-        self, name: str, settings: Settings, copy: sa.Engine, meter: Meter, patience_s: Callable[[], float]
+        self, name: str, settings: Settings, copy: sa.Engine, meter: Meter, turn_s: Callable[[], float]
     ) -> None:
         self.name = name
         self.meter = meter
         self.troubles: dict[str, str] = {}
-        self._patience_s = patience_s
+        self._turn_s = turn_s
         self._legacy: Legacy | None = None
-        self._is_trusted = False
+        self._is_trusted = not name
         self._due_since: dict[str, datetime] = {}
         self._spared: dict[str, timedelta] = {}
         self._is_closed = False
@@ -155,9 +167,10 @@ class Tenancy:
             return self._do(job)
         except Interrupted:
             _log.info("pass.interrupted", job=job.name)
+            self._note_idleness(job)
             return Outcome(is_unfinished=True)
         except SyncError as error:
-            self._is_trusted = False
+            self._is_trusted = not self.name
             self.troubles[job.name] = f"{error} To do: {error.fix}"
             _log.error("pass.failed", job=job.name, error=str(error), fix=error.fix)
             return Outcome(is_denied=isinstance(error, AccessDenied))
@@ -169,6 +182,15 @@ class Tenancy:
         finally:
             self.meter.pulse.begin("")
             self._lookout.news()
+
+    def _note_idleness(self, job: Job) -> None:
+        """A turn in which nothing was read is a failure, too, as far as anybody who waits for it can tell."""
+        ended = None if self._legacy is None else self._legacy.journal.last
+        if ended is not None and ended.status == "interrupted" and not ended.tally.fetched:
+            words = f"Its turn of {ended.seconds:.0f} s was over before anything was read."
+            self.troubles[job.name] = f"{words} To do: look at the tenant: it answers slowly, or not at all."
+        else:
+            self.troubles.pop(job.name, None)
 
     def _do(self, job: Job) -> Outcome:
         """Run a pass, unless that is needless or another daemon does it."""
@@ -186,11 +208,9 @@ class Tenancy:
     @contextmanager
     def _app(self) -> Iterator[App]:
         settings = self.settings
-        patience_s = min(settings.sync_max_retry_time, self._patience_s())
-        if self.name and not self._is_trusted:
-            patience_s = min(patience_s, UNTRUSTED_S)
+        allowed_s = patience(settings.sync_max_retry_time, self._turn_s(), is_trusted=self._is_trusted)
         with opened(
-            settings, self._stop, meter=self.meter, legacy=self._legacy, max_retry_time=patience_s
+            settings, self._stop, meter=self.meter, legacy=self._legacy, max_retry_time=allowed_s
         ) as app:
             self._legacy = app.legacy
             yield app

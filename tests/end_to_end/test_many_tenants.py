@@ -133,6 +133,24 @@ def test_a_long_load_makes_room_for_the_others_and_goes_on_where_it_was(folder: 
     assert 0 < loaded["inserted"] < 60
 
 
+def test_one_that_never_answers_is_reported_although_it_makes_room_each_time(folder: Path) -> None:
+    with tenants(folder, "mute", "well") as (shops, shell):
+        shops.top = {"at_once": "1", "turn": '"1s"'}
+        shops.defaults |= {"SYNC_INTERVAL": "1s"}
+        shops.write()
+        shops["mute"].faults.slow(60)
+
+        with shell.start("daemon", "--tenants", "tenants.toml", STATUS_BIND="127.0.0.1:0") as daemon:
+            address = page_of(daemon)
+            daemon.wait_for("run.finished", tenant="mute", outcome="interrupted")
+            daemon.wait_for("run.finished", tenant="well", outcome="succeeded")
+            daemon.wait_for("run.finished", tenant="mute", outcome="interrupted")
+            while states(address) != {"mute": "stale", "well": "fresh"}:
+                pass  # looked at a moment later
+            assert "answers slowly, or not at all" in " ".join(ready(address)["mute"])
+            assert daemon.end() == 0
+
+
 def test_sighup_takes_up_new_tenants_lets_go_of_others_and_leaves_wrong_ones_as_they_were(
     folder: Path,
 ) -> None:

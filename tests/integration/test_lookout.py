@@ -1,0 +1,76 @@
+"""A copy is looked at every so often, by a thread of its own that keeps nothing open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from sync.errors import DatabaseUnavailable
+from sync.lookout import Lookout
+from sync.sandbox import Sandbox
+from sync.settings import CopySettings
+from tests.databases import NewDatabase, connected
+from tests.kit import Bench
+
+WITHIN_S = 20.0
+
+
+def lookout(copy: sa.Engine, name: str = "eu", tell: Callable[[], None] | None = None) -> Lookout:
+    return Lookout(name, CopySettings(), copy, tell)
+
+
+def pooled(copy: sa.Engine) -> int:
+    assert isinstance(copy.pool, sa.QueuePool)
+    return copy.pool.checkedin()
+
+
+def test_one_of_many_keeps_no_connection_and_the_only_one_keeps_it_for_the_page(postgres: sa.Engine) -> None:
+    lookout(postgres, "").look()
+    assert pooled(postgres) == 1
+
+    lookout(postgres).look()
+    assert pooled(postgres) == 0
+
+
+def test_what_was_seen_grows_older(postgres: sa.Engine) -> None:
+    with Sandbox(5) as sandbox:
+        Bench(sandbox, postgres).backfill()
+    it = lookout(postgres)
+
+    first = it.look().found
+    assert first is not None
+    assert first.lags["all"] <= it.freshness().lags["all"] < first.lags["all"] + timedelta(minutes=1)
+
+
+def test_a_copy_that_is_not_there_yet_is_looked_for_again(new_database: NewDatabase) -> None:
+    """Nothing is created by looking."""
+    with connected(new_database("postgresql")) as copy:
+        it = lookout(copy)
+        with pytest.raises(DatabaseUnavailable, match="not looked at"):
+            it.freshness()
+
+        assert it.look().problems(it.promise, timedelta())[0].reason == "There is no copy yet."
+        with copy.connect() as connection:
+            assert sa.inspect(connection).get_table_names() == []
+
+
+def test_news_are_looked_at_and_told_at_once_whatever_goes_wrong(postgres: sa.Engine) -> None:
+    """Telling breaks; it comes again all the same, and no minute is waited for."""
+    told = threading.Semaphore(0)
+
+    def tell() -> None:
+        told.release()
+        it.news()
+        raise ZeroDivisionError
+
+    it = lookout(postgres, tell=tell)
+    it.start()
+    it.news()
+
+    assert told.acquire(timeout=WITHIN_S)
+    assert told.acquire(timeout=WITHIN_S)
+    it.close()

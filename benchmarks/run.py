@@ -17,11 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.calls import calls
 from benchmarks.databases import Databases, SqliteFiles, postgres
 from benchmarks.loads import first_load, scale, unchanged
-from benchmarks.pacing import Client, halved_quota, idle, latency, quota, two_workers
+from benchmarks.pacing import PAGE, Client, halved_quota, idle, latency, quota, two_workers
 from benchmarks.page import page
-from benchmarks.processor import processor
 from benchmarks.results import Result, save, table
 from benchmarks.workers import gain, shared_quota
 
@@ -50,9 +50,9 @@ class Size:
 
 
 SMALL = 10_000
-WORKS = ("first-load", "unchanged", "scale", "quota", "latency", "idle", "page", "processor", "workers")
+WORKS = ("first-load", "unchanged", "scale", "quota", "latency", "idle", "page", "calls", "workers")
 SIZES = {
-    "smoke": Size(3_000, 3_000, 3, 60, 40, 0.2, ("processor", "idle")),
+    "smoke": Size(2_400, 2_400, 3, 60, 40, 0.2, ("calls", "idle")),
     "normal": Size(100_000, 100_000, 3, 600, 334, 1.0, WORKS),
     "nightly": Size(100_000, 1_000_000, 5, 1_500, 334, 1.0, WORKS),
 }
@@ -83,9 +83,9 @@ def measure(
         case "page":
             for here in databases:
                 yield from page(here, directory, size.large, size.times)
-        case "processor":
+        case "calls":
             for here in databases:
-                yield from processor(here, size.products, size.times)
+                yield from calls(here, size.products // PAGE)
         case "workers":
             yield from gain(databases[-1], directory, broker, size.requests, size.page_s)
             yield from shared_quota(databases[-1], directory, broker, size.requests)

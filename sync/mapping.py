@@ -257,11 +257,13 @@ _PRODUCT_DECODER = msgspec.json.Decoder(_SentProduct, float_hook=Decimal)
 def _amount(sent: Decimal | None) -> Decimal | None:
     if sent is None:
         return None
-    with suppress(InvalidOperation):  # NaN, and more digits than a context holds
+    try:
         amount = sent.quantize(MICRO, ROUND_HALF_UP)
-        if -MAX_AMOUNT < amount < MAX_AMOUNT:
-            return amount
-    raise ValueError("Beyond numeric(20,6)")
+    except InvalidOperation:  # NaN, and more digits than a context holds
+        amount = MAX_AMOUNT
+    if not -MAX_AMOUNT < amount < MAX_AMOUNT:
+        raise ValueError("Beyond numeric(20,6)")
+    return amount
 
 
 def _utc(sent: datetime | None) -> datetime | None:
@@ -310,10 +312,15 @@ def _child_rows(owner: Owner, product: _SentProduct, notes: list[Note]) -> dict[
 
 
 def _attributes(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
-    """The longest child table by far; hence the rows without `*owner`, which takes twice as long."""
+    """The longest child table by far; hence no `*owner`, and no call for what is text already."""
     store_view, product_id = owner
     return [
-        (store_view, product_id, attribute.attribute_code, _as_text(attribute.value))
+        (
+            store_view,
+            product_id,
+            attribute.attribute_code,
+            value if isinstance(value := attribute.value, str) else _json(value),
+        )
         for attribute in _last_of_each("custom_attributes", _BY_CODE, product.custom_attributes, notes)
         if attribute.value is not None
     ]
@@ -423,9 +430,10 @@ def _healthy(raw: bytes) -> _SentProduct | None:
     """
     if _ESCAPED_NUL.search(raw) or _may_be_deep(raw):
         return None
-    with suppress(*_UNREADABLE):
+    try:
         return _PRODUCT_DECODER.decode(raw)
-    return None
+    except _UNREADABLE:
+        return None
 
 
 def _fitted(document: dict[str, object], notes: list[Note]) -> _SentProduct:

@@ -34,7 +34,7 @@ from sync.model import Capacity, Interval
 
 Row = tuple[Any, ...]
 MAX_ID = 2**63 - 1
-SQLITE_ROWS = 50  # of at most 19 columns: older versions take 999 values in a statement
+SQLITE_VALUES = 999  # in a statement; newer versions take more
 MICRO = Decimal("0.000001")
 
 
@@ -111,37 +111,35 @@ TABLE_OPTIONS: dict[str, Any] = {
 # --- values as the drivers want them ---------------------------------------------------------
 
 
-def _sqlite_value(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(" ", "microseconds")[:26]  # mapped times are UTC; strftime takes 5 x as long
-    return str(value) if isinstance(value, Decimal) else value
+def _sqlite_time(value: datetime) -> str:
+    return value.isoformat(" ", "microseconds")[:26]  # mapped times are UTC; strftime takes 5 x as long
 
 
-def _mariadb_value(value: Any) -> Any:
-    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+def _mariadb_time(value: datetime) -> datetime:
+    return value.astimezone(UTC).replace(tzinfo=None)
 
 
-_CONVERT: dict[str, Callable[[Any], Any]] = {
-    "sqlite": _sqlite_value,
-    "mysql": _mariadb_value,
-    "mariadb": _mariadb_value,
-}
 # Columns whose Python value is not what the driver takes; all other columns pass as they are.
-_CONVERTED_TYPES = (UtcDateTime, Money)
+_DRIVER_FORM: dict[str, dict[type[sa.types.TypeEngine[Any]], Callable[[Any], Any]]] = {
+    "sqlite": {UtcDateTime: _sqlite_time, Money: str},
+    "mysql": {UtcDateTime: _mariadb_time},
+    "mariadb": {UtcDateTime: _mariadb_time},
+}
 
 
 def driver_rows(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Row]
 ) -> list[Row]:
     """`rows` with times and money in the driver's own form, ready for a raw statement."""
-    convert = _CONVERT.get(connection.dialect.name)
-    places = [i for i, name in enumerate(columns) if isinstance(table.c[name].type, _CONVERTED_TYPES)]
-    if convert is None or not places:
+    forms = _DRIVER_FORM.get(connection.dialect.name, {})
+    kinds = (type(table.c[name].type) for name in columns)
+    places = [(i, forms[kind]) for i, kind in enumerate(kinds) if kind in forms]
+    if not places:
         return list(rows)
     converted = []
     for row in rows:
         values = list(row)
-        for i in places:
+        for i, convert in places:
             if values[i] is not None:
                 values[i] = convert(values[i])
         converted.append(tuple(values))
@@ -329,11 +327,12 @@ def _insert_many(
 
     Its driver lets go of the interpreter at every statement, and may wait for another thread to give it back.
     """
-    whole = len(rows) - len(rows) % SQLITE_ROWS if connection.dialect.name == "sqlite" else 0
+    at_once = SQLITE_VALUES // len(columns)
+    whole = len(rows) - len(rows) % at_once if connection.dialect.name == "sqlite" else 0
     if whole:
-        sql = f"{_insert_sql(connection, table, columns, SQLITE_ROWS)} {clause}"
-        for start in range(0, whole, SQLITE_ROWS):
-            values = tuple(chain.from_iterable(rows[start : start + SQLITE_ROWS]))
+        sql = f"{_insert_sql(connection, table, columns, at_once)} {clause}"
+        for start in range(0, whole, at_once):
+            values = tuple(chain.from_iterable(rows[start : start + at_once]))
             connection.exec_driver_sql(sql, values)
     if whole < len(rows):
         connection.exec_driver_sql(f"{_insert_sql(connection, table, columns)} {clause}", rows[whole:])

@@ -1,9 +1,10 @@
 """How much a pass does for a page: function calls in times of the floor's, and statements.
 
-Counts are the same on a busy machine as on an idle one, but for a hundredth that depends on which thread waited,
-so CI can hold the hot path to them. A call is one of Python's or of C's, as `sys.setprofile` sees it, in any
-thread of this process; neither the tenant nor the database server is in it. What a pass does once is taken off:
-a catalogue of one page is counted too. No target of the design: the limits are what was counted and a fifth more.
+Counts are the same on a busy machine as on an idle one, but for a hundredth that depends on which thread
+waited, so CI can hold the hot path to them. A call is one of Python's or of C's, as `sys.setprofile` sees it,
+in any thread of this process; neither the tenant nor the database server is in it. What a pass does once is
+taken off: a catalogue of one page is counted too. No target of the design: the limits are what was counted
+and a fifth more.
 """
 
 from __future__ import annotations

@@ -259,9 +259,10 @@ def _amount(sent: Decimal | None) -> Decimal | None:
         return None
     try:
         amount = sent.quantize(MICRO, ROUND_HALF_UP)
+        fits = -MAX_AMOUNT < amount < MAX_AMOUNT
     except InvalidOperation:  # NaN, and more digits than a context holds
-        amount = MAX_AMOUNT
-    if not -MAX_AMOUNT < amount < MAX_AMOUNT:
+        fits = False
+    if not fits:
         raise ValueError("Beyond numeric(20,6)")
     return amount
 

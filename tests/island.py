@@ -34,9 +34,13 @@ class Island:
         return ["ip", "netns", "exec", self.name, *arguments]
 
     def reach(self, target: str) -> int:
-        """A port on the island's loopback that leads to `target`, as socat names it, on this machine."""
+        """A port on the island's loopback that leads to `target`, as socat names it, on this machine.
+
+        This end notices after 20 s that the other is gone, as a server does.
+        """
         port = _free_port()
-        self._relay(["socat", f"TCP-LISTEN:{port},bind={self.here},fork,reuseaddr", target])
+        listen = f"TCP-LISTEN:{port},bind={self.here},fork,reuseaddr"
+        self._relay(["socat", f"{listen},keepalive,keepidle=10,keepintvl=5,keepcnt=2", target])
         inside = f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr"
         self._relay(self.command(["socat", inside, f"TCP:{self.here}:{port}"]))
         return port

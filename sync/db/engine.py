@@ -126,7 +126,15 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 
 
 def _end_when_abandoned(connection: Any, _record: Any) -> None:
-    connection.execute(f"SET idle_in_transaction_session_timeout = '{ABANDONED_S}s'")
+    """Let the server end a transaction whose client is idle, or is gone in the middle of a COPY."""
+    kept = {
+        "idle_in_transaction_session_timeout": f"{ABANDONED_S}s",
+        "tcp_keepalives_idle": f"{ABANDONED_S // 2}s",
+        "tcp_keepalives_interval": f"{ABANDONED_S // 4}s",
+        "tcp_keepalives_count": "2",
+        "tcp_user_timeout": f"{ABANDONED_S}s",
+    }
+    connection.execute("SELECT " + ", ".join(f"set_config('{it}', '{kept[it]}', false)" for it in kept))
     connection.commit()
 
 

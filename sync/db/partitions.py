@@ -154,26 +154,23 @@ def drop(connection: sa.Connection, run_id: int) -> None:
 def claim(connection: sa.Connection, run_id: int, store_view: str, first_id: int, owner: str) -> Claim | None:
     """Take a range of a run, unless it is read, has failed, is not there, or is in another worker's hands.
 
-    Who has it already gets it as it is by now: the leader may have cut it shorter.
+    Who has it already gets it as it is by now: the leader may have cut it shorter. One that is locked is in
+    hands, be it those of a worker that was cut off in the middle of a transaction: nobody waits for these.
     """
     table = sync_partitions.c
-    mine = {"run": run_id, "view": store_view, "first": first_id}
-    free = sa.or_(
-        table.lease_owner.is_(None), table.lease_owner == owner, table.lease_expires_at < utc_now(connection)
-    )
-    taken = connection.execute(
-        _MINE.where(table.status.in_(("pending", "running")), free).values(
-            status="running", lease_owner=owner, lease_expires_at=from_now(connection.dialect.name, LIFE)
-        ),
-        mine,
-    )
-    if taken.rowcount != 1:
-        return None
+    mine = (table.run_id == run_id, table.store_view == store_view, table.first_id == first_id)
     row = connection.execute(
-        sa.select(table.cursor_id, table.last_id).where(
-            table.run_id == run_id, table.store_view == store_view, table.first_id == first_id
-        )
-    ).one()
+        sa.select(sync_partitions).where(*mine).with_for_update(skip_locked=True)
+    ).one_or_none()
+    if row is None or row.status not in ("pending", "running"):
+        return None
+    if row.lease_owner not in (None, owner) and row.lease_expires_at >= utc_now(connection):
+        return None
+    connection.execute(
+        sync_partitions.update()
+        .where(*mine)
+        .values(status="running", lease_owner=owner, lease_expires_at=from_now(connection.dialect.name, LIFE))
+    )
     return Claim(run_id, Partition(store_view, first_id, row.cursor_id, row.last_id), owner)
 
 

@@ -89,8 +89,12 @@ def another(bench: Bench, **changes: Any) -> Bench:
     return replace(bench, **{"watch": Sightings(), "stop": threading.Event(), **changes})
 
 
-def load(bench: Bench, crew: Crew, *, restart: bool = False) -> Summary:
-    return backfill(replace(bench.sync(), queue=crew), restart=restart)
+def load(bench: Bench, crew: Crew) -> Summary:
+    """A load by a crew, which has nothing in hand any more when this ends."""
+    try:
+        return backfill(replace(bench.sync(), queue=crew))
+    finally:
+        crew.rest()
 
 
 def facts(bench: Bench) -> dict[str, list[Any]]:
@@ -158,6 +162,7 @@ def test_reconcile_by_workers_finds_silent_changes_and_deletions(bench: Bench) -
 
     crew = Crew(bench)
     summary = reconcile(replace(bench.sync(), queue=crew))
+    crew.rest()
 
     assert (summary.tally.updated, summary.tally.deleted) == (6, 3)
     bench.assert_copy_is_exact()
@@ -227,7 +232,6 @@ def test_a_dead_worker_leaves_its_range_to_another(bench: Bench) -> None:
     threading.Thread(target=lapse_after, args=(died, bench.db)).start()
     load(bench, crew)
 
-    crew.rest()
     assert crew.orders.count(crew.orders[0]) == 2
     bench.assert_copy_is_exact()
     bench.assert_feed_tells_who_lives()
@@ -314,7 +318,6 @@ def test_a_leader_that_was_interrupted_looks_on_where_it_was(bench: Bench) -> No
     load(bench, second)
 
     assert bench.watch.resumed
-    second.rest()
     bench.assert_copy_is_exact()
     bench.assert_feed_tells_who_lives()
 
@@ -367,7 +370,6 @@ def test_a_range_is_cut_in_two_for_hands_that_are_idle(bench: Bench) -> None:
     assert cut.is_set()
     assert first.first_id == 1
     assert 150 < second.first_id < 330
-    crew.rest()
     bench.assert_copy_is_exact()
     bench.assert_feed_tells_who_lives()
 

@@ -30,6 +30,7 @@ from sync.commerce.retry import (
     Patience,
     Setback,
     Verdict,
+    http_date,
     judge_answer,
     judge_fault,
     judge_reading,
@@ -243,8 +244,7 @@ class Client:
         outcome = Outcome(None, 0.0, kind=request.kind)  # when the token cannot be had
         try:
             tried = self._try(request)
-            told = retry_after(tried.headers.get("Retry-After"), server_time(tried.headers))
-            outcome = Outcome(tried.status, tried.seconds, told, tried.headers, request.kind)
+            outcome = _outcome_of(tried, request.kind)
         finally:
             self._pacer.release(outcome)
         return tried
@@ -308,6 +308,19 @@ class Client:
         self._on_wait("backoff" if verdict.retry_after is None else "retry_after", wait_s)
         if verdict.throttled:
             self._hook.throttled(wait_s)
+
+
+def _outcome_of(tried: _Try, kind: Kind) -> Outcome:
+    answered_at, told = server_time(tried.headers), tried.headers.get("Retry-After")
+    return Outcome(
+        tried.status,
+        tried.seconds,
+        retry_after(told, answered_at),
+        http_date(told),
+        answered_at,
+        tried.headers,
+        kind,
+    )
 
 
 def _query(params: Sequence[tuple[str, str]]) -> str:

@@ -33,8 +33,9 @@ from typing import Any, Final, Literal, get_type_hints
 import msgspec
 
 from sync.commerce.allowance import Allowance, read_allowance
-from sync.commerce.rate import FIRST_RATE, JITTER_S, RECOVERING, SURE, Rate
+from sync.commerce.rate import FIRST_RATE, JITTER_S, Rate
 from sync.commerce.room import Room
+from sync.commerce.server_clock import ServerClock
 from sync.commerce.shelf import Shelf
 from sync.errors import Interrupted, SyncError
 
@@ -53,6 +54,8 @@ class Outcome:
     status         None for a time-out or a broken connection
     seconds        from its start to its end
     retry_after    seconds to wait, from `Retry-After` in either form
+    retry_at       what it said, where that was a date: by the tenant's clock, so known better than in seconds
+    answered_at    `Date` of the answer
     headers        of the answer; only the rate-limit ones and Date are read
     kind           `page` is heavy, `light` anything else: their latencies have floors of their own
     """
@@ -60,6 +63,8 @@ class Outcome:
     status: int | None
     seconds: float
     retry_after: float | None = None
+    retry_at: datetime | None = None
+    answered_at: datetime | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = "page"
 
@@ -114,6 +119,7 @@ class Pace:
     failures      refusals since the last request that was let in
     probe_at      after a pause one request goes first: inf while it is due, then its start, None when let in
     probe_wait    how long it goes alone: a limiter that took 20 ms to refuse has let in what it keeps longer
+    clock         the tenant's, next to the caller's
     """
 
     rate: Rate
@@ -125,11 +131,12 @@ class Pace:
     failures: int = 0
     probe_at: float | None = None
     probe_wait: float = 0.0
+    clock: ServerClock = field(default_factory=ServerClock)
 
     @property
     def learned(self) -> Learned:
         """Overload passes, so the rate it left behind is no limit to remember."""
-        named = self.rate.probing not in (None, RECOVERING)
+        named = self.rate.probing not in (None, "recovering")
         return Learned(self.rate.base if named else None, self.room.limit, self.rate.reached)
 
 
@@ -137,10 +144,7 @@ def new_pace(max_in_flight: int, learned: Learned | None = None) -> Pace:
     """The pace to begin with: slow start, or where an earlier run left off."""
     if learned is None:
         return Pace(Rate(), Room(max_in_flight, max_in_flight))
-    if learned.rate is None:
-        rate = Rate.beginning_at(learned.reached)
-    else:
-        rate = Rate(base=learned.rate, probing=SURE)
+    rate = Rate.beginning_at(learned.reached) if learned.rate is None else Rate.going_on_at(learned.rate)
     return Pace(rate, Room(max_in_flight, max(1, min(max_in_flight, learned.in_flight))))
 
 
@@ -193,7 +197,10 @@ def answered(pace: Pace, now: float, outcome: Outcome) -> Pace:
     """The pace once a request has ended."""
     begun = pace.rate.start_before(now - outcome.seconds)
     allowance = _allowance(pace, now, begun, outcome.headers)
-    pace = replace(pace, in_flight=pace.in_flight - 1, allowance=allowance)
+    clock = pace.clock
+    if outcome.answered_at is not None:
+        clock = clock.heard(outcome.answered_at, now - outcome.seconds, now)
+    pace = replace(pace, in_flight=pace.in_flight - 1, allowance=allowance, clock=clock)
     if outcome.is_throttled or outcome.is_overload:
         return _refused(pace, now, begun, outcome)
     if begun >= pace.refused_at:
@@ -212,14 +219,14 @@ def _let_in(pace: Pace, begun: float) -> Pace:
 
 def _refused(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
     """Wait, and send less: once for all the requests that were under way together."""
-    wait = _wait(pace, outcome)
+    wait = _wait(pace, now, outcome)
     resume_at = max(pace.resume_at, now + wait)
     probe_at = math.inf if wait else pace.probe_at
     if begun < pace.refused_at:
         return replace(pace, resume_at=resume_at, probe_at=probe_at)
     rate, room = pace.rate, pace.room
     if outcome.is_throttled:
-        rate = rate.refused(begun, wait, resume_at)
+        rate = rate.refused(begun, wait, resume_at, dated=outcome.retry_at is not None)
     elif pace.failures == 1:
         rate = rate.slowed(now)
     if outcome.is_overload or pace.failures:  # a quota alone says nothing of workers
@@ -236,8 +243,10 @@ def _refused(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
     )
 
 
-def _wait(pace: Pace, outcome: Outcome) -> float:
+def _wait(pace: Pace, now: float, outcome: Outcome) -> float:
     """As told; else 1, 2, 4 … seconds, but nothing for a failure that came out of the blue."""
+    if outcome.retry_after is not None and outcome.retry_at is not None and outcome.answered_at is not None:
+        return min(outcome.retry_after, max(0.0, pace.clock.wait_until(outcome.retry_at, now)))
     if outcome.retry_after is not None:
         return outcome.retry_after
     if outcome.is_overload and not pace.failures:

@@ -12,8 +12,8 @@ It doubles until the first 429 (slow start). A refusal tells two things: `averag
 whole stretch and the pause behind it, can be had for good; `recent`, what was let in during the last second
 or so, is the most that may be had. A quota is a whole number for a span, so `recent`, being counted, is
 most often the quota itself. Held 1.5 % below, drift and jitter trip nothing; after a while of use it creeps
-up, then faster (the convex half of CUBIC), so that a raised limit is found too. A 429 costs its pause:
-about 1 s a minute, 2 % of the allowance.
+up, then faster (the convex half of CUBIC), so that a raised limit is found too. Each 429 is paid for: the
+next try upwards waits for so many requests that the refused ones stay far below 1 %.
 
 Sources: RFC 9438, CUBIC (beta 0.7, plateau, convex probing); Chiu and Jain 1989 (additive increase,
 multiplicative decrease). tests/laws/test_pacing.py proves it against windows and buckets.
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self
 
 # At 8 starts a second, 8 slow requests are under way within a second; a small quota is overstepped once.
 FIRST_RATE: Final = 8.0
@@ -35,21 +35,34 @@ CATCH_UP_S: Final = 0.008  # so much of a start's lateness does not delay the on
 JITTER_S: Final = 0.01
 ROUNDING_S: Final = 1e-6
 REMEMBERED: Final = 64  # starts
-SETTLED_S: Final = 20.0
+SETTLED_S: Final = 15.0
 CUBIC_S: Final = 40.0
 BACK_OFF: Final = 0.7
+WHOLE_S: Final = 0.1  # so much short of whole seconds still counts as these
+TOWARDS: Final = 0.3
+MOST_OWED: Final = 3.0
+FEW: Final = 5
+PRICE: Final = 200  # requests that pay for a refused one, before more is tried
+RAISED: Final = 1.03
+ALIKE: Final = 1.2  # two estimates no further apart need no test
+
+Probing = Literal["sure", "doubted", "unsure", "recovering"]
 
 
-class Probing(NamedTuple):
+class _Course(NamedTuple):
     """How a learned rate is tried upwards: after `hold` seconds of use, by `slope` of itself each second."""
 
     hold: float
     slope: float
 
 
-SURE: Final = Probing(hold=60.0, slope=0.005)
-UNSURE: Final = Probing(hold=2.0, slope=0.05)
-RECOVERING: Final = Probing(hold=0.0, slope=0.2)
+_COURSES: Final[dict[Probing, _Course]] = {
+    "sure": _Course(hold=60.0, slope=0.005),
+    "doubted": _Course(hold=60.0, slope=0.005),  # it had held: refused again soon, and the limit has fallen
+    "unsure": _Course(hold=2.0, slope=0.05),
+    "recovering": _Course(hold=0.0, slope=0.2),
+}
+_PAID: Final = frozenset[Probing]({"sure", "doubted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,8 @@ class Rate:
     base          the rate when `busy_s` was 0
     probing       None until the first refusal
     busy_s        seconds of use since `base` was set: a rate that lies idle proves nothing
+    hold          of these, how many before more is tried
+    owed          refusals that were not paid for by PRICE requests each
     slot          when the last start was due
     starts        of the last requests, the latest last
     resumed_at    start of the first request that was let in after the last refusal
@@ -68,6 +83,8 @@ class Rate:
     base: float = FIRST_RATE
     probing: Probing | None = None
     busy_s: float = 0.0
+    hold: float = 0.0
+    owed: float = 0.0
     slot: float = -math.inf
     starts: tuple[float, ...] = ()
     resumed_at: float = math.inf
@@ -79,12 +96,18 @@ class Rate:
         """Slow start from half of what an earlier run sent unrefused."""
         return cls(base=max(FIRST_RATE, reached / 2), reached=reached)
 
+    @classmethod
+    def going_on_at(cls, base: float) -> Self:
+        """The rate that an earlier run learned from refusals."""
+        return cls(base=base, probing="sure", hold=_COURSES["sure"].hold)
+
     @property
     def per_second(self) -> float:
         if self.probing is None:
             return self.base
-        x = max(0.0, self.busy_s - self.probing.hold)
-        return min(FASTEST, self.base * (1 + self.probing.slope * x + (x / CUBIC_S) ** 3))
+        x = max(0.0, self.busy_s - self.hold)
+        slope = _COURSES[self.probing].slope
+        return min(FASTEST, self.base * (1 + slope * x + (x / CUBIC_S) ** 3))
 
     def gap(self, ceiling: float | None) -> float:
         return 1 / min(self.per_second, ceiling or math.inf)
@@ -106,6 +129,7 @@ class Rate:
             self,
             slot=min(now, max(due, now - CATCH_UP_S)),
             busy_s=self.busy_s + min(now - last, 2 * gap),
+            owed=max(0.0, self.owed - 1 / PRICE),
             starts=(*self.starts[1 - REMEMBERED :], now),
             resumed_at=min(self.resumed_at, now),
             let_in=self.let_in + 1,
@@ -126,49 +150,64 @@ class Rate:
         """Count anew from the request that started `at`, the first to be let in again."""
         return replace(self, resumed_at=at, let_in=sum(start >= at for start in self.starts))
 
-    def refused(self, at: float, wait: float, resume_at: float) -> Self:
+    def refused(self, at: float, wait: float, resume_at: float, *, dated: bool = False) -> Self:
         """Learn from the refusal of the request that started `at`.
 
         wait         seconds the tenant asked for, or ours
         resume_at    when the next request may start
+        dated        it named the second in which to come back: up to one more than there is to wait
 
-        A long wait belongs to a long window: then only the average tells its limit, of a stretch as long at
-        least, so one refusal at most halves what was known. A rate that failed soon after it was set was far
-        off: then the truth is somewhere between.
+        The request was one too many: some was let in, and the pause behind it belongs to the same windows.
         """
         let_in = self.let_in - sum(start >= at for start in self.starts)
+        owing = replace(self, owed=min(MOST_OWED, self.owed + 1), let_in=let_in)
         if not let_in:  # the quota was spent before we came: nothing to learn
-            return replace(self, let_in=0)
-        average = let_in / max(resume_at - self.resumed_at, JITTER_S)
-        recent = self._recent(at)
-        if wait > max(1.0, (at - self.resumed_at) / 4):
-            learned = self._learned(max(average, self.base / 2) if self.probing else average, UNSURE)
-        elif self.probing and recent > 1.5 * average:
-            learned = self._learned((average + recent) / 2, UNSURE)
-        else:
-            limit = max(average, recent, self._proven)
-            learned = self._learned(min(limit, self.per_second) if self.probing else limit, SURE)
-        return replace(learned, let_in=let_in)
+            return owing
+        stretch = resume_at - self.resumed_at
+        limit, probing = owing._limit(at, wait, stretch, dated)
+        learned = owing._learned(limit, probing)
+        if probing == "unsure":
+            return replace(learned, hold=max(learned.hold, stretch))
+        return learned
+
+    def _limit(self, at: float, wait: float, stretch: float, dated: bool) -> tuple[float, Probing]:
+        """What the tenant seems to allow, by a refusal `stretch` seconds long, its pause included.
+
+        A long wait belongs to a long window: then only the average tells its limit, of a stretch as long at
+        least, so one refusal at most halves what was known.
+        """
+        average, recent = self.let_in / max(stretch, JITTER_S), self._recent(at)
+        if wait - dated > max(1.0, (at - self.resumed_at) / 4):
+            return (max(average, self.base / 2) if self.probing else average), "unsure"
+        if self.probing is None:
+            return max(average, recent), "sure" if self.let_in >= FEW else "unsure"
+        most, held = min(recent, self.per_second), self.base / MARGIN
+        if self.probing in _PAID and self.busy_s >= SETTLED_S:
+            if self.busy_s <= self.hold:
+                return self.base, "doubted"
+            return (most, "sure") if most > RAISED * held else (held, "doubted")
+        whole = self.let_in / max(1, math.floor(stretch + WHOLE_S))
+        limit = max(average, min(most, whole))
+        if self.let_in < FEW:
+            return max(limit, self.base / 2), "unsure"
+        if self.busy_s > self.hold or most < 1.5 * average:
+            return max(average, most), "sure"
+        if (self.probing == "doubted" and not dated) or most < ALIKE * limit:
+            return limit, "sure"
+        return limit + TOWARDS * (most - limit), "unsure"
 
     def slowed(self, now: float) -> Self:
         """Multiplicative decrease from what was really sent: overload names no number."""
         latest = self.starts[-8:]
         sent = len(latest) / max(now - latest[0], JITTER_S)
-        return self._learned(BACK_OFF * min(self.per_second, sent), RECOVERING)
-
-    @property
-    def _proven(self) -> float:
-        """A limit that need not be searched anew: just above a rate that failed only after it had held.
-
-        While probed: back to what held. Before: tenant or network are uneven, and a step back is enough.
-        """
-        if self.probing is not SURE or self.busy_s < SETTLED_S:
-            return 0.0
-        return self.base / MARGIN if self.busy_s > SURE.hold else self.base
+        return self._learned(BACK_OFF * min(self.per_second, sent), "recovering")
 
     def _learned(self, limit: float, probing: Probing) -> Self:
         base = max(SLOWEST, limit * MARGIN)
-        return replace(self, base=base, probing=probing, busy_s=0.0, reached=FIRST_RATE)
+        hold = _COURSES[probing].hold
+        if probing in _PAID:
+            hold = max(hold, PRICE * self.owed / base)
+        return replace(self, base=base, probing=probing, busy_s=0.0, hold=hold, reached=FIRST_RATE)
 
     def _recent(self, at: float) -> float:
         """Requests a second let in before `at`, over the fewest whole seconds that hold five of them."""
@@ -176,7 +215,7 @@ class Rate:
         if len(before) >= REMEMBERED - 1 and at - before[0] < 1:
             return len(before) / (at - before[0])
         count, seconds = 0, 0
-        while count < 5 and seconds < max(1, min(60, int(at - self.resumed_at))):
+        while count < 5 and seconds < max(1, min(60, round(at - self.resumed_at))):
             seconds += 1
             count = sum(start > at - seconds - JITTER_S for start in before)
         return count / seconds

@@ -283,7 +283,7 @@ def _first_words(causes: list[BaseException]) -> str:
 
 def server_time(headers: Mapping[str, str]) -> datetime | None:
     """The answer's `Date`, aware UTC; None when there is none that can be read."""
-    return _http_date(headers.get("Date"))
+    return http_date(headers.get("Date"))
 
 
 def retry_after(value: str | None, answered_at: datetime | None) -> float | None:
@@ -292,7 +292,7 @@ def retry_after(value: str | None, answered_at: datetime | None) -> float | None
     answered_at   the same answer's `Date`: a date is relative to the server's clock, ours may be wrong
     """
     seconds = _number(value)
-    if seconds is None and answered_at is not None and (until := _http_date(value)):
+    if seconds is None and answered_at is not None and (until := http_date(value)):
         seconds = (until - answered_at).total_seconds()
     if seconds is None:
         return None
@@ -313,7 +313,8 @@ def _number(value: str | None) -> float | None:
     return number if isfinite(number) else None
 
 
-def _http_date(value: str | None) -> datetime | None:
+def http_date(value: str | None) -> datetime | None:
+    """A date of HTTP, aware UTC; None for anything else."""
     try:
         moment = parsedate_to_datetime(value or "")
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -241,6 +241,19 @@ def test_a_limit_that_halves_is_used_whole_too(limiter: type[Quota]) -> None:
 
 
 @LIMITERS
+@pytest.mark.parametrize("phase", [0.05, 0.3, 0.8])
+@pytest.mark.parametrize("latency", [0.05, 0.1, 0.2])
+def test_six_hundred_requests_pay_for_a_limit_that_halves(
+    limiter: type[Quota], latency: float, phase: float
+) -> None:
+    """5 a second for a minute, then 5 in two seconds, wherever in its window the server stands."""
+    run = simulate(Changing(limiter(5, latency=latency, phase=phase), MINUTES, 5, 2.0), requests=600)
+
+    assert run.let_in >= 0.95 * (5 * MINUTES + 2.5 * (run.seconds - MINUTES))
+    assert run.refused_share < 0.01
+
+
+@LIMITERS
 def test_a_limit_that_is_raised_is_found_again(limiter: type[Quota]) -> None:
     """5 a second for 2 minutes, then 10: three minutes later they are in use."""
     run = simulate(Changing(limiter(5, latency=0.05), 2 * MINUTES, 10, 1.0), seconds=7 * MINUTES)

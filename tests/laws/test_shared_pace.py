@@ -99,7 +99,7 @@ def test_what_is_shared_comes_back_as_it_was(statuses: list[int | None], retry_a
         pace, now = started(pace, now), now + 0.5
         told = retry_after if status in (429, 503) else None
         headers = {"RateLimit": f"limit=9, remaining={retry_after}, reset=3"}
-        pace = answered(pace, now, Outcome(status, 0.25, told, headers))
+        pace = answered(pace, now, Outcome(status, 0.25, told, headers=headers))
 
     again = as_shared(new_pace(4), to_share(pace))
 

@@ -1,4 +1,4 @@
-"""The tenant's clock is known ever better from whole seconds, and nobody comes back before the time it named."""
+"""The tenant's clock is known ever better from whole seconds; nobody comes back before the time it named."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from sync.sandbox import Sandbox
+from tests import forked
 
 PRODUCT_SYNC = [sys.executable, "-m", "sync"]
 LONGEST_S = 60.0  # a hanging process fails the test instead of the suite
@@ -103,16 +104,19 @@ class Shell:
 
     def run(self, *arguments: str, **changed: str) -> Ended:
         """Run a command to its end, with some settings changed."""
-        ended = subprocess.run(
-            [*PRODUCT_SYNC, *arguments],
-            env=self._environment(changed),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=self.longest_s,
-            check=False,
-        )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        environment = self._environment(changed)
+        if any(name.startswith("PYTHON") for name in changed):  # what the interpreter reads at its start
+            ended = subprocess.run(
+                [*PRODUCT_SYNC, *arguments],
+                env=environment,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=self.longest_s,
+                check=False,
+            )
+            return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return Ended(*forked.run(arguments, environment, self.folder, self.longest_s))
 
     @contextmanager
     def start(self, *arguments: str, prefix: Sequence[str] = (), **changed: str) -> Iterator[Running]:

@@ -225,6 +225,7 @@ def database_at(url: str, there: Island) -> str:
     return here.set(host="127.0.0.1", port=reached, query={}).render_as_string(hide_password=False)
 
 
+@pytest.mark.parametrize("relay", ["redis"], indirect=True)
 def test_a_leader_that_ends_is_succeeded_while_workers_go_on(shop: Shell) -> None:
     """Interrupted, then started again; what is read by then is not read again."""
     shop.tenant.faults.slow(0.05, times=None)
@@ -264,6 +265,7 @@ def test_a_worker_works_for_every_tenant_of_a_file(
     assert {it.get("tenant") for it in worker.log if it["event"] == "range.read"} == {"de", "fr"}
 
 
+@pytest.mark.parametrize("relay", ["rabbitmq"], indirect=True)
 def test_a_broker_that_is_away_is_one_sentence(shop: Shell) -> None:
     ended = shop.run("backfill", "--executor", "celery", CELERY_BROKER_URL="amqp://u:hunter22@127.0.0.1:1//")
 

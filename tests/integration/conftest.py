@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from sync.sandbox import Sandbox
-from tests.databases import opened
 from tests.kit import Bench
 
 
@@ -18,12 +16,6 @@ def tenant() -> Iterator[Sandbox]:
     """60 products with gaps between their ids, in two store views."""
     with Sandbox(products=60, store_views=("default", "de"), gap=3) as sandbox:
         yield sandbox
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[sa.Engine]:
-    with opened(f"sqlite:///{tmp_path / 'copy.db'}") as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from sync.sandbox import Sandbox
 from tests.bending import bending
 from tests.kit import Bench, Elsewhere
 
-PASSES = int(os.environ.get("HOSTILE_PASSES", "12"))
+PASSES = int(os.environ.get("HOSTILE_PASSES", "5"))
 TABLES = (product_prices, source_items, attributes, attribute_options, categories, store_views)
 STAMPS = {"changed_at", "deleted_at", "run_id"}
 

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,10 @@ from sync.notation import Address
 from sync.settings import CopySettings
 from sync.web.app import application
 from sync.web.server import serving as serving_page
-from tests.databases import opened
 from tests.hostile import HostileTenant, Item, catalogue, every_oddity, healed, serving
 from tests.kit import Bench, Elsewhere
 
-PAGES = int(os.environ.get("HOSTILE_PAGES", "2000"))
+PAGES = int(os.environ.get("HOSTILE_PAGES", "600"))
 PAGE_SIZE = 5
 PER_ROUND = 200  # pages
 TEXTS = ("sku", "name", "type_id")
@@ -38,12 +36,6 @@ SCALARS = (*TEXTS, *INTEGERS, *AMOUNTS)
 def tenant() -> Iterator[HostileTenant]:
     with serving(HostileTenant([])) as tenant:
         yield tenant
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[sa.Engine]:
-    with opened(f"sqlite:///{tmp_path / 'copy.db'}") as engine:
-        yield engine
 
 
 def hostile_bench(tenant: HostileTenant, db: sa.Engine) -> Bench:

@@ -33,7 +33,7 @@ _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 class Lookout:
     """Sees one copy for as long as its settings are in force; `start` before anything is seen.
 
-    name     of the tenant; "" for the only one, whose connections are kept for the page
+    name     of the tenant
     copy     is closed with it
     tell     is called behind each look but the first: it may be about what was seen
     """
@@ -61,8 +61,6 @@ class Lookout:
     def look(self) -> Sight:
         """See how the copy is now, in the caller's thread."""
         self._sight, self._seen_at = look(self.copy), monotonic()
-        if self.name:
-            self.copy.dispose()  # fifty tenants that idle must not hold fifty connections
         return self._sight
 
     def standing(self, busy: str = "", troubles: Mapping[str, str] | None = None) -> Standing:
@@ -80,7 +78,8 @@ class Lookout:
         """Look no more. A look that hangs is left behind."""
         self._closed.set()
         self._news.set()
-        self.copy.dispose()
+        if self._thread.ident is None:
+            self.copy.dispose()
 
     def _elapsed(self) -> timedelta:
         return timedelta(seconds=monotonic() - self._seen_at)
@@ -95,6 +94,7 @@ class Lookout:
                 if not self._closed.is_set():
                     self._try(self.look)
                     self._try(self._tell or (lambda: None))
+        self.copy.dispose()  # here: what is closed while in use would be left open
 
     def _try(self, work: Callable[[], object]) -> None:
         try:

@@ -43,29 +43,30 @@ _PREPARE_MARIADB = (
 _WRITE: dict[str, Any] = {"sync_write": True}
 
 
-def connect(url: str, *, writes: bool = False) -> sa.Engine:
+def connect(url: str, *, writes: bool = False, keeps: bool = True) -> sa.Engine:
     """An engine for `url`; nothing is opened yet.
 
     writes    no transaction is idle for long: PostgreSQL then ends one whose machine is gone, for it would
               keep its locks, and everybody who is to take over, for as long as the network takes to notice
+    keeps     connections for the next use; else each is closed behind its own
 
     Statement parameters are hidden from errors and logs: they hold product texts.
     Raises DatabaseUnavailable for a URL that no driver understands.
     """
     try:
-        return _connect(sa.make_url(url), writes)
+        return _connect(sa.make_url(url), writes, None if keeps else sa.NullPool)
     except sa.exc.ArgumentError as error:
         raise unavailable(error) from None
 
 
-def _connect(parsed: sa.URL, writes: bool) -> sa.Engine:
+def _connect(parsed: sa.URL, writes: bool, pool: type[sa.Pool] | None) -> sa.Engine:
+    options: dict[str, Any] = {"hide_parameters": True, "poolclass": pool}
     if parsed.get_backend_name() == "sqlite":
-        engine = sa.create_engine(parsed, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
+        engine = sa.create_engine(parsed, **options, connect_args={"timeout": BUSY_TIMEOUT_S})
         sa.event.listen(engine, "do_connect", _create_for_us_alone)
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    options: dict[str, Any] = {"hide_parameters": True}
     if parsed.get_backend_name() in ("mysql", "mariadb"):
         options["connect_args"] = {"charset": "utf8mb4", "init_command": _PREPARE_MARIADB}
         options["isolation_level"] = "READ COMMITTED"

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from sync.app import unseen_copy
 from sync.errors import DatabaseUnavailable
 from sync.lookout import Lookout
 from sync.sandbox import Sandbox
@@ -23,17 +24,25 @@ def lookout(copy: sa.Engine, name: str = "eu", tell: Callable[[], None] | None =
     return Lookout(name, CopySettings(), copy, tell)
 
 
-def pooled(copy: sa.Engine) -> int:
-    assert isinstance(copy.pool, sa.QueuePool)
-    return copy.pool.checkedin()
+def ended(it: Lookout) -> None:
+    """Its thread is done with the copy."""
+    for thread in threading.enumerate():
+        if thread.name == f"lookout {it.name}":
+            thread.join(WITHIN_S)
 
 
-def test_one_of_many_keeps_no_connection_and_the_only_one_keeps_it_for_the_page(postgres: sa.Engine) -> None:
-    lookout(postgres, "").look()
-    assert pooled(postgres) == 1
+def test_no_connection_is_kept_between_looks(postgres: sa.Engine) -> None:
+    """Fifty tenants that idle would hold fifty."""
+    url = postgres.url.render_as_string(hide_password=False)
+    copy = unseen_copy(CopySettings(database_url=url))
+    opened, closed = [], []
+    sa.event.listen(copy, "connect", lambda connection, _: opened.append(id(connection)))
+    sa.event.listen(copy, "close", lambda connection, _: closed.append(id(connection)))
 
-    lookout(postgres).look()
-    assert pooled(postgres) == 0
+    lookout(copy).look()
+
+    assert opened
+    assert closed == opened
 
 
 def test_what_was_seen_grows_older(postgres: sa.Engine) -> None:
@@ -74,3 +83,4 @@ def test_news_are_looked_at_and_told_at_once_whatever_goes_wrong(postgres: sa.En
     assert told.acquire(timeout=WITHIN_S)
     assert told.acquire(timeout=WITHIN_S)
     it.close()
+    ended(it)

@@ -43,7 +43,7 @@ from sync.web.health import health_routes
 from sync.web.server import serving
 
 BEAT_S: Final = 5.0  # how often the service manager is told how it goes, at least
-GOODBYE_S: Final = 6.0  # for the passes under way to end, once told to stop
+GOODBYE_S: Final = 4.0  # for the passes under way to end, once told to stop
 JITTER_SHARE: Final = 0.05  # of the interval: daemons of many shops should not ask at the same second
 LONGEST_JITTER_S: Final = 30
 _MADE: Final = 0  # no signal has this number

@@ -131,6 +131,7 @@ def assert_whole(shop: Shell) -> None:
         assert len(bench.changes()) == 900
 
 
+@pytest.mark.parametrize("relay", ["rabbitmq"], indirect=True)
 def test_two_workers_load_a_catalogue_and_end_when_told(shop: Shell) -> None:
     with workers(shop, 2) as started:
         loaded = shop.run("backfill", "--executor", "celery", "--json")

@@ -61,20 +61,20 @@ def test_a_pass_behind_a_load_reads_no_row_of_a_product(bench: Bench) -> None:
 
 EDITS: dict[str, Callable[[Bench], object]] = {
     "edited": lambda bench: bench.sandbox.catalogue.edit(30, name="Renamed"),
-    "deleted": lambda bench: bench.sandbox.catalogue.delete(30),
+    "deleted": lambda bench: bench.sandbox.catalogue.delete(31),
     "added": lambda bench: bench.sandbox.catalogue.add(sku="NEW", price=1),
-    "stamped": lambda bench: bench.sandbox.catalogue.restamp(30),
+    "stamped": lambda bench: bench.sandbox.catalogue.restamp(60),
 }
 
 
-@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
-def test_what_changed_there_is_seen(bench: Bench, edit: Callable[[Bench], object]) -> None:
-    edit(bench)
+def test_what_changed_there_is_seen(bench: Bench) -> None:
+    for edit in EDITS.values():
+        edit(bench)
 
-    bench.reconcile()
+        bench.reconcile()
 
-    bench.assert_copy_is_exact()
-    bench.assert_feed_tells_who_lives()
+        bench.assert_copy_is_exact()
+        bench.assert_feed_tells_who_lives()
 
 
 HAND_MADE = {
@@ -90,17 +90,17 @@ HAND_MADE = {
 }
 
 
-@pytest.mark.parametrize("sql", HAND_MADE.values(), ids=HAND_MADE)
-def test_what_was_edited_here_is_seen_and_mended(bench: Bench, sql: str) -> None:
+def test_what_was_edited_here_is_seen_and_mended(bench: Bench) -> None:
     before = bench.rows(product_attributes)
-    bench.execute(sql)
+    for name, sql in HAND_MADE.items():
+        bench.execute(sql)
 
-    assert bench.verify()
-    bench.reconcile()
+        assert bench.verify(), name
+        bench.reconcile()
 
-    assert bench.verify() == []
-    bench.assert_copy_is_exact()
-    assert bench.rows(product_attributes) == before
+        assert bench.verify() == [], name
+        bench.assert_copy_is_exact()
+        assert bench.rows(product_attributes) == before, name
 
 
 def test_rows_that_were_mended_are_known_once_they_are_compared(bench: Bench) -> None:

@@ -343,25 +343,23 @@ def test_a_postgresql_server_in_another_time_zone_changes_nothing(
 # --- found by name ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("typed", "found"),
-    [
-        ("ÄPFEL-1", {1}),
-        ("äpfel-1", {1}),
-        ("kanne", {2, 3}),
-        (" Kanne ", {2, 3}),
-        ("pad ", {4}),
-        ("50%_\\'", {5}),
-        ("nothing", set()),
-    ],
-)
-def test_a_product_is_found_by_its_sku_in_any_letters(
-    db: sa.Engine, tenant: Sandbox, typed: str, found: set[int]
-) -> None:
+TYPED: dict[str, set[int]] = {
+    "ÄPFEL-1": {1},
+    "äpfel-1": {1},
+    "kanne": {2, 3},
+    " Kanne ": {2, 3},
+    "pad ": {4},
+    "50%_\\'": {5},
+    "nothing": set(),
+}
+
+
+def test_a_product_is_found_by_its_sku_in_any_letters(db: sa.Engine, tenant: Sandbox) -> None:
     for number, sku in enumerate(("ÄPFEL-1", "Kanne", "KANNE", "pad ", "50%_\\'"), 1):
         tenant.catalogue.add_document(product(number, sku=sku))
     Bench(tenant, db).backfill()
 
     with db.connect() as connection:
-        assert {row.product_id for row in copy.find(connection, typed, None)} == found
-        assert copy.named(connection, "all", (), [typed]).keys() == found
+        for typed, found in TYPED.items():
+            assert {row.product_id for row in copy.find(connection, typed, None)} == found
+            assert copy.named(connection, "all", (), [typed]).keys() == found

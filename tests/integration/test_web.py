@@ -162,11 +162,13 @@ def test_the_feed_is_filtered_by_kind_product_store_view_and_time(copy: Bench, s
     assert len(kinds("since=1h&kind=insert")) == browsing.PAGE
 
 
-@pytest.mark.parametrize(
-    "path", ["/changes", "/products?store_view=de", "/products?q=a&by=name&store_view=de"]
-)
-def test_pages_by_key_show_every_row_once(copy: Bench, site: Site, path: str) -> None:
+def test_pages_by_key_show_every_row_once(copy: Bench, site: Site) -> None:
     copy.backfill()
+    for path in ("/changes", "/products?store_view=de", "/products?q=a&by=name&store_view=de"):
+        _assert_every_row_is_shown_once(site, path)
+
+
+def _assert_every_row_is_shown_once(site: Site, path: str) -> None:
     key, cursor = ("change_id", "before") if "changes" in path else ("product_id", "after")
     rows, asked, turned = [], path, 0
 
@@ -320,27 +322,27 @@ def test_only_our_own_host_names_are_answered(sqlite: sa.Engine, host: str, stat
         assert site.get("/", headers={"Host": host}).status_code == status
 
 
-@pytest.mark.parametrize(
-    ("query", "status"),
-    [
-        ("/runs?before=x", 400),
-        ("/runs?kind=nonsense", 400),
-        ("/runs?before=99999999999999999999999999", 200),
-        ("/runs/99999999999999999999", 404),
-        ("/changes?product=%00", 200),
-        ("/products?q=%00%ED%A0%80", 200),
-        ("/products?q=" + 3000 * "a", 200),
-        ("/products/none/1", 404),
-        ("/products/a%2Fb/1", 404),
-        ("/nothing", 404),
-        ("/api/nothing", 404),
-    ],
-)
-def test_a_query_that_makes_no_sense_is_told_in_words(site: Site, query: str, status: int) -> None:
-    answer = site.get(query)
+NONSENSE = [
+    ("/runs?before=x", 400),
+    ("/runs?kind=nonsense", 400),
+    ("/runs?before=99999999999999999999999999", 200),
+    ("/runs/99999999999999999999", 404),
+    ("/changes?product=%00", 200),
+    ("/products?q=%00%ED%A0%80", 200),
+    ("/products?q=" + 3000 * "a", 200),
+    ("/products/none/1", 404),
+    ("/products/a%2Fb/1", 404),
+    ("/nothing", 404),
+    ("/api/nothing", 404),
+]
 
-    assert answer.status_code == status
-    assert "Traceback" not in answer.text
+
+def test_a_query_that_makes_no_sense_is_told_in_words(site: Site) -> None:
+    for query, status in NONSENSE:
+        answer = site.get(query)
+
+        assert answer.status_code == status, query[:99]
+        assert "Traceback" not in answer.text, query[:99]
 
 
 def test_a_database_out_of_reach_is_an_answer_with_a_remedy(sqlite: sa.Engine) -> None:

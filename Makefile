@@ -29,7 +29,7 @@ lint: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
 
-# What CI runs: ratios of processor time, and how many requests an idle run makes.
+# What CI runs: function calls and statements a page, and how many requests an idle run makes.
 bench-smoke: $(DEV)
 	$(BIN)/python -m benchmarks --size smoke --json .venv/bench-smoke.json
 

@@ -31,12 +31,12 @@ from sync import cli
 
 # By work and database: calls in times of the floor's, statements a page.
 LIMITS = {
-    ("first load", "SQLite"): (1.0, 1.0),
-    ("first load", "PostgreSQL"): (1.0, 1.0),
-    ("reconcile", "SQLite"): (1.0, 1.0),
-    ("reconcile", "PostgreSQL"): (1.0, 1.0),
-    ("backfill", "SQLite"): (1.0, 1.0),
-    ("backfill", "PostgreSQL"): (1.0, 1.0),
+    ("first load", "SQLite"): (2.8, 71),
+    ("first load", "PostgreSQL"): (1.85, 23),
+    ("reconcile", "SQLite"): (1.5, 6),
+    ("reconcile", "PostgreSQL"): (1.4, 5),
+    ("backfill", "SQLite"): (1.4, 6),
+    ("backfill", "PostgreSQL"): (1.35, 5),
 }
 
 

@@ -23,7 +23,7 @@ from sync.web.server import serving as serving_page
 from tests.hostile import HostileTenant, Item, catalogue, every_oddity, healed, serving
 from tests.kit import Bench, Elsewhere
 
-PAGES = int(os.environ.get("HOSTILE_PAGES", "600"))
+PAGES = int(os.environ.get("HOSTILE_PAGES", "300"))
 PAGE_SIZE = 5
 PER_ROUND = 200  # pages
 TEXTS = ("sku", "name", "type_id")

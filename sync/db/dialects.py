@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from itertools import chain
 from typing import Any
@@ -111,6 +111,7 @@ TABLE_OPTIONS: dict[str, Any] = {
 # --- values as the drivers want them ---------------------------------------------------------
 
 
+@lru_cache(1024)  # what a page writes has one time, and a catalogue is imported many products a second
 def _sqlite_time(value: datetime) -> str:
     return value.isoformat(" ", "microseconds")[:26]  # mapped times are UTC; strftime takes 5 x as long
 

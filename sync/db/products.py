@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -235,16 +236,25 @@ def _row(write: Write, run_id: int) -> Row:
 def _clear_orphans(connection: sa.Connection, store_view: str, ids: Sequence[int]) -> None:
     """Remove child rows that a hand-made deletion of these products may have left behind.
 
-    On a first load nothing lies between the first and the last of them: then one range says it all.
+    On a first load nothing lies between the first and the last of them: then one question says it all.
     """
-    span = Interval(ids[0] - 1, ids[-1])
-    others = sa.select(sa.literal(1)).where(products.c.store_view == store_view, *_within(span)).limit(1)
-    if connection.execute(others).first() is not None:
+    where = {"view": store_view, "after": ids[0] - 1, "last": ids[-1]}
+    if connection.scalar(_any_child(), where):
         delete_children(connection, store_view, ids)
-        return
-    for table in CHILDREN:
-        inside = (table.c.product_id > span.after, table.c.product_id <= span.last)
-        connection.execute(table.delete().where(table.c.store_view == store_view, *inside))
+
+
+@cache
+def _any_child() -> sa.Select[bool]:
+    """Whether an id interval of a store view has child rows."""
+    inside = (
+        sa.exists().where(
+            table.c.store_view == sa.bindparam("view"),
+            table.c.product_id > sa.bindparam("after"),
+            table.c.product_id <= sa.bindparam("last"),
+        )
+        for table in CHILDREN
+    )
+    return sa.select(sa.or_(*inside))
 
 
 def delete_children(connection: sa.Connection, store_view: str, ids: Sequence[int]) -> None:

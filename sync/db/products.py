@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -210,7 +211,7 @@ def insert(connection: sa.Connection, store_view: str, writes: Sequence[Write], 
     _clear_orphans(connection, store_view, [write.product[1] for write in writes])
     bulk_insert(connection, products, _WRITTEN, [_row(write, run_id) for write in writes])
     for name, columns in CHILD_COLUMNS.items():
-        rows = [row for write in writes for row in write.children[name]]
+        rows = list(chain.from_iterable(write.children[name] for write in writes))
         bulk_insert(connection, metadata.tables[name], columns, rows)
 
 

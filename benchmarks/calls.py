@@ -31,8 +31,8 @@ from sync import cli
 
 # By work and database: calls in times of the floor's, statements a page.
 LIMITS = {
-    ("first load", "SQLite"): (2.8, 71),
-    ("first load", "PostgreSQL"): (1.85, 23),
+    ("first load", "SQLite"): (2.5, 63),
+    ("first load", "PostgreSQL"): (1.8, 15),
     ("reconcile", "SQLite"): (1.5, 6),
     ("reconcile", "PostgreSQL"): (1.4, 5),
     ("backfill", "SQLite"): (1.4, 6),

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -64,6 +65,10 @@ class Reading:
     retried: Collection[int] = ()
 
 
+Mapped = Mapping[int, Rows | Unmappable]  # by product id
+NOTHING: Mapped = MappingProxyType({})
+
+
 @dataclass(slots=True)
 class Comparison:
     """A page held against the copy: what is to be written so that they agree."""
@@ -78,6 +83,13 @@ class Comparison:
     differing: dict[int, str] = field(default_factory=dict)  # id -> which columns or paths, in words
     is_new: bool = False  # all of it is inserted, and the copy knew nothing of the page's interval
     memo: KnownPage | None = None  # of a page read in full: what it said, should the same bytes come again
+    _now: datetime | None = None
+
+    def now(self, tx: sa.Connection) -> datetime:
+        """The database's time, which is asked for once a page: all that a page writes bears it."""
+        if self._now is None:
+            self._now = utc_now(tx)
+        return self._now
 
     @property
     def tally(self) -> Tally:
@@ -95,21 +107,31 @@ class Comparison:
         )
 
 
-def sync_page(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
+def map_page(page: Page, room: Capacity) -> Mapped:
+    """What each product of a page becomes. Asks no database: whoever read the page can do it ahead.
+
+    room    `capacity` of the copy
+    """
+    return {item.product_id: _tried(page.store_view, item.raw, room) for item in page.products}
+
+
+def sync_page(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped = NOTHING) -> Comparison:
     """Make the copy agree with a page, in the transaction `tx`; what is missing there becomes a finding.
+
+    mapped    products of the page that are mapped already
 
     A product is never tombstoned here: one answer that lacks it is no proof that it is gone.
     """
-    found = compare(tx, page, reading)
+    found = compare(tx, page, reading, mapped)
     write(tx, page.store_view, found, reading)
     _remember(tx, page, found, audited=reading.audit)
     findings.add(tx, reading.run_id, page.store_view, "extra", ((i, None) for i in found.missing))
     return found
 
 
-def verify_page(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
-    """Note how the copy differs from a page, and change nothing."""
-    found = compare(tx, page, reading)
+def verify_page(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped = NOTHING) -> Comparison:
+    """Note how the copy differs from a page, and change nothing; `mapped` as for `sync_page`."""
+    found = compare(tx, page, reading, mapped)
     view = page.store_view
     findings.add(tx, reading.run_id, view, "extra", ((i, None) for i in found.missing))
     findings.add(
@@ -159,7 +181,7 @@ def sku_of(item: RawProduct) -> str:
 # --- comparing -------------------------------------------------------------------------------
 
 
-def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
+def compare(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped) -> Comparison:
     """Hold a page against the copy; reads only."""
     if page.known is not None and _agrees(tx, page.store_view, page.known, audit=reading.audit):
         return Comparison(fetched=len(page.products), unchanged=len(page.products))
@@ -176,7 +198,7 @@ def compare(tx: sa.Connection, page: Page, reading: Reading) -> Comparison:
     if reading.complete:
         found.missing = _missing(tx, page, known)
     if touched:
-        _compare_touched(tx, page.store_view, touched, known, found)
+        _compare_touched(tx, page.store_view, touched, known, mapped, found)
     found.is_new = not known and len(found.inserts) == len(page.products)
     if reading.audit and same:
         _audit(tx, page, same, found)
@@ -238,20 +260,20 @@ def _compare_touched(
     store_view: str,
     touched: Iterable[tuple[RawProduct, str]],
     known: Mapping[int, Known],
+    mapped: Mapped,
     found: Comparison,
 ) -> None:
-    now, room = utc_now(tx), capacity(tx)
+    now, room = found.now(tx), capacity(tx)
     before = products.stored(
         tx, store_view, [item.product_id for item, _ in touched if item.product_id in known]
     )
     for item, digest in touched:
         interval = Interval(item.product_id - 1, item.product_id)
-        try:
-            rows = _mapped(store_view, item.raw, room)
-        except Unmappable as error:
+        rows = mapped.get(item.product_id) or _tried(store_view, item.raw, room)
+        if isinstance(rows, Unmappable):
             payload = item.raw.decode("utf-8", "replace").replace("\x00", "\N{SYMBOL FOR NULL}")
             found.rejects.append(
-                Reject(store_view, item.product_id, interval, "unmappable", str(error), payload)
+                Reject(store_view, item.product_id, interval, "unmappable", str(rows), payload)
             )
             continue
         if rows.notes:
@@ -263,6 +285,13 @@ def _compare_touched(
         else:
             was = known[item.product_id]
             _update(rows, digest, stored, was_deleted=was.is_deleted, now=now, room=room, found=found)
+
+
+def _tried(store_view: str, raw: bytes, room: Capacity) -> Rows | Unmappable:
+    try:
+        return _mapped(store_view, raw, room)
+    except Unmappable as error:
+        return error
 
 
 def _mapped(store_view: str, raw: bytes, room: Capacity) -> Rows:
@@ -364,7 +393,7 @@ def _audit(tx: sa.Connection, page: Page, items: Iterable[RawProduct], found: Co
     damages = products.audit(tx, page.store_view, span, expected.by_table, expected.rows.keys())
     if not damages:
         return
-    now = utc_now(tx)
+    now = found.now(tx)
     stored = products.stored(tx, page.store_view, damages.keys())
     raws = {item.product_id: item.raw for item in page.products}
     for product_id, damage in damages.items():
@@ -417,7 +446,7 @@ def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Readin
     """Write what a comparison found, with its entries in the feed and its rejections."""
     if not (found.inserts or found.updates or found.rejects):
         return
-    now = utc_now(tx)
+    now = found.now(tx)
     products.insert(tx, store_view, found.inserts, reading.run_id)
     products.update(tx, store_view, found.updates, reading.run_id)
     changes.append(tx, found.changes, now, reading.run_id)

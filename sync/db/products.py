@@ -93,6 +93,12 @@ def stored(connection: sa.Connection, store_view: str, ids: Collection[int]) -> 
     return {row.product_id: Stored(row.document, row.first_seen_at, row.changed_at) for row in rows}
 
 
+def is_empty(connection: sa.Connection, store_view: str, interval: Interval) -> bool:
+    """Whether the copy holds nothing of an interval, no tombstone either."""
+    where = [products.c.store_view == store_view, *_within(interval)]
+    return not connection.scalar(sa.select(sa.exists().where(*where)))
+
+
 def count_live(connection: sa.Connection, store_view: str, up_to: int | None = None) -> int:
     """How many products live in the copy, or how many up to an id.
 

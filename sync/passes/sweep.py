@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from threading import Semaphore
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
 from sync.commerce.products import Extent
 from sync.db import pages, partitions, products
+from sync.db.dialects import capacity
 from sync.db.partitions import Partition
 from sync.errors import CommerceError
 from sync.model import Interval, Page, Tally, Unreadable
 from sync.passes.partitioning import cut
 from sync.passes.readahead import Item, read_ahead_in_groups
 from sync.passes.run import Run
-from sync.pipeline import Comparison, Reading, reject_unreadable, sync_page, verify_page, verify_unreadable
+from sync.pipeline import (
+    NOTHING,
+    Comparison,
+    Mapped,
+    Reading,
+    map_page,
+    reject_unreadable,
+    sync_page,
+    verify_page,
+    verify_unreadable,
+)
 
 Since = Mapping[str, datetime]  # by store view, the beginning of a window of `updated_at`
 Pieces = Callable[[Run, str, Interval, Extent], list[Interval]]
+
+MAPPED: Final = 2  # pages mapped ahead: one that is being written, the one behind it
+LONGEST_TURN_S: Final = 1.0  # to wait for a turn to map; behind it, the writer does it
 
 
 def ranges(
@@ -73,8 +88,8 @@ def sweep(
     audit       also compare stored rows with their documents
     """
 
-    def write(tx: sa.Connection, page: Page, reading: Reading) -> tuple[Comparison, Tally]:
-        found = sync_page(tx, page, reading)
+    def write(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped) -> tuple[Comparison, Tally]:
+        found = sync_page(tx, page, reading, mapped)
         return found, found.tally
 
     _sweep(run, list(todo), since, complete, audit, write)
@@ -83,19 +98,51 @@ def sweep(
 def inspect(run: Run, todo: Iterable[Partition]) -> None:
     """Read ranges and note where the copy differs; the copy stays as it is."""
 
-    def look(tx: sa.Connection, page: Page, reading: Reading) -> tuple[Comparison, Tally]:
-        found = verify_page(tx, page, reading)
+    def look(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped) -> tuple[Comparison, Tally]:
+        found = verify_page(tx, page, reading, mapped)
         return found, Tally(fetched=found.fetched, unchanged=found.unchanged)
 
     _sweep(run, list(todo), None, True, True, look)
 
 
-_Step = Callable[[sa.Connection, Page, Reading], tuple[Comparison, Tally]]
+_Step = Callable[[sa.Connection, Page, Reading, Mapped], tuple[Comparison, Tally]]
 
 
-def _is_known(item: Item) -> bool:
-    """Whether a page came as it was read last: nothing will be written but how far we are."""
-    return isinstance(item, Page) and item.known is not None
+class _Arrival(NamedTuple):
+    """What a reader hands to the writer; `mapped` holds the products it mapped already."""
+
+    item: Item
+    mapped: Mapped
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a page came as it was read last: nothing will be written but how far we are."""
+        return isinstance(self.item, Page) and self.item.known is not None
+
+
+class _Mapper:
+    """Maps products where they were read: the writer waits for the database half of its time.
+
+    Only where the copy holds nothing yet: elsewhere most products are as they were, and need no mapping.
+    A mapped page takes four times the memory, so no more than `MAPPED` of them wait or are being written.
+    """
+
+    def __init__(self, run: Run, todo: Iterable[Partition]) -> None:
+        self._room = run.read(capacity)
+        self._fresh = run.read(lambda c: {p for p in todo if products.is_empty(c, p.store_view, p.rest)})
+        self._turns = Semaphore(MAPPED)
+
+    def arrival(self, partition: Partition, item: Item) -> _Arrival:
+        if partition not in self._fresh or isinstance(item, Unreadable) or not item.products:
+            return _Arrival(item, NOTHING)
+        if not self._turns.acquire(timeout=LONGEST_TURN_S):
+            return _Arrival(item, NOTHING)
+        return _Arrival(item, map_page(item, self._room))
+
+    def written(self, arrivals: Iterable[_Arrival]) -> None:
+        for arrival in arrivals:
+            if arrival.mapped:
+                self._turns.release()
 
 
 def _sweep(
@@ -104,19 +151,24 @@ def _sweep(
     views = set() if since else {partition.store_view for partition in todo}
     known = run.read(lambda connection: {view: pages.known(connection, view) for view in views})
 
-    def read(partition: Partition) -> Iterator[Item]:
+    mapper = _Mapper(run, () if since else todo)
+
+    def read(partition: Partition) -> Iterator[_Arrival]:
         view = partition.store_view
         begin = since[view] if since else None
-        return run.sync.source.walk(view, partition.rest, updated_from=begin, known=known.get(view))
+        items = run.sync.source.walk(view, partition.rest, updated_from=begin, known=known.get(view))
+        return (mapper.arrival(partition, item) for item in items)
 
     unread = {partition: partition.rest for partition in todo}
     try:
-        for group in read_ahead_in_groups(todo, read, run.sync.concurrency, _is_known):
+        for group in read_ahead_in_groups(todo, read, run.sync.concurrency, lambda it: it.is_known):
             readings = {
                 view: run.reading(view, complete=complete, filtered=since is not None, audit=audit)
-                for view in {item.store_view for _, item in group}
+                for view in {arrival.item.store_view for _, arrival in group}
             }
-            for (partition, item), tally in zip(group, _take(run, group, readings, step), strict=True):
+            tallies = _take(run, group, readings, step)
+            mapper.written(arrival for _, arrival in group)
+            for (partition, (item, _)), tally in zip(group, tallies, strict=True):
                 unread[partition] = _rest(partition, item.interval)
                 run.sync.watch.page_written(item.store_view, item, tally)
     except CommerceError as error:
@@ -133,30 +185,30 @@ class _Taken(NamedTuple):
 
 
 def _take(
-    run: Run, group: Sequence[tuple[Partition, Item]], readings: Mapping[str, Reading], step: _Step
+    run: Run, group: Sequence[tuple[Partition, _Arrival]], readings: Mapping[str, Reading], step: _Step
 ) -> list[Tally]:
     """Write items in one transaction with the cursors they move; the tally of each."""
-    cursors = {partition: _cursor(partition, item.interval) for partition, item in group}
+    cursors = {partition: _cursor(partition, item.interval) for partition, (item, _) in group}
     taken: list[_Taken] = []
 
     def work(tx: sa.Connection) -> Tally:
         taken.clear()  # of an attempt that failed
-        for _, item in group:
+        for _, (item, mapped) in group:
             reading = readings[item.store_view]
             taken.append(
                 _reject(tx, run, item, reading)
                 if isinstance(item, Unreadable)
-                else _read(*step(tx, item, reading))
+                else _read(*step(tx, item, reading, mapped))
             )
         for partition, cursor in cursors.items():
             partitions.move_cursor(tx, run.run_id, partition, cursor)
         return sum((one.tally for one in taken), Tally())
 
-    for _, item in group:
+    for _, (item, _) in group:
         if isinstance(item, Unreadable):
             run.sync.watch.product_rejected(item)
     run.commit(work)
-    for (_, item), one in zip(group, taken, strict=True):
+    for (_, (item, _)), one in zip(group, taken, strict=True):
         run.note_dry(item.store_view, one.missing, one.arrived)
     return [one.tally for one in taken]
 

@@ -528,6 +528,8 @@ def test_of_a_repeated_member_the_last_value_stays() -> None:
         (rb'"x":{"y" : 1,"z":[{"y":1,"y":2}]},"x":1', ['"y"', '"x"']),
         (rb'"\ud800":1,"\ud800":2', ['"\ufffd"']),
         (rb'"name":"\u0022:","name":"b"', ['"name"']),
+        (rb'"name":"a","name":"\u003a"', ['"name"']),
+        (rb'"name":"a","name":"\u003A"', ['"name"']),
         (rb'"name":"a\":b","x":{"name" :1},"note":"\u0022:"', []),
     ],
 )

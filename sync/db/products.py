@@ -112,11 +112,17 @@ def count_live(connection: sa.Connection, store_view: str, up_to: int | None = N
 
 
 def highest_live(connection: sa.Connection, store_view: str) -> int:
-    """The highest id that lives in the copy; 0 when none does."""
-    highest = sa.select(sa.func.max(products.c.product_id)).where(
-        products.c.store_view == store_view, products.c.deleted_at.is_(None)
+    """The highest id that lives in the copy; 0 when none does.
+
+    Not by `max`: before its first ANALYZE, PostgreSQL reads every product for that.
+    """
+    descending = (
+        sa.select(products.c.product_id)
+        .where(products.c.store_view == store_view, products.c.deleted_at.is_(None))
+        .order_by(products.c.product_id.desc())
+        .limit(1)
     )
-    return int(connection.execute(highest).scalar_one() or 0)
+    return int(connection.scalar(descending) or 0)
 
 
 def live_ids(connection: sa.Connection, store_view: str, interval: Interval) -> array[int]:

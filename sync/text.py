@@ -200,10 +200,11 @@ def _status_row(status: Status | SyncError) -> tuple[object, ...]:
 
 
 def _trouble(status: Status | SyncError) -> str:
-    """Why nothing is told of a tenant, or why its last run failed."""
+    """Why nothing is told of a tenant, or why the last of its runs that ended failed."""
     if isinstance(status, SyncError):
         return f"{printable(str(status))} To do: {status.fix}"
-    error = status.runs[0]["error"] if status.runs else None
+    ended = (run for run in status.runs if run["status"] != "running")
+    error = next(ended, {"error": None})["error"]
     return shortened(error) if error else ""
 
 

@@ -42,7 +42,8 @@ PATH: Final = "/V1/products"
 EVERY_ID: Final = Interval()
 FAR_PAGE: Final = 1_000_000_000
 WITNESSES: Final = 10
-MOST_IN_A_ROW: Final = 50  # unreadable products next to each other: more than that is no matter of products
+# Unreadable products next to each other, or while no thread reads any other: more is no matter of products.
+MOST_IN_A_ROW: Final = 50
 FILTER_BUDGET: Final = (
     3_000  # characters of a URL: servers refuse from 8 kB on, what stands before them earlier
 )
@@ -85,6 +86,7 @@ class Products:
         self._client = client
         self._ceiling = page_size
         self._size = PageSize(page_size, learned)
+        self._unreadable = 0  # products, since any thread last read a page
 
     @property
     def learned(self) -> LearnedSize:
@@ -180,11 +182,13 @@ class Products:
                 found = self._single_out(scope, rest)
             yield found
             if isinstance(found, Page):
-                in_a_row = 0
+                in_a_row = self._unreadable = 0
                 if size == 1:  # what failed is behind us
                     narrow = PageSize(self._ceiling)
-            elif (in_a_row := in_a_row + 1) > MOST_IN_A_ROW:
-                raise _too_many_unreadable(scope.store_view)
+            else:
+                in_a_row, self._unreadable = in_a_row + 1, self._unreadable + 1
+                if max(in_a_row, self._unreadable) > MOST_IN_A_ROW:
+                    raise _too_many_unreadable(scope.store_view)
             if found.interval.last is None:
                 return
             rest = Interval(found.interval.last, interval.last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
 
@@ -253,6 +253,18 @@ def test_a_tenant_that_cannot_show_any_product_stops_the_walk(sandbox: Sandbox, 
     with pytest.raises(AnswerUnreadable, match="in a row"):
         found.extend(wire.products.walk("all", Interval()))
     assert len(found) <= MOST_IN_A_ROW + 1
+
+
+def test_products_that_no_reader_can_read_are_counted_together(sandbox: Sandbox, wire: Wire) -> None:
+    """Each would try 50 alone: several requests for each of 200 products that are not to blame."""
+    for product_id in sandbox.catalogue.ids():
+        sandbox.faults.poison(product_id)
+    readers = [wire.products.walk("all", Interval(after, after + 60)) for after in range(0, 240, 60)]
+
+    found: list[Page | Unreadable] = []
+    with pytest.raises(AnswerUnreadable, match="in a row"):
+        found.extend(chain.from_iterable(zip(*readers, strict=True)))
+    assert len(found) <= MOST_IN_A_ROW + len(readers)
 
 
 # --- never trust an answer --------------------------------------------------------------------------------

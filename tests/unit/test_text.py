@@ -110,6 +110,21 @@ def test_a_status_says_how_old_each_feed_is() -> None:
     assert '"age":10800' in text.status_json(status)
 
 
+def test_a_tenant_at_work_still_tells_why_its_last_pass_failed() -> None:
+    runs: list[dict[str, str | None]] = [
+        {"kind": "stock", "status": "running", "error": None},
+        {"kind": "backfill", "status": "failed", "error": "Nobody answers."},
+        {"kind": "backfill", "status": "failed", "error": "An older story."},
+    ]
+
+    report = text.statuses_report({"eu": text.Status([], runs, 0, None)})
+
+    assert report.splitlines()[1:] == [
+        "eu      0     never                   0         stock     running",
+        "eu: Nobody answers.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(-5, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 d")]
 )

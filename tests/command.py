@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -39,7 +39,7 @@ class Ended:
 class Running:
     """A command under way whose log is JSON lines, read as they come: a full pipe would stop it."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | forked.Forked) -> None:
         self.process = process
         self.log: list[dict[str, Any]] = []
         self.words: list[str] = []
@@ -118,20 +118,32 @@ class Shell:
             return Ended(ended.returncode, ended.stdout, ended.stderr)
         return Ended(*forked.run(arguments, environment, self.folder, self.longest_s))
 
-    @contextmanager
-    def start(self, *arguments: str, prefix: Sequence[str] = (), **changed: str) -> Iterator[Running]:
-        """Start a command, and kill it if it is still there at the end.
+    def start(self, *arguments: str, **changed: str) -> AbstractContextManager[Running]:
+        """Start a command, and kill it if it is still there at the end."""
+        return self._running(forked.started(arguments, self._environment(changed), self.folder))
+
+    def start_afresh(
+        self, *arguments: str, prefix: Sequence[str] = (), **changed: str
+    ) -> AbstractContextManager[Running]:
+        """The same in a new interpreter: where the start or the very end of one may make a difference.
 
         prefix    a command that runs it
         """
-        with subprocess.Popen(
+        process = subprocess.Popen(
             [*prefix, *PRODUCT_SYNC, *arguments],
             env=self._environment(changed),
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        ) as process:
+        )
+        return self._running(process)
+
+    @contextmanager
+    def _running(
+        self, started: AbstractContextManager[subprocess.Popen[str] | forked.Forked]
+    ) -> Iterator[Running]:
+        with started as process:
             overdue = threading.Timer(self.longest_s, process.kill)
             overdue.start()
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import hypothesis
@@ -11,9 +12,17 @@ from sync.settings import Settings
 
 pytest_plugins = ("tests.databases",)
 
+# As the program itself does (app.py), for the same reason: on four files, looking for cycles cost an eighth.
+gc.set_threshold(50_000, 20, 100)
+
 # No deadline per example: on a shared machine it fails by chance.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the collector need not look at it."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

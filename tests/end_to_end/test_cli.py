@@ -103,7 +103,7 @@ def test_check_finds_nothing_wrong(shell: Shell) -> None:
 def test_a_closed_pipe_ends_the_feed_quietly(shell: Shell) -> None:
     shell.run("backfill")
 
-    with shell.start("changes", "--follow") as feed:
+    with shell.start_afresh("changes", "--follow") as feed:
         assert feed.process.stdout is not None
         feed.process.stdout.readline()
         feed.process.stdout.close()
@@ -251,7 +251,7 @@ def test_a_stopped_load_keeps_what_is_written_and_goes_on_there(shell: Shell, nu
     shell.settings |= {"SYNC_PAGE_SIZE": "50", "SYNC_CONCURRENCY": "1", "LOG_LEVEL": "DEBUG"}
     shell.tenant.faults.slow(0.5, after=100, times=99)
 
-    with shell.start("backfill", "--json") as load:
+    with shell.start_afresh("backfill", "--json") as load:
         load.wait_for("page.written")
         code = load.end(number)
         assert load.process.stdout is not None
@@ -271,7 +271,7 @@ def test_a_second_signal_ends_it_at_once(shell: Shell) -> None:
     with socket.create_server(("127.0.0.1", 0)) as ims:
         ims.settimeout(LONGEST_S)
         url = f"http://127.0.0.1:{ims.getsockname()[1]}/token"
-        with shell.start("backfill", IMS_TOKEN_URL=url) as load:
+        with shell.start_afresh("backfill", IMS_TOKEN_URL=url) as load:
             asked, _ = ims.accept()
             with asked:
                 asked.recv(1)

@@ -19,7 +19,7 @@ def _often(shell: Shell) -> None:
 
 
 def test_the_first_pass_comes_at_once_and_the_next_ones_by_themselves(shell: Shell) -> None:
-    with shell.start("daemon") as daemon:
+    with shell.start_afresh("daemon") as daemon:
         loaded = daemon.wait_for("run.finished", kind="backfill")
         shell.tenant.catalogue.edit(7, name="A new name")
         changed = daemon.wait_for("run.finished", kind="incremental", updated=1)

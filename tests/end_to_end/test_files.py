@@ -102,7 +102,7 @@ def test_parquet_without_pyarrow_names_the_extra(loaded: Shell) -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_a_reader_that_leaves_ends_it_quietly(loaded: Shell, form: str) -> None:
-    with loaded.start("export", "-", "--format", form) as export:
+    with loaded.start_afresh("export", "-", "--format", form) as export:
         assert export.process.stdout is not None
         export.process.stdout.close()
         assert export.process.wait(30) == 0

@@ -249,7 +249,7 @@ def test_a_secret_exchanged_under_a_running_daemon_fails_no_pass_and_is_nowhere_
 
     shell.settings |= {"IMS_CLIENT_SECRET": "", "IMS_CLIENT_SECRET_FILE": str(secret)}
     shell.settings |= {"LOG_LEVEL": "DEBUG", "STATUS_BIND": "127.0.0.1:0"}
-    with shell.start("daemon") as daemon:
+    with shell.start_afresh("daemon") as daemon:
         address = page_of(daemon)
         daemon.wait_for("run.finished", outcome="succeeded")
         secret.write_text(new)

@@ -113,10 +113,12 @@ def shop(relay: tuple[str, Relay], new_database: NewDatabase, tmp_path: Path) ->
 
 
 @contextmanager
-def workers(shop: Shell, count: int) -> Iterator[list[Running]]:
+def workers(shop: Shell, count: int, *, afresh: bool = False) -> Iterator[list[Running]]:
     """Workers that are ready."""
     with ExitStack() as running:
-        started = [running.enter_context(shop.start("worker", LOG_LEVEL="DEBUG")) for _ in range(count)]
+        start = shop.start_afresh if afresh else shop.start
+        each = [start("worker", LOG_LEVEL="DEBUG") for _ in range(count)]
+        started = [running.enter_context(one) for one in each]
         for worker in started:
             worker.wait_for("worker.ready")
         yield started
@@ -133,7 +135,7 @@ def assert_whole(shop: Shell) -> None:
 
 @pytest.mark.parametrize("relay", ["rabbitmq"], indirect=True)
 def test_two_workers_load_a_catalogue_and_end_when_told(shop: Shell) -> None:
-    with workers(shop, 2) as started:
+    with workers(shop, 2, afresh=True) as started:
         loaded = shop.run("backfill", "--executor", "celery", "--json")
         compared = shop.run("reconcile", "--executor", "celery", "--json")
         ends = [worker.end() for worker in started]
@@ -183,7 +185,7 @@ def test_a_worker_that_is_cut_off_is_succeeded_refused_and_welcome_again(
             if url.startswith("http")
         }
         with (
-            shop.start("worker", prefix=there.command([]), LOG_LEVEL="DEBUG", **inside) as exile,
+            shop.start_afresh("worker", prefix=there.command([]), LOG_LEVEL="DEBUG", **inside) as exile,
             workers(shop, 1) as (other,),
             shop.start("backfill", "--executor", "celery") as leader,
         ):

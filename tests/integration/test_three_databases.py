@@ -17,7 +17,7 @@ from sync.errors import DatabaseError
 from sync.model import Interval, Page, RawProduct
 from sync.pipeline import Reading, sync_page
 from sync.sandbox import Sandbox
-from tests.databases import Kind, NewDatabase, opened
+from tests.databases import Kind, NewDatabase, connected, opened
 from tests.kit import Bench
 from tests.oddities import KETTLE, NOVEL, UNMAPPABLE, attributes, catalogue, product
 
@@ -69,7 +69,10 @@ def test_every_oddity_becomes_the_same_rows_and_the_same_feed(
         tenant.catalogue.add_document(document)
     ids = tenant.catalogue.ids()
 
-    with opened(new_database("sqlite")) as one, opened(new_database(kind)) as another:
+    with (
+        connected(new_database("sqlite", tables=True)) as one,
+        connected(new_database(kind, tables=True)) as another,
+    ):
         pair = [Bench(tenant, db, page_size=10, concurrency=1) for db in (one, another)]
 
         for bench in pair:
@@ -113,8 +116,8 @@ def test_every_oddity_becomes_the_same_rows_and_the_same_feed(
 def test_every_type_of_product_becomes_the_same_rows(new_database: NewDatabase) -> None:
     with (
         Sandbox(products=120) as sandbox,
-        opened(new_database("sqlite")) as one,
-        opened(new_database("postgresql")) as another,
+        connected(new_database("sqlite", tables=True)) as one,
+        connected(new_database("postgresql", tables=True)) as another,
     ):
         pair = [Bench(sandbox, db, page_size=50, concurrency=1) for db in (one, another)]
 
@@ -261,7 +264,7 @@ def test_a_text_too_long_for_mariadb_is_replaced_by_a_mark_and_noted(
     tenant.catalogue.add_document(product(2, custom_attributes=attributes(texts)))
     tenant.catalogue.add_document(product(3))
 
-    with opened(new_database("mariadb")) as db:
+    with connected(new_database("mariadb", tables=True)) as db:
         bench = Bench(tenant, db)
 
         summary = bench.backfill()
@@ -282,7 +285,7 @@ def test_a_text_too_long_for_mariadb_is_replaced_by_a_mark_and_noted(
 def test_a_text_too_long_for_mariadb_still_has_changes(new_database: NewDatabase, tenant: Sandbox) -> None:
     """Read again it is unchanged; another such text is a change from mark to mark; a re-stamp is none."""
     tenant.catalogue.add_document(product(2, custom_attributes=attributes({"description": NINE_MB})))
-    with opened(new_database("mariadb")) as db:
+    with connected(new_database("mariadb", tables=True)) as db:
         bench = Bench(tenant, db)
         bench.backfill()
 
@@ -307,7 +310,7 @@ def of(product_id: int) -> sa.ColumnElement[bool]:
 
 def test_a_mariadb_session_does_not_depend_on_the_servers_defaults(new_database: NewDatabase) -> None:
     variables = ("sql_mode", "tx_isolation", "time_zone", "character_set_client", "character_set_results")
-    with opened(new_database("mariadb")) as db, db.connect() as connection:
+    with connected(new_database("mariadb", tables=True)) as db, db.connect() as connection:
         found = connection.exec_driver_sql(f"SELECT {', '.join(f'@@{name}' for name in variables)}").one()
 
         assert dict(zip(variables, found, strict=True)) == {

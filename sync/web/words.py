@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -25,8 +26,9 @@ TEMPLATES = Path(__file__).with_name("templates")
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
+@cache
 def environment() -> Environment:
-    """The templates, with everything escaped that is not marked as safe."""
+    """The templates, compiled once, with everything escaped that is not marked as safe."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

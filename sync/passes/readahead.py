@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Event, Semaphore, Thread
+from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 
 from sync.model import Page, Unreadable
@@ -19,6 +20,7 @@ Item = Page | Unreadable
 P = TypeVar("P")  # what a reader takes: a partition, an interval of SKUs, a source of stock
 T = TypeVar("T")  # what it makes of that, one after the other
 AHEAD = 2
+LET_GO_S = 0.5
 
 
 class _Read(NamedTuple, Generic[P, T]):
@@ -54,15 +56,29 @@ def read_ahead_in_groups(
     done: SimpleQueue[_Read[P, T] | None] = SimpleQueue()
     closed = Event()
     turns = [Semaphore(AHEAD) for _ in range(min(readers, len(partitions)))]
-    for n, credit in enumerate(turns):
-        arguments = (todo, read, done, credit, closed)
-        Thread(target=_reader, args=arguments, name=f"reader-{n}", daemon=True).start()
+    threads = [
+        Thread(target=_reader, args=(todo, read, done, credit, closed), name=f"reader-{n}", daemon=True)
+        for n, credit in enumerate(turns)
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield from _arrivals(done, len(turns), is_light)
     finally:
         closed.set()
         for credit in turns:
             credit.release()  # a reader that waits for its turn sees `closed` instead
+        _let_end(threads)
+
+
+def _let_end(threads: Sequence[Thread]) -> None:
+    """Wait a moment: a thread that still computes while the interpreter goes away can crash it.
+
+    One that waits for the tenant cannot; it gets its answer, or not, and hands it to nobody.
+    """
+    until = monotonic() + LET_GO_S
+    for thread in threads:
+        thread.join(max(0.0, until - monotonic()))
 
 
 def _arrivals(

@@ -34,7 +34,8 @@ Since = Mapping[str, datetime]  # by store view, the beginning of a window of `u
 Pieces = Callable[[Run, str, Interval, Extent], list[Interval]]
 
 MAPPED: Final = 2  # pages mapped ahead: one that is being written, the one behind it
-LONGEST_TURN_S: Final = 1.0  # to wait for a turn to map; behind it, the writer does it
+LONGEST_TURN_S: Final = 1.0  # to wait for a turn to map
+POLL_S: Final = 0.1
 
 
 def ranges(
@@ -131,13 +132,17 @@ class _Mapper:
         self._room = run.read(capacity)
         self._fresh = run.read(lambda c: {p for p in todo if products.is_empty(c, p.store_view, p.rest)})
         self._turns = Semaphore(MAPPED)
+        self._stop = run.sync.stop
 
     def arrival(self, partition: Partition, item: Item) -> _Arrival:
         if partition not in self._fresh or isinstance(item, Unreadable) or not item.products:
             return _Arrival(item, NOTHING)
-        if not self._turns.acquire(timeout=LONGEST_TURN_S):
-            return _Arrival(item, NOTHING)
-        return _Arrival(item, map_page(item, self._room))
+        return _Arrival(item, map_page(item, self._room) if self._has_turn() else NOTHING)
+
+    def _has_turn(self) -> bool:
+        """Wait for a turn; without one, the writer maps the page itself."""
+        tries = range(round(LONGEST_TURN_S / POLL_S))
+        return any(self._turns.acquire(timeout=POLL_S) for _ in tries if not self._stop.is_set())
 
     def written(self, arrivals: Iterable[_Arrival]) -> None:
         for arrival in arrivals:

@@ -343,7 +343,7 @@ def test_settings_that_are_wrong_are_in_the_metrics_too(shell: Shell) -> None:
 def test_a_stale_copy_is_told_once_and_once_when_it_is_fresh_across_a_restart(shell: Shell) -> None:
     """The tenant refuses for a while; the path of the receiver's URL is a secret too."""
     with Receiver() as receiver:
-        shell.settings |= {"SYNC_ALERT_WEBHOOK": f"{receiver.url}/hook-s3cret", "SYNC_MAX_LAG": "2s"}
+        shell.settings |= {"SYNC_ALERT_WEBHOOK": f"{receiver.url}/hook-s3cret", "SYNC_MAX_LAG": "4s"}
         shell.settings |= {"LOG_LEVEL": "DEBUG"}
         with shell.start("daemon") as first:
             first.wait_for("run.finished", outcome="succeeded")

@@ -193,9 +193,8 @@ def started(pace: Pace, now: float, ceiling: float | None = None) -> Pace:
     )
 
 
-def answered(pace: Pace, now: float, outcome: Outcome) -> Pace:
-    """The pace once a request has ended."""
-    begun = pace.rate.start_before(now - outcome.seconds)
+def answered(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
+    """The pace once the request that started at `begun` has ended."""
     allowance = _allowance(pace, now, begun, outcome.headers)
     clock = pace.clock
     if outcome.answered_at is not None:
@@ -334,21 +333,25 @@ class Pacer:
         self._ahead = 0.0  # of our clock is the shelf's
         self._turn = threading.Lock()
 
-    def acquire(self, stop: threading.Event) -> None:
-        """Wait until a request may start, and count it as started. Raises Interrupted once `stop` is set."""
+    def acquire(self, stop: threading.Event) -> float:
+        """Wait until a request may start, and count it as started: returns when, by the pace's clock.
+
+        Raises Interrupted once `stop` is set.
+        """
         with self._queued(stop), self._changed:
             while (wait := self._start_or_wait(stop)) > 0:
                 began, reason = self._clock(), reason_to_wait(self._pace, self._now())
                 self._changed.wait(min(wait, POLL_S))
                 self._on_wait(reason, self._clock() - began)
+            return self._pace.rate.starts[-1]
 
-    def release(self, outcome: Outcome) -> None:
-        """Count a request as ended. Every `acquire` needs one, whatever became of the request."""
+    def release(self, begun: float, outcome: Outcome) -> None:
+        """Count the request that started at `begun` as ended: each one once, whatever became of it."""
         with self._changed:
-            pace = answered(self._pace, self._now(), outcome)
+            pace = answered(self._pace, self._now(), begun, outcome)
             if self._shelf is not None and is_news(pace, self._pace):
                 with suppress(SyncError):  # a database that is away: who asks next will wait for it
-                    pace = self._shared(lambda pace, now: answered(pace, now, outcome))
+                    pace = self._shared(lambda pace, now: answered(pace, now, begun, outcome))
             self._pace = pace
             self._changed.notify_all()
 

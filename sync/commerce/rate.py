@@ -33,7 +33,6 @@ SLOWEST: Final = 0.2
 MARGIN: Final = 0.985  # a second holds no sixth start of a quota of 5 unless one came 15 ms late
 CATCH_UP_S: Final = 0.008  # so much of a start's lateness does not delay the ones behind it
 JITTER_S: Final = 0.01
-ROUNDING_S: Final = 1e-6
 REMEMBERED: Final = 64  # starts
 SETTLED_S: Final = 15.0
 CUBIC_S: Final = 40.0
@@ -140,11 +139,6 @@ class Rate:
         if self.probing is not None:
             return self
         return replace(self, base=min(FASTEST, self.base * 2 ** (1 / DOUBLES_AFTER)))
-
-    def start_before(self, moment: float) -> float:
-        """The start of a request that was sent at `moment`: a little later, for signing takes time too."""
-        earlier = (start for start in reversed(self.starts) if start <= moment + ROUNDING_S)
-        return next(earlier, moment)
 
     def resumed(self, at: float) -> Self:
         """Count anew from the request that started `at`, the first to be let in again."""

@@ -27,6 +27,8 @@ from typing import Final, Literal, NamedTuple, Self
 
 # At 8 starts a second, 8 slow requests are under way within a second; a small quota is overstepped once.
 FIRST_RATE: Final = 8.0
+# Several processes: a quota that is spent within its first window is known exactly, and they can send more.
+FIRST_SHARED_RATE: Final = 12.0
 DOUBLES_AFTER: Final = 8  # answers
 FASTEST: Final = 10_000.0
 SLOWEST: Final = 0.2

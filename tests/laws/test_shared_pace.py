@@ -10,6 +10,7 @@ import heapq
 import math
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ from sync.commerce.pacing import (
     started,
     to_share,
 )
-from tests.laws.test_pacing import LIMITERS, MINUTES, Changing, Exchange, Quota, Run, Server
+from tests.laws.test_pacing import LIMITERS, MINUTES, Changing, Exchange, FixedWindow, Quota, Run, Server
 
 
 def simulate(
@@ -43,7 +44,7 @@ def simulate(
     queue    an answer waits so long for its turn at the database, on average: meanwhile others start
     """
     rng = random.Random(1)
-    paces = [new_pace(4) for _ in range(processes)]
+    paces = [new_pace(4, is_shared=True) for _ in range(processes)]
     now, run = 0.0, Run()
     under_way: list[tuple[float, int, int, Exchange]] = []
     while now < seconds:
@@ -86,11 +87,18 @@ def test_four_processes_use_one_quota_whole(limiter: type[Quota], latency: float
     assert run.refused_share < 0.01
 
 
+def test_the_first_requests_of_all_keep_their_distance() -> None:
+    """4 processes, answers at once: no request starts because its own process has none in flight."""
+    starts = sorted(it.began for it in simulate(FixedWindow(math.inf), 4, 2.0).exchanges)
+
+    assert min(later - earlier for earlier, later in pairwise(starts[:8])) >= 0.4 / 12
+
+
 def test_a_refusal_that_is_heard_late_teaches_the_same() -> None:
     """It waits 40 ms for the database while another process starts a request: that one was not let in yet."""
 
     def refused_at(late: float) -> Pace:
-        pace = new_pace(4)
+        pace = new_pace(4, is_shared=True)
         for n in range(10):
             pace = answered(started(pace, n / 10), n / 10 + 0.05, n / 10, Outcome(200, 0.05))
         pace = started(pace, 1.0)

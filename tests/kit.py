@@ -63,11 +63,12 @@ def stop_at(page: int) -> Callable[[int], None]:
 class FreePacer:
     """Lets every request start at once: these tests are about something else."""
 
-    def acquire(self, stop: threading.Event) -> None:
+    def acquire(self, stop: threading.Event) -> float:
         if stop.is_set():
             raise Interrupted("stopped")
+        return 0.0
 
-    def release(self, outcome: Outcome) -> None: ...
+    def release(self, begun: float, outcome: Outcome) -> None: ...
 
 
 class Overheard(Products):

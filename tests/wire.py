@@ -48,12 +48,13 @@ class FreePacer:
         self.outcomes: list[Outcome] = []
         self.in_flight = 0
 
-    def acquire(self, stop: threading.Event) -> None:
+    def acquire(self, stop: threading.Event) -> float:
         if stop.is_set():
             raise Interrupted("stopped")
         self.in_flight += 1
+        return 0.0
 
-    def release(self, outcome: Outcome) -> None:
+    def release(self, begun: float, outcome: Outcome) -> None:
         self.in_flight -= 1
         self.outcomes.append(outcome)
 

@@ -59,9 +59,9 @@ class Auth(Protocol):
 class Pacer(Protocol):
     """Decides when a request may start, and learns from how it ended."""
 
-    def acquire(self, stop: threading.Event) -> None: ...
+    def acquire(self, stop: threading.Event) -> float: ...
 
-    def release(self, outcome: Outcome) -> None: ...
+    def release(self, begun: float, outcome: Outcome) -> None: ...
 
 
 class Hook(Protocol):
@@ -240,13 +240,13 @@ class Client:
         return Answer(tried.body.removeprefix(BOM_UTF8), server_time(tried.headers), tried.seconds)
 
     def _take_turn(self, request: _Request) -> _Try:
-        self._pacer.acquire(self._stop)
+        begun = self._pacer.acquire(self._stop)
         outcome = Outcome(None, 0.0, kind=request.kind)  # when the token cannot be had
         try:
             tried = self._try(request)
             outcome = _outcome_of(tried, request.kind)
         finally:
-            self._pacer.release(outcome)
+            self._pacer.release(begun, outcome)
         return tried
 
     def _try(self, request: _Request) -> _Try:

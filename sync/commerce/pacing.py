@@ -33,7 +33,7 @@ from typing import Any, Final, Literal, get_type_hints
 import msgspec
 
 from sync.commerce.allowance import Allowance, read_allowance
-from sync.commerce.rate import FIRST_RATE, JITTER_S, Rate
+from sync.commerce.rate import FIRST_RATE, FIRST_SHARED_RATE, JITTER_S, Rate
 from sync.commerce.room import Room
 from sync.commerce.server_clock import ServerClock
 from sync.commerce.shelf import Shelf
@@ -120,6 +120,7 @@ class Pace:
     probe_at      after a pause one request goes first: inf while it is due, then its start, None when let in
     probe_wait    how long it goes alone: a limiter that took 20 ms to refuse has let in what it keeps longer
     clock         the tenant's, next to the caller's
+    is_shared     other processes start requests too, and may have some in flight when we have none
     """
 
     rate: Rate
@@ -132,6 +133,7 @@ class Pace:
     probe_at: float | None = None
     probe_wait: float = 0.0
     clock: ServerClock = field(default_factory=ServerClock)
+    is_shared: bool = False
 
     @property
     def learned(self) -> Learned:
@@ -140,12 +142,14 @@ class Pace:
         return Learned(self.rate.base if named else None, self.room.limit, self.rate.reached)
 
 
-def new_pace(max_in_flight: int, learned: Learned | None = None) -> Pace:
+def new_pace(max_in_flight: int, learned: Learned | None = None, *, is_shared: bool = False) -> Pace:
     """The pace to begin with: slow start, or where an earlier run left off."""
     if learned is None:
-        return Pace(Rate(), Room(max_in_flight, max_in_flight))
+        rate = Rate(base=FIRST_SHARED_RATE) if is_shared else Rate()
+        return Pace(rate, Room(max_in_flight, max_in_flight), is_shared=is_shared)
     rate = Rate.beginning_at(learned.reached) if learned.rate is None else Rate.going_on_at(learned.rate)
-    return Pace(rate, Room(max_in_flight, max(1, min(max_in_flight, learned.in_flight))))
+    room = Room(max_in_flight, max(1, min(max_in_flight, learned.in_flight)))
+    return Pace(rate, room, is_shared=is_shared)
 
 
 def next_start(pace: Pace, now: float, ceiling: float | None = None) -> float:
@@ -155,7 +159,8 @@ def next_start(pace: Pace, now: float, ceiling: float | None = None) -> float:
     """
     if pace.in_flight >= pace.room.limit:
         return math.inf
-    due = [pace.resume_at, pace.rate.next_slot(pace.in_flight == 0, ceiling)]
+    idle = pace.in_flight == 0 and not pace.is_shared
+    due = [pace.resume_at, pace.rate.next_slot(idle, ceiling)]
     if pace.probe_at is not None and pace.probe_at < math.inf:
         due.append(pace.probe_at + pace.probe_wait)
     if pace.allowance is not None:
@@ -193,9 +198,8 @@ def started(pace: Pace, now: float, ceiling: float | None = None) -> Pace:
     )
 
 
-def answered(pace: Pace, now: float, outcome: Outcome) -> Pace:
-    """The pace once a request has ended."""
-    begun = pace.rate.start_before(now - outcome.seconds)
+def answered(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
+    """The pace once the request that started at `begun` has ended."""
     allowance = _allowance(pace, now, begun, outcome.headers)
     clock = pace.clock
     if outcome.answered_at is not None:
@@ -323,7 +327,7 @@ class Pacer:
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
         shelf: Shelf | None = None,
     ) -> None:
-        self._pace = new_pace(max_in_flight, learned)
+        self._pace = new_pace(max_in_flight, learned, is_shared=shelf is not None)
         self._max_rps = max_rps
         self._quiet = quiet
         self._clock = clock
@@ -334,21 +338,25 @@ class Pacer:
         self._ahead = 0.0  # of our clock is the shelf's
         self._turn = threading.Lock()
 
-    def acquire(self, stop: threading.Event) -> None:
-        """Wait until a request may start, and count it as started. Raises Interrupted once `stop` is set."""
+    def acquire(self, stop: threading.Event) -> float:
+        """Wait until a request may start, and count it as started: returns when, by the pace's clock.
+
+        Raises Interrupted once `stop` is set.
+        """
         with self._queued(stop), self._changed:
             while (wait := self._start_or_wait(stop)) > 0:
                 began, reason = self._clock(), reason_to_wait(self._pace, self._now())
                 self._changed.wait(min(wait, POLL_S))
                 self._on_wait(reason, self._clock() - began)
+            return self._pace.rate.starts[-1]
 
-    def release(self, outcome: Outcome) -> None:
-        """Count a request as ended. Every `acquire` needs one, whatever became of the request."""
+    def release(self, begun: float, outcome: Outcome) -> None:
+        """Count the request that started at `begun` as ended: each one once, whatever became of it."""
         with self._changed:
-            pace = answered(self._pace, self._now(), outcome)
+            pace = answered(self._pace, self._now(), begun, outcome)
             if self._shelf is not None and is_news(pace, self._pace):
                 with suppress(SyncError):  # a database that is away: who asks next will wait for it
-                    pace = self._shared(lambda pace, now: answered(pace, now, outcome))
+                    pace = self._shared(lambda pace, now: answered(pace, now, begun, outcome))
             self._pace = pace
             self._changed.notify_all()
 

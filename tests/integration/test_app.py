@@ -75,8 +75,8 @@ def test_what_the_pacer_learned_outlives_the_process(
 
     with opened(settings, threading.Event()) as app:
         for status in (200, 429):
-            app.tenant.pacer.acquire(app.stop)
-            app.tenant.pacer.release(Outcome(status, 0.0, retry_after=0.5 if status == 429 else None))
+            begun = app.tenant.pacer.acquire(app.stop)
+            app.tenant.pacer.release(begun, Outcome(status, 0.0, retry_after=0.5 if status == 429 else None))
         learned = app.tenant.pacer.learned
     with opened(settings, threading.Event()) as app:
         recalled = app.tenant.pacer.learned

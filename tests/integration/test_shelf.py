@@ -52,11 +52,11 @@ def test_what_one_process_is_refused_all_obey_at_once(new_shelf: Callable[[], Sh
         stop.set()
 
     refused, other = Pacer(4, shelf=new_shelf()), Pacer(4, shelf=new_shelf(), on_wait=waited)
-    other.acquire(stop)
-    other.release(Outcome(200, 0.1))
+    begun = other.acquire(stop)
+    other.release(begun, Outcome(200, 0.1))
 
-    refused.acquire(stop)
-    refused.release(Outcome(429, 0.1, retry_after=60))
+    begun = refused.acquire(stop)
+    refused.release(begun, Outcome(429, 0.1, retry_after=60))
 
     with pytest.raises(Interrupted):
         other.acquire(stop)
@@ -71,8 +71,7 @@ def test_a_process_that_died_holds_nothing_back(new_shelf: Callable[[], Shelf]) 
         dead.acquire(stop)
 
     for _ in range(5):
-        other.acquire(stop)
-        other.release(Outcome(200, 0.1))
+        other.release(other.acquire(stop), Outcome(200, 0.1))
 
 
 def test_a_ceiling_holds_for_all_processes_together(new_shelf: Callable[[], Shelf]) -> None:
@@ -83,10 +82,10 @@ def test_a_ceiling_holds_for_all_processes_together(new_shelf: Callable[[], Shel
         shelf = new_shelf()
         pacer = Pacer(4, max_rps=20, shelf=shelf)
         for _ in range(10):
-            pacer.acquire(stop)
+            begun = pacer.acquire(stop)
             with lock:
                 starts.append(shelf.update(lambda text, now: (None, now)))
-            pacer.release(Outcome(200, 0.01))
+            pacer.release(begun, Outcome(200, 0.01))
 
     in_threads(2, read)
 

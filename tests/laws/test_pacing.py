@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
 from typing import Protocol
@@ -86,7 +87,7 @@ def simulate(
         due = due + rng.expovariate(1 / late) if now < due < math.inf else max(due, now)
         if under_way and under_way[0][0] <= due:
             now, _, exchange = heapq.heappop(under_way)
-            pace = answered(pace, now, exchange.outcome)
+            pace = answered(pace, now, exchange.began, exchange.outcome)
             run.exchanges.append(exchange)
             run.let_in += exchange.outcome.status == 200
             continue
@@ -186,6 +187,33 @@ def test_two_minutes_are_enough_to_pay_for_finding_the_limit(limiter: type[Quota
     run = simulate(limiter(5, latency=0.03, phase=phase), requests=600)
 
     assert run.let_in >= 0.95 * 5 * run.seconds
+    assert run.refused_share < 0.01
+
+
+@dataclass
+class Dated:
+    """A limiter that names the second in which to come back; its clock reads `phase` when ours reads 0."""
+
+    limiter: Quota
+    phase: float
+
+    def serve(self, now: float) -> Outcome:
+        there = now + self.phase
+        date = datetime.fromtimestamp(math.floor(there), UTC)
+        if (wait := self.limiter.wait(now)) is None:
+            return Outcome(200, self.limiter.latency, answered_at=date)
+        back = datetime.fromtimestamp(math.ceil(there + wait), UTC)
+        told = (back - date).total_seconds()
+        return Outcome(429, 0.005, retry_after=told, retry_at=back, answered_at=date)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.4, 0.6, 0.8])
+@pytest.mark.parametrize("quota", [5, 8, 15])
+def test_a_bucket_that_tells_the_second_to_come_back_in_is_used_whole(quota: int, phase: float) -> None:
+    """It may be back at once, and refuse again a few requests later: these are no limit."""
+    run = simulate(Dated(TokenBucket(quota, latency=0.05), phase), seconds=2 * MINUTES)
+
+    assert run.let_in >= 0.95 * quota * run.seconds
     assert run.refused_share < 0.01
 
 
@@ -506,10 +534,10 @@ def test_a_second_failure_in_a_row_slows_the_rate() -> None:
     """To 0.7 of what was sent: 8 in the last second."""
     pace = new_pace(8, Learned(20.0, 8))
     for n in range(8):
-        pace = answered(started(pace, n / 8), n / 8 + 0.1, Outcome(200, 0.1))
+        pace = answered(started(pace, n / 8), n / 8 + 0.1, n / 8, Outcome(200, 0.1))
 
     for now in (1.0, 1.2):
-        pace = answered(started(pace, now), now + 0.1, Outcome(503, 0.1))
+        pace = answered(started(pace, now), now + 0.1, now, Outcome(503, 0.1))
     assert 4 < pace.rate.per_second < 0.7 * 8
 
 
@@ -572,13 +600,13 @@ def test_after_a_pause_one_request_goes_first(in_flight: int, retry_after: float
     for _ in range(in_flight):
         now = max(now, next_start(pace, now))
         pace = started(pace, now)
-    for _ in range(in_flight):
+    for begun in pace.rate.starts:
         now += 0.001
-        pace = answered(pace, now, Outcome(429, 1.0, retry_after=retry_after))
+        pace = answered(pace, now, begun, Outcome(429, 1.0, retry_after=retry_after))
 
     first = next_start(pace, now)
     assert first >= now + retry_after - 1e-9
     pace = started(pace, first)
     assert next_start(pace, first) >= first + 2.0
-    pace = answered(pace, first + 0.5, Outcome(200, 0.5))
+    pace = answered(pace, first + 0.5, first, Outcome(200, 0.5))
     assert next_start(pace, first + 0.5) < first + 2.0

@@ -10,6 +10,8 @@ import heapq
 import math
 import random
 from dataclasses import replace
+from itertools import pairwise
+from statistics import mean
 
 import pytest
 from hypothesis import given
@@ -26,15 +28,24 @@ from sync.commerce.pacing import (
     started,
     to_share,
 )
-from tests.laws.test_pacing import LIMITERS, MINUTES, Changing, Exchange, Quota, Run, Server
+from tests.laws.test_pacing import LIMITERS, MINUTES, Changing, Exchange, FixedWindow, Quota, Run, Server
 
 
 def simulate(
-    server: Server, processes: int, seconds: float, *, late: float = 0.003, dies_at: float = math.inf
+    server: Server,
+    processes: int,
+    seconds: float,
+    *,
+    late: float = 0.003,
+    queue: float = 0.006,
+    dies_at: float = math.inf,
 ) -> Run:
-    """So many processes with 4 requests each, for so long; the first falls silent at `dies_at`."""
+    """So many processes with 4 requests each, for so long; the first falls silent at `dies_at`.
+
+    queue    an answer waits so long for its turn at the database, on average: meanwhile others start
+    """
     rng = random.Random(1)
-    paces = [new_pace(4) for _ in range(processes)]
+    paces = [new_pace(4, is_shared=True) for _ in range(processes)]
     now, run = 0.0, Run()
     under_way: list[tuple[float, int, int, Exchange]] = []
     while now < seconds:
@@ -48,7 +59,7 @@ def simulate(
             run.exchanges.append(exchange)
             run.let_in += exchange.outcome.status == 200
             if process in alive:
-                paces[process] = answered(paces[process], now, exchange.outcome)
+                paces[process] = answered(paces[process], now, exchange.began, exchange.outcome)
                 tell(paces, process)
             continue
         now = due
@@ -56,7 +67,8 @@ def simulate(
         tell(paces, first)
         outcome = server.serve(now + rng.uniform(0, 0.004))
         exchange = Exchange(now, now + outcome.seconds, outcome, paces[first].in_flight)
-        heapq.heappush(under_way, (exchange.ended, len(run.exchanges) + len(under_way), first, exchange))
+        heard = exchange.ended + rng.expovariate(1 / queue)
+        heapq.heappush(under_way, (heard, len(run.exchanges) + len(under_way), first, exchange))
     return replace(run, seconds=now)
 
 
@@ -74,6 +86,42 @@ def test_four_processes_use_one_quota_whole(limiter: type[Quota], latency: float
 
     assert run.let_in >= 0.95 * 10 * run.seconds
     assert run.refused_share < 0.01
+
+
+@LIMITERS
+def test_a_minute_is_enough_to_pay_for_finding_the_limit_together(limiter: type[Quota]) -> None:
+    """600 requests from a cold start, wherever in its window the server stands: on average of 12 runs."""
+    runs = [
+        simulate(limiter(10, latency=latency, phase=phase / 4 + 0.05), 4, MINUTES)
+        for latency in (0.01, 0.05, 0.2)
+        for phase in range(4)
+    ]
+
+    assert mean(run.let_in / (10 * run.seconds) for run in runs) >= 0.95
+    assert mean(run.refused_share for run in runs) < 0.01
+    assert min(run.let_in / (10 * run.seconds) for run in runs) >= 0.9
+
+
+def test_the_first_requests_of_all_keep_their_distance() -> None:
+    """4 processes, answers at once: no request starts because its own process has none in flight."""
+    starts = sorted(it.began for it in simulate(FixedWindow(math.inf), 4, 2.0).exchanges)
+
+    assert min(later - earlier for earlier, later in pairwise(starts[:8])) >= 0.4 / 12
+
+
+def test_a_refusal_that_is_heard_late_teaches_the_same() -> None:
+    """It waits 40 ms for the database while another process starts a request: that one was not let in yet."""
+
+    def refused_at(late: float) -> Pace:
+        pace = new_pace(4, is_shared=True)
+        for n in range(10):
+            pace = answered(started(pace, n / 10), n / 10 + 0.05, n / 10, Outcome(200, 0.05))
+        pace = started(pace, 1.0)
+        if late:
+            pace = started(pace, 1.03)
+        return answered(pace, 1.01 + late, 1.0, Outcome(429, 0.01, retry_after=1.0))
+
+    assert refused_at(0.04).rate.base == refused_at(0.0).rate.base
 
 
 @LIMITERS
@@ -99,7 +147,7 @@ def test_what_is_shared_comes_back_as_it_was(statuses: list[int | None], retry_a
         pace, now = started(pace, now), now + 0.5
         told = retry_after if status in (429, 503) else None
         headers = {"RateLimit": f"limit=9, remaining={retry_after}, reset=3"}
-        pace = answered(pace, now, Outcome(status, 0.25, told, headers=headers))
+        pace = answered(pace, now, now - 0.5, Outcome(status, 0.25, told, headers=headers))
 
     again = as_shared(new_pace(4), to_share(pace))
 

@@ -148,11 +148,11 @@ NOT_YET = 0.02
 
 def test_an_answer_lets_the_next_thread_start() -> None:
     pacer = Pacer(max_in_flight=1)
-    pacer.acquire(threading.Event())
+    begun = pacer.acquire(threading.Event())
     waiting = Waiting(pacer)
     assert not waiting.may_start(within=NOT_YET)
 
-    pacer.release(Outcome(200, 0.01))
+    pacer.release(begun, Outcome(200, 0.01))
     assert waiting.may_start()
 
 
@@ -161,15 +161,15 @@ def test_a_turn_is_handed_on_at_once() -> None:
     pacer = Pacer(max_in_flight=1, learned=Learned(10_000.0, 1))
 
     def request() -> None:
-        pacer.acquire(threading.Event())
-        pacer.release(Outcome(200, 0.0))
+        begun = pacer.acquire(threading.Event())
+        pacer.release(begun, Outcome(200, 0.0))
 
     began = monotonic()
     threads = [threading.Thread(target=request, daemon=True) for _ in range(30)]
-    pacer.acquire(threading.Event())
+    begun = pacer.acquire(threading.Event())
     for thread in threads:
         thread.start()
-    pacer.release(Outcome(200, 0.0))
+    pacer.release(begun, Outcome(200, 0.0))
     for thread in threads:
         thread.join(1.0)
     assert monotonic() - began < 3
@@ -179,8 +179,8 @@ def test_one_refusal_holds_up_all_threads() -> None:
     """And each of them still hears that it is to stop."""
     clock = Clock()
     pacer = Pacer(max_in_flight=4, clock=clock)
-    pacer.acquire(threading.Event())
-    pacer.release(Outcome(429, 0.01, retry_after=LONGER_THAN_ANY_TEST))
+    begun = pacer.acquire(threading.Event())
+    pacer.release(begun, Outcome(429, 0.01, retry_after=LONGER_THAN_ANY_TEST))
 
     waiting = [Waiting(pacer) for _ in range(4)]
     clock.now = LONGER_THAN_ANY_TEST - 1
@@ -191,16 +191,16 @@ def test_one_refusal_holds_up_all_threads() -> None:
 def test_after_the_pause_one_thread_goes_first() -> None:
     clock = Clock()
     pacer = Pacer(max_in_flight=4, learned=Learned(1000.0, 4), clock=clock)
-    pacer.acquire(threading.Event())
+    begun = pacer.acquire(threading.Event())
     clock.now = 1.0
-    pacer.release(Outcome(503, 1.0, retry_after=LONGER_THAN_ANY_TEST))
+    pacer.release(begun, Outcome(503, 1.0, retry_after=LONGER_THAN_ANY_TEST))
     clock.now += LONGER_THAN_ANY_TEST
 
-    pacer.acquire(threading.Event())
+    begun = pacer.acquire(threading.Event())
     clock.now += 1.0
     other = Waiting(pacer)
     assert not other.may_start(within=NOT_YET)
-    pacer.release(Outcome(200, 1.0))
+    pacer.release(begun, Outcome(200, 1.0))
     assert other.may_start()
 
 
@@ -223,8 +223,8 @@ def test_quiet_hours_and_the_highest_rate_are_ceilings(hour: int, gap: float) ->
         clock=clock,
         wall=lambda: datetime(2026, 11, 23, hour, tzinfo=UTC),
     )
-    pacer.acquire(threading.Event())
-    pacer.release(Outcome(200, 0.0))
+    begun = pacer.acquire(threading.Event())
+    pacer.release(begun, Outcome(200, 0.0))
 
     clock.now = gap - 0.01
     too_early = Waiting(pacer)

@@ -11,9 +11,10 @@
 It doubles until the first 429 (slow start). A refusal tells two things: `average`, what was let in over the
 whole stretch and the pause behind it, can be had for good; `recent`, what was let in during the last second
 or so, is the most that may be had. A quota is a whole number for a span, so `recent`, being counted, is
-most often the quota itself. Held 1.5 % below, drift and jitter trip nothing; after a while of use it creeps
-up, then faster (the convex half of CUBIC), so that a raised limit is found too. Each 429 is paid for: the
-next try upwards waits for so many requests that the refused ones stay far below 1 %.
+most often the quota itself. Of a bucket, which had saved up, it tells too much: what a bucket lets in from
+one refusal to the next is what flows into it. Held 1.5 % below, drift and jitter trip nothing; after a while
+of use it creeps up, then faster (the convex half of CUBIC), so that a raised limit is found too. Each 429 is
+paid for: the next try upwards waits for so many requests that the refused ones stay far below 1 %.
 
 Sources: RFC 9438, CUBIC (beta 0.7, plateau, convex probing); Chiu and Jain 1989 (additive increase,
 multiplicative decrease). tests/laws/test_pacing.py proves it against windows and buckets.
@@ -41,6 +42,8 @@ CUBIC_S: Final = 40.0
 BACK_OFF: Final = 0.7
 WHOLE_S: Final = 0.1  # so much short of whole seconds still counts as these
 TOWARDS: Final = 0.3
+SHORT_S: Final = 0.5  # of use, too little to tell a window from a bucket
+LONG_S: Final = 3.0  # of use above the limit: no window bears that
 MOST_OWED: Final = 3.0
 FEW: Final = 5
 PRICE: Final = 200  # requests that pay for a refused one, before more is tried
@@ -79,6 +82,8 @@ class Rate:
     starts        of the last requests, the latest last
     resumed_at    start of the first request that was let in after the last refusal
     let_in        requests started since, the refused ones left out
+    refused_at    start of the last request that was refused
+    proven        requests a second that some stretch showed can be had, unless the limit has fallen since
     """
 
     base: float = FIRST_RATE
@@ -91,6 +96,8 @@ class Rate:
     resumed_at: float = math.inf
     let_in: int = 0
     reached: float = FIRST_RATE
+    refused_at: float = -math.inf
+    proven: float = 0.0
 
     @classmethod
     def beginning_at(cls, reached: float) -> Self:
@@ -158,13 +165,35 @@ class Rate:
         let_in = self.let_in - sum(start >= at for start in self.starts)
         owing = replace(self, owed=min(MOST_OWED, self.owed + 1), let_in=let_in)
         if not let_in:  # the quota was spent before we came: nothing to learn
-            return owing
+            return replace(owing, refused_at=at)
         stretch = resume_at - self.resumed_at
+        owing = replace(owing, proven=owing._proof(at, stretch))
         limit, probing = owing._limit(at, wait, stretch, dated)
-        learned = owing._learned(limit, probing)
+        learned = replace(owing._learned(limit, probing), refused_at=at)
         if probing == "unsure":
             return replace(learned, hold=max(learned.hold, stretch))
         return learned
+
+    def _refilled(self, at: float) -> float:
+        """Requests a second let in from refusal to refusal; 0 where that was not one stretch of use.
+
+        A bucket that one refusal found empty holds a second's worth at most when the pause is over.
+        """
+        used_s, pause = at - self.resumed_at, self.resumed_at - self.refused_at
+        if pause < 0 or used_s > self.busy_s + 1:
+            return 0.0
+        return (self.let_in + 0.5) / max(used_s + min(pause, 1.0), JITTER_S)
+
+    def _proof(self, at: float, stretch: float) -> float:
+        """What this stretch shows, with the longer of the pauses at its ends, or what an earlier one did."""
+        if self.probing == "doubted" or self._had_held or self.resumed_at < self.refused_at:
+            return 0.0
+        earlier = self.proven if self.proven < self.per_second else 0.0
+        return max(earlier, self.let_in / max(stretch, at - self.refused_at, JITTER_S))
+
+    @property
+    def _had_held(self) -> bool:
+        return self.probing in _PAID and self.busy_s >= SETTLED_S
 
     def _limit(self, at: float, wait: float, stretch: float, dated: bool) -> tuple[float, Probing]:
         """What the tenant seems to allow, by a refusal `stretch` seconds long, its pause included.
@@ -178,10 +207,16 @@ class Rate:
         if self.probing is None:
             return max(average, recent), "sure" if self.let_in >= FEW else "unsure"
         most, held = min(recent, self.per_second), self.base / MARGIN
-        if self.probing in _PAID and self.busy_s >= SETTLED_S:
+        if self._had_held:
             if self.busy_s <= self.hold:
                 return self.base, "doubted"
             return (most, "sure") if most > RAISED * held else (held, "doubted")
+        if self.probing != "doubted" and self.busy_s <= self.hold:
+            refilled, used_s = self._refilled(at), at - self.resumed_at
+            if used_s > LONG_S and refilled:
+                return max(self.proven, min(most, refilled)), "sure"
+            had = max(self.proven, refilled) if dated and used_s < SHORT_S else self.proven
+            average = max(average, min(self.per_second, had))
         whole = self.let_in / max(1, math.floor(stretch + WHOLE_S))
         limit = max(average, min(most, whole))
         if self.let_in < FEW:

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
 from typing import Protocol
@@ -186,6 +187,33 @@ def test_two_minutes_are_enough_to_pay_for_finding_the_limit(limiter: type[Quota
     run = simulate(limiter(5, latency=0.03, phase=phase), requests=600)
 
     assert run.let_in >= 0.95 * 5 * run.seconds
+    assert run.refused_share < 0.01
+
+
+@dataclass
+class Dated:
+    """A limiter that names the second in which to come back; its clock reads `phase` when ours reads 0."""
+
+    limiter: Quota
+    phase: float
+
+    def serve(self, now: float) -> Outcome:
+        there = now + self.phase
+        date = datetime.fromtimestamp(math.floor(there), UTC)
+        if (wait := self.limiter.wait(now)) is None:
+            return Outcome(200, self.limiter.latency, answered_at=date)
+        back = datetime.fromtimestamp(math.ceil(there + wait), UTC)
+        told = (back - date).total_seconds()
+        return Outcome(429, 0.005, retry_after=told, retry_at=back, answered_at=date)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.4, 0.6, 0.8])
+@pytest.mark.parametrize("quota", [5, 8, 15])
+def test_a_bucket_that_tells_the_second_to_come_back_in_is_used_whole(quota: int, phase: float) -> None:
+    """It may be back at once, and refuse again a few requests later: these are no limit."""
+    run = simulate(Dated(TokenBucket(quota, latency=0.05), phase), seconds=2 * MINUTES)
+
+    assert run.let_in >= 0.95 * quota * run.seconds
     assert run.refused_share < 0.01
 
 

@@ -7,11 +7,11 @@ a row of sync_state, locked while it is looked at; the clock is the server's. Po
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from threading import Event
 from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from sync.db.engine import in_transaction
 from sync.db.schema import sync_state
@@ -42,7 +42,7 @@ class Shelf:
         def work(tx: sa.Connection) -> T:
             row = tx.execute(_LOOK, {"shelf": self._name}).one_or_none()
             if row is None:
-                tx.execute(_MAKE, {"name": self._name, "value": None})
+                tx.execute(_make(), {"name": self._name, "value": None})
                 row = tx.execute(_LOOK, {"shelf": self._name}).one()
             text, result = step(row.value, row.now)
             if text is not None and text != row.value:
@@ -55,5 +55,11 @@ class Shelf:
 _NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float).label("now")
 _MINE = sync_state.c.name == sa.bindparam("shelf")
 _LOOK = sa.select(sync_state.c.value, _NOW).where(_MINE).with_for_update()
-_MAKE = insert(sync_state).on_conflict_do_nothing()
 _PUT = sync_state.update().where(_MINE)
+
+
+@cache
+def _make() -> sa.Insert:
+    from sqlalchemy.dialects.postgresql import insert  # all its drivers, 25 ms: only where there is a shelf
+
+    return insert(sync_state).on_conflict_do_nothing()

@@ -383,6 +383,14 @@ def capacity(connection: sa.Connection) -> Capacity:
     return Capacity(row_bytes=max(0, connection.info["max_allowed_packet"] - _STATEMENT_OVERHEAD))
 
 
+def is_elsewhere(connection: sa.Connection) -> bool:
+    """Whether another process works out the statements, and this one can compute meanwhile.
+
+    SQLite's driver holds the interpreter for most of a bulk statement.
+    """
+    return connection.dialect.name != "sqlite"
+
+
 def utc_now(connection: sa.Connection) -> datetime:
     """The database server's clock: one clock for every machine that shares the database."""
     sql = {"postgresql": "SELECT clock_timestamp()", "sqlite": None}.get(

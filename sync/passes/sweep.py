@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sync.commerce.products import Extent
 from sync.db import pages, partitions, products
-from sync.db.dialects import capacity
+from sync.db.dialects import capacity, is_elsewhere
 from sync.db.partitions import Partition
 from sync.errors import CommerceError
 from sync.model import Interval, Page, Tally, Unreadable
@@ -122,15 +122,19 @@ class _Arrival(NamedTuple):
 
 
 class _Mapper:
-    """Maps products where they were read: the writer waits for the database half of its time.
+    """Maps products where they were read, while the writer waits for a database server: half of its time.
 
     Only where the copy holds nothing yet: elsewhere most products are as they were, and need no mapping.
     A mapped page takes four times the memory, so no more than `MAPPED` of them wait or are being written.
     """
 
     def __init__(self, run: Run, todo: Iterable[Partition]) -> None:
+        def fresh(connection: sa.Connection) -> set[Partition]:
+            ranges = todo if is_elsewhere(connection) else ()
+            return {it for it in ranges if products.is_empty(connection, it.store_view, it.rest)}
+
         self._room = run.read(capacity)
-        self._fresh = run.read(lambda c: {p for p in todo if products.is_empty(c, p.store_view, p.rest)})
+        self._fresh = run.read(fresh)
         self._turns = Semaphore(MAPPED)
         self._stop = run.sync.stop
 

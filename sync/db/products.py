@@ -223,8 +223,7 @@ def insert(connection: sa.Connection, store_view: str, writes: Sequence[Write], 
     _clear_orphans(connection, store_view, [write.product[1] for write in writes])
     bulk_insert(connection, products, _WRITTEN, [_row(write, run_id) for write in writes])
     for name, columns in CHILD_COLUMNS.items():
-        rows = list(chain.from_iterable(write.children[name] for write in writes))
-        bulk_insert(connection, metadata.tables[name], columns, rows)
+        bulk_insert(connection, metadata.tables[name], columns, _child_rows(writes, name))
 
 
 def update(connection: sa.Connection, store_view: str, writes: Sequence[Write], run_id: int) -> None:
@@ -237,13 +236,15 @@ def update(connection: sa.Connection, store_view: str, writes: Sequence[Write], 
         if touched:
             table = metadata.tables[name]
             _delete_of(connection, table, store_view, [write.product[1] for write in touched])
-            bulk_insert(
-                connection, table, columns, [row for write in touched for row in write.children[name]]
-            )
+            bulk_insert(connection, table, columns, _child_rows(touched, name))
 
 
 def _row(write: Write, run_id: int) -> Row:
     return (*write.product, write.content_hash, write.first_seen_at, write.changed_at, None, run_id)
+
+
+def _child_rows(writes: Iterable[Write], table: str) -> list[Row]:
+    return list(chain.from_iterable(write.children[table] for write in writes))
 
 
 def _clear_orphans(connection: sa.Connection, store_view: str, ids: Sequence[int]) -> None:

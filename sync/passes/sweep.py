@@ -14,7 +14,7 @@ from sync.db import pages, partitions, products
 from sync.db.dialects import capacity, is_elsewhere
 from sync.db.partitions import Partition
 from sync.errors import CommerceError
-from sync.model import Interval, Page, Tally, Unreadable
+from sync.model import Capacity, Interval, Page, Tally, Unreadable
 from sync.passes.partitioning import cut
 from sync.passes.readahead import Item, read_ahead_in_groups
 from sync.passes.run import Run
@@ -129,12 +129,12 @@ class _Mapper:
     """
 
     def __init__(self, run: Run, todo: Iterable[Partition]) -> None:
-        def fresh(connection: sa.Connection) -> set[Partition]:
+        def look(connection: sa.Connection) -> tuple[Capacity, set[Partition]]:
             ranges = todo if is_elsewhere(connection) else ()
-            return {it for it in ranges if products.is_empty(connection, it.store_view, it.rest)}
+            fresh = {it for it in ranges if products.is_empty(connection, it.store_view, it.rest)}
+            return capacity(connection), fresh
 
-        self._room = run.read(capacity)
-        self._fresh = run.read(fresh)
+        self._room, self._fresh = run.read(look)
         self._turns = Semaphore(MAPPED)
         self._stop = run.sync.stop
 

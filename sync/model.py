@@ -46,6 +46,19 @@ class RawProduct(NamedTuple):
     raw: bytes
 
 
+class Receipt(NamedTuple):
+    """What tells that a whole answer comes again, and what there would be to read in it besides products.
+
+    wire_hash      of the request and of the body as it came, mostly compressed
+    total_count    as in Page
+    body_bytes     decoded
+    """
+
+    wire_hash: str
+    total_count: int
+    body_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class KnownPage:
     """What a page said that was read before: should its bytes come again, nobody need read them again.
@@ -55,6 +68,7 @@ class KnownPage:
     copy_hash      of the ids and fingerprints of these products: what a copy hashes to that equals them
     rows_hash      of the copy's rows when they were made from these products or last compared with them;
                    None before that
+    receipt        of the answer that brought them last; None when an older version remembered the page
     """
 
     interval: Interval
@@ -62,6 +76,7 @@ class KnownPage:
     answer_hash: str
     copy_hash: str
     rows_hash: str | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +87,8 @@ class Page:
     total_count    rows that matched the request, these included
     server_time    the answer's `Date`, None when the server sent none
     answer_hash    of the bytes of its items; None where they cannot be told from the rest
-    known          the same answer, read before
+    known          the same products in the same bytes, read before
+    receipt        None for a page that nobody will remember
     """
 
     store_view: str
@@ -82,6 +98,7 @@ class Page:
     server_time: datetime | None
     answer_hash: str | None = None
     known: KnownPage | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,9 @@ def compare(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped) -> 
         _audit(tx, page, same, found)
     if page.answer_hash is not None and page.products:
         copy_hash = pages.copy_hash(fingerprints)
-        found.memo = KnownPage(page.interval, len(page.products), page.answer_hash, copy_hash)
+        found.memo = KnownPage(
+            page.interval, len(page.products), page.answer_hash, copy_hash, receipt=page.receipt
+        )
     return found
 
 
@@ -228,6 +230,8 @@ def _remember(tx: sa.Connection, page: Page, found: Comparison, *, audited: bool
 
     audited    every row that stayed was compared with its document
     """
+    if page.known is not None and page.receipt not in (None, page.known.receipt):
+        pages.keep_receipt(tx, page.store_view, page.known, page.receipt)
     if found.memo is None:
         return
     is_clean = audited and not (found.updates or found.inserts or found.rejects or found.missing)

@@ -38,12 +38,13 @@ from sync.commerce.retry import (
     retry_after,
     server_time,
 )
-from sync.commerce.transport import read_body
+from sync.commerce.transport import Body, read_body
 from sync.errors import AnswerUnreadable
 
 T = TypeVar("T")
 
 LONGEST_BODY: Final = 64 << 20
+NO_BODY: Final = Body(b"")
 
 
 class Auth(Protocol):
@@ -67,7 +68,7 @@ class Pacer(Protocol):
 class Hook(Protocol):
     """What the rest of the program hears about the wire. Called from every thread.
 
-    request_finished   once per try; status None when no whole answer came; seconds on the wire, decoded bytes
+    request_finished   once per try; status None when no whole answer came; seconds on the wire, bytes received
     request_retried    before each wait, with the number of the try that failed
     throttled          besides, when the tenant asked us to slow down
     """
@@ -97,14 +98,19 @@ class Silence:
 class Answer:
     """A whole JSON answer, of a status from 200 to 299.
 
-    body          without the byte order mark that a PHP file with one puts before every answer
+    received      its body
     server_time   its `Date`, None when the server sent none
     seconds       from sending the request to the body's last byte
     """
 
-    body: bytes
+    received: Body
     server_time: datetime | None
     seconds: float
+
+    @property
+    def body(self) -> bytes:
+        """Decoded, without the byte order mark that a PHP file with one puts before every answer."""
+        return self.received.content.removeprefix(BOM_UTF8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ class _Try:
     verdict: Verdict | None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    body: Body = NO_BODY
     sent: PreparedRequest | None = field(default=None, repr=False)
 
 
@@ -228,16 +234,18 @@ class Client:
             return reader(answer)
         except AnswerUnreadable as drift:
             raise Setback(judge_reading(drift)) from drift
+        except requests.RequestException as fault:  # the body is not in the coding it says
+            raise Setback(self._judge_fault(request, fault)) from fault
 
     def _exchange(self, request: _Request, attempt: int) -> Answer:
         """One try: wait for our turn, send, tell pacer and hook how it went, judge."""
         tried = self._take_turn(request)
         self._hook.request_finished(
-            request.path, request.store_view, tried.status, tried.seconds, len(tried.body), attempt
+            request.path, request.store_view, tried.status, tried.seconds, len(tried.body.wire), attempt
         )
         if (verdict := tried.verdict) is not None:
             raise Setback(verdict, partial(self._renew, tried.sent, verdict) if verdict.renew else None)
-        return Answer(tried.body.removeprefix(BOM_UTF8), server_time(tried.headers), tried.seconds)
+        return Answer(tried.body, server_time(tried.headers), tried.seconds)
 
     def _take_turn(self, request: _Request) -> _Try:
         begun = self._pacer.acquire(self._stop)
@@ -256,18 +264,18 @@ class Client:
             began = self._patience.clock()  # signing may have waited for a token
             with self._send(prepared) as response:
                 body = read_body(response, self._longest_body)
+            seconds = self._patience.clock() - began
+            verdict = judge_answer(
+                str(request),
+                response.status_code,
+                response.headers,
+                body,
+                seconds=seconds,
+                patient=request.patient,
+            )
         except requests.RequestException as fault:
             return _Try(self._patience.clock() - began, self._judge_fault(request, fault))
-        seconds = self._patience.clock() - began
         self._known.answered = True
-        verdict = judge_answer(
-            str(request),
-            response.status_code,
-            response.headers,
-            body,
-            seconds=seconds,
-            patient=request.patient,
-        )
         return _Try(seconds, verdict, response.status_code, response.headers, body, prepared)
 
     def _prepare(self, request: _Request) -> PreparedRequest:

@@ -123,7 +123,7 @@ class ImsTokens:
         try:
             response = self._post(secret)
             with response:
-                body = read_body(response, LONGEST_ANSWER)
+                body = read_body(response, LONGEST_ANSWER).content
         except requests.RequestException as fault:
             host, reached = urlsplit(self._url).hostname or self._url, self._known.ims_answered
             raise Setback(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Final, NamedTuple, overload
 
@@ -19,7 +20,7 @@ from sync.commerce.client import Answer
 from sync.commerce.decoding import Count, decoded
 from sync.commerce.search import ALL_FIELDS, Criteria, Echo
 from sync.errors import AnswerUnreadable, PageFailed
-from sync.model import Interval, KnownPage, Page, RawProduct, fingerprint
+from sync.model import Interval, KnownPage, Page, RawProduct, Receipt, fingerprint
 
 HIGHEST_ID: Final = 2**32 - 1  # `entity_id` is an unsigned INT
 PRODUCTS: Final = "products"
@@ -58,37 +59,62 @@ def read_page(
     """Split the answer to a request for `interval` into products; their ids ascend strictly, and inside it.
 
     known    pages read before, by the id they begin behind: the products of one that comes again are not
-             looked at before somebody asks for them
+             looked at before somebody asks for them; in the same answer to the same request, nothing is
 
     The page speaks for the ids up to its last product, and for the whole interval when it is empty.
 
     Raises PageFailed for a body that is not JSON to its end, or with a product that has no usable id, or not
     its own; AnswerUnreadable for one in another shape, about other products, or that contradicts itself.
     """
+    if known is None:
+        return _read(criteria, store_view, interval, answer)
+    before = known.get(interval.after)
+    if before is not None and not _is_inside(before.interval, interval):
+        before = None
+    wire_hash = fingerprint(msgspec.json.encode(criteria) + answer.received.wire)
+    if before is not None and before.receipt is not None and before.receipt.wire_hash == wire_hash:
+        return _recognised(store_view, answer, before, before.receipt)
     items, _, tail = answer.body.rpartition(_BEHIND_ITEMS)
-    items_hash = fingerprint(items) if items and known is not None else None
-    before = known.get(interval.after) if known is not None else None
-    if before is not None and before.answer_hash == items_hash and _is_inside(before.interval, interval):
+    items_hash = fingerprint(items) if items else None
+    if before is not None and before.answer_hash == items_hash:
         end = decoded(_TAIL, b'{"search_criteria":' + tail, PRODUCTS)
         _check(end, before.products, criteria)
-        products: Sequence[RawProduct] = _Unsplit(answer.body, before.products)
-        return Page(
-            store_view, before.interval, products, end.total_count, answer.server_time, items_hash, before
-        )
+        receipt = Receipt(wire_hash, end.total_count, len(answer.body))
+        return _recognised(store_view, answer, before, receipt)
+    page = _read(criteria, store_view, interval, answer)
+    receipt = Receipt(wire_hash, page.total_count, len(answer.body))
+    return replace(page, answer_hash=items_hash, receipt=receipt)
+
+
+def _recognised(store_view: str, answer: Answer, before: KnownPage, receipt: Receipt) -> Page:
+    """A page with the products that were read before, in an answer with this receipt."""
+    return Page(
+        store_view,
+        before.interval,
+        _Unsplit(answer, before.products),
+        receipt.total_count,
+        answer.server_time,
+        before.answer_hash,
+        before,
+        receipt,
+    )
+
+
+def _read(criteria: Criteria, store_view: str, interval: Interval, answer: Answer) -> Page:
     found = _split(answer.body)
     if found.products is None and criteria.fields == ALL_FIELDS:
         raise AnswerUnreadable("Commerce answered a list of products with null.")
     products = found.products or ()
     _check(found.end, len(products), criteria)
     spoken_for = Interval(interval.after, _last_of(products, interval)) if products else interval
-    return Page(store_view, spoken_for, products, found.end.total_count, answer.server_time, items_hash)
+    return Page(store_view, spoken_for, products, found.end.total_count, answer.server_time)
 
 
 class _Unsplit(Sequence[RawProduct]):
     """The products of an answer whose number is known: split once somebody looks at one."""
 
-    def __init__(self, body: bytes, count: int) -> None:
-        self._body = body
+    def __init__(self, answer: Answer, count: int) -> None:
+        self._answer = answer
         self._count = count
         self._products: tuple[RawProduct, ...] | None = None
 
@@ -103,7 +129,7 @@ class _Unsplit(Sequence[RawProduct]):
 
     def __getitem__(self, index: int | slice) -> RawProduct | tuple[RawProduct, ...]:
         if self._products is None:
-            self._products = _split(self._body).products or ()
+            self._products = _split(self._answer.body).products or ()
         return self._products[index]
 
 

@@ -216,7 +216,7 @@ class Products:
         def reader(answer: Answer) -> Page:
             page = read_page(criteria, scope.store_view, interval, answer, known)
             self._doubt(page, previous, partial(self._count, scope, interval))
-            self._size.went_well(size, len(answer.body))
+            self._size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
         return self._client.get(

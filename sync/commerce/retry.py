@@ -40,7 +40,7 @@ import urllib3.exceptions
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from sync.commerce.answers import Complaint, clean, read_complaint, remedy
-from sync.commerce.transport import BodyTooLarge
+from sync.commerce.transport import Body, BodyTooLarge
 from sync.errors import (
     AccessDenied,
     AnswerUnreadable,
@@ -135,7 +135,7 @@ class Patience:
 
 
 def judge_answer(
-    request: str, status: int, headers: Mapping[str, str], body: bytes, *, seconds: float, patient: bool
+    request: str, status: int, headers: Mapping[str, str], body: Body, *, seconds: float, patient: bool
 ) -> Verdict | None:
     """The verdict on an answer, None when it is a JSON body to be read.
 
@@ -145,10 +145,10 @@ def judge_answer(
               smaller page may work
     """
     if 200 <= status < 300:
-        return None if _is_json(headers) else _not_json(request, body, patient=patient)
+        return None if _is_json(headers) else _not_json(request, body.content, patient=patient)
     if 300 <= status < 400:
         return _redirected(request, headers)
-    complaint = read_complaint(body)
+    complaint = read_complaint(body.content)
     reason = f"{request} was answered {status}: {complaint.text.rstrip('.')}"
     if status == 429 or (status == 503 and (patient or seconds < SLOW_503_S)):
         told = retry_after(headers.get("Retry-After"), server_time(headers))

@@ -5,12 +5,14 @@ What both the token endpoint and Commerce need; what an answer means is decided 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from http.cookiejar import DefaultCookiePolicy
+from io import BytesIO
 from threading import Event
 from typing import Any, Final
 
 import requests
+import urllib3
 from requests.utils import get_environ_proxies
 
 from sync.commerce.lines import Adapter, Lines
@@ -20,7 +22,38 @@ _CHUNK = 1 << 18
 
 
 class BodyTooLarge(requests.RequestException):
-    """The decoded body is longer than allowed; the rest was not read."""
+    """The body is longer than allowed, as it came or decoded; the rest was not read."""
+
+
+class Body:
+    """A body as it came over the wire: whole, and decoded once somebody looks into it.
+
+    wire      as it came
+    coding    the answer's `Content-Encoding`
+    limit     bytes, decoded
+    """
+
+    def __init__(self, wire: bytes, coding: str = "", limit: int = 0) -> None:
+        self.wire = wire
+        self._coding = coding
+        self._limit = limit
+        self._content: bytes | None = None
+
+    @property
+    def content(self) -> bytes:
+        """Decoded. Raises BodyTooLarge, and requests' ContentDecodingError."""
+        if self._content is None:
+            self._content = self._decoded() if self._coding else self.wire
+        return self._content
+
+    def _decoded(self) -> bytes:
+        answer = urllib3.HTTPResponse(
+            BytesIO(self.wire), {"Content-Encoding": self._coding}, preload_content=False
+        )
+        try:
+            return _joined(answer.stream(_CHUNK), self._limit)
+        except urllib3.exceptions.DecodeError as broken:
+            raise requests.exceptions.ContentDecodingError(broken) from broken
 
 
 class _Session(requests.Session):
@@ -72,22 +105,25 @@ def open_session(
     return session
 
 
-def read_body(response: requests.Response, limit: int) -> bytes:
-    """The whole body, decoded.
+def read_body(response: requests.Response, limit: int) -> Body:
+    """The whole body.
+
+    limit    bytes, as it comes and decoded
 
     Raises BodyTooLarge behind `limit` bytes, ReadTimeout when it takes too long as a whole, and requests'
     ChunkedEncodingError when the connection ends before the announced length or the last chunk: a truncated
     body is never returned.
     """
+    coding = response.raw.headers.pop("Content-Encoding", "")  # so that requests decodes nothing
     try:
-        body = b"".join(_chunks(response, limit))
+        wire = _joined(response.iter_content(_CHUNK), limit)
     except requests.RequestException:
         if _was_late(response):
             raise requests.ReadTimeout from None
         raise
     if _was_late(response):
         raise requests.ReadTimeout
-    return body
+    return Body(wire, coding, limit)
 
 
 def _was_late(response: requests.Response) -> bool:
@@ -96,10 +132,11 @@ def _was_late(response: requests.Response) -> bool:
     return isinstance(connection, Adapter) and connection.lines.end()
 
 
-def _chunks(response: requests.Response, limit: int) -> Iterator[bytes]:
-    read = 0
-    for chunk in response.iter_content(_CHUNK):
-        read += len(chunk)
-        if read > limit:
+def _joined(chunks: Iterable[bytes], limit: int) -> bytes:
+    parts, length = [], 0
+    for chunk in chunks:
+        length += len(chunk)
+        if length > limit:
             raise BodyTooLarge
-        yield chunk
+        parts.append(chunk)
+    return b"".join(parts)

@@ -271,10 +271,10 @@ def _as_mapped(kind: sa.types.TypeEngine[Any], value: Any) -> Any:
 def joined(dialect: str, text: sa.ColumnElement[str], order: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
     """The texts of all rows as one, in order, with spaces between; of rows that come in that order already.
 
-    SQLite before 3.44 takes no order there, and keeps the one it reads in.
+    SQLite before 3.44 takes no order there, PostgreSQL would sort again: both keep the one they read in.
     """
     every: sa.FunctionElement[str] = sa.func.aggregate_strings(text, " ")
-    return every if dialect == "sqlite" else sa.aggregate_order_by(every, order)
+    return every if dialect in ("sqlite", "postgresql") else sa.aggregate_order_by(every, order)
 
 
 # --- bulk statements -------------------------------------------------------------------------

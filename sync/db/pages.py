@@ -15,18 +15,18 @@ import sqlalchemy as sa
 
 from sync.db.dialects import joined, rows_hash
 from sync.db.schema import CHILDREN, products, sync_pages
-from sync.model import Interval, KnownPage, fingerprint
+from sync.model import Interval, KnownPage, Receipt, fingerprint
 
 
 def known(connection: sa.Connection, store_view: str) -> dict[int, KnownPage]:
-    """The pages of a store view, by the id they begin behind: 300 bytes each."""
-    page = sync_pages.c
-    rows = connection.execute(
-        sa.select(
-            page.after_id, page.last_id, page.products, page.answer_hash, page.copy_hash, page.rows_hash
-        ).where(page.store_view == store_view)
-    )
-    return {after: KnownPage(Interval(after, last), *rest) for after, last, *rest in rows}
+    """The pages of a store view, by the id they begin behind: 500 bytes each."""
+    rows = connection.execute(_KNOWN, {"view": store_view})
+    return {
+        after: KnownPage(
+            Interval(after, last), count, answer, copy, made, None if wire is None else Receipt(wire, *rest)
+        )
+        for after, last, count, answer, copy, made, wire, *rest in rows
+    }
 
 
 def keep(tx: sa.Connection, store_view: str, page: KnownPage) -> None:
@@ -43,16 +43,30 @@ def keep(tx: sa.Connection, store_view: str, page: KnownPage) -> None:
             "answer_hash": page.answer_hash,
             "copy_hash": page.copy_hash,
             "rows_hash": page.rows_hash,
+            **(page.receipt._asdict() if page.receipt else {}),
         },
     )
 
 
+def keep_receipt(tx: sa.Connection, store_view: str, page: KnownPage, receipt: Receipt) -> None:
+    """Remember in what answer the products of a known page came last."""
+    tx.execute(_CAME, {"view": store_view, "first": page.interval.after, **receipt._asdict()})
+
+
+_KNOWN = sa.select(
+    *(column for column in sync_pages.c if column.name != "store_view"),
+).where(sync_pages.c.store_view == sa.bindparam("view"))
 _FORGET = sync_pages.delete().where(
     sync_pages.c.store_view == sa.bindparam("view"),
     sync_pages.c.after_id >= sa.bindparam("first"),
     sync_pages.c.after_id < sa.bindparam("last"),
 )
 _KEEP = sync_pages.insert()
+_CAME = (
+    sync_pages.update()
+    .where(sync_pages.c.store_view == sa.bindparam("view"), sync_pages.c.after_id == sa.bindparam("first"))
+    .values({name: sa.bindparam(name) for name in Receipt._fields})
+)
 
 
 def copy_hash(fingerprints: Iterable[tuple[int, str]]) -> str:

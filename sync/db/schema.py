@@ -356,6 +356,9 @@ sync_pages = Table(
     Column("answer_hash", sa.String(32), nullable=False),
     Column("copy_hash", sa.String(32), nullable=False),
     Column("rows_hash", sa.String(32)),
+    Column("wire_hash", sa.String(32)),
+    _id("total_count", nullable=True),
+    _id("body_bytes", nullable=True),
     PrimaryKeyConstraint("store_view", "after_id"),
 )
 

@@ -125,12 +125,13 @@ class _Mapper:
     """Maps products where they were read, while the writer waits for a database server: half of its time.
 
     Only where the copy holds nothing yet: elsewhere most products are as they were, and need no mapping.
+    That is asked about ranges that begin with an unknown page.
     A mapped page takes four times the memory, so no more than `MAPPED` of them wait or are being written.
     """
 
-    def __init__(self, run: Run, todo: Iterable[Partition]) -> None:
+    def __init__(self, run: Run, unknown: Iterable[Partition]) -> None:
         def look(connection: sa.Connection) -> tuple[Capacity, set[Partition]]:
-            ranges = todo if is_elsewhere(connection) else ()
+            ranges = unknown if is_elsewhere(connection) else ()
             fresh = {it for it in ranges if products.is_empty(connection, it.store_view, it.rest)}
             return capacity(connection), fresh
 
@@ -159,8 +160,8 @@ def _sweep(
 ) -> None:
     views = set() if since else {partition.store_view for partition in todo}
     known = run.read(lambda connection: {view: pages.known(connection, view) for view in views})
-
-    mapper = _Mapper(run, () if since else todo)
+    unknown = [it for it in todo if it.rest.after not in known.get(it.store_view, ())]
+    mapper = _Mapper(run, () if since else unknown)
 
     def read(partition: Partition) -> Iterator[_Arrival]:
         view = partition.store_view

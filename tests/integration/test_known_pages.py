@@ -59,6 +59,16 @@ def test_a_pass_behind_a_load_reads_no_row_of_a_product(bench: Bench) -> None:
     assert whole == []
 
 
+def test_a_page_is_remembered_as_it_came_last(bench: Bench) -> None:
+    """With one product fewer behind it, each page says another total, of the same products."""
+    assert [row.total_count for row in bench.rows(sync_pages)] == [100, 75, 50, 25]
+
+    bench.sandbox.catalogue.delete(PAGES * PAGE_SIZE)
+    bench.reconcile()
+
+    assert [row.total_count for row in bench.rows(sync_pages)] == [99, 74, 49, 24]
+
+
 EDITS: dict[str, Callable[[Bench], object]] = {
     "edited": lambda bench: bench.sandbox.catalogue.edit(30, name="Renamed"),
     "deleted": lambda bench: bench.sandbox.catalogue.delete(31),

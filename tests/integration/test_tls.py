@@ -87,7 +87,7 @@ def bundle(authority: trustme.CA, tmp_path: Path) -> str:
 def get(server: Server, session: requests.Session, path: str = "/") -> bytes:
     url = f"https://127.0.0.1:{server.server_address[1]}{path}"
     with session.get(url, allow_redirects=False, stream=True, timeout=(5, 5)) as answer:
-        return read_body(answer, 1 << 20)
+        return read_body(answer, 1 << 20).content
 
 
 def test_a_private_ca_is_trusted_when_it_is_named(server: Server, bundle: str) -> None:

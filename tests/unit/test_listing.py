@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sync.commerce.client import Answer
 from sync.commerce.listing import read_page
 from sync.commerce.search import LIGHT_FIELDS, Criteria, within
+from sync.commerce.transport import Body
 from sync.errors import AnswerUnreadable, PageFailed
 from sync.model import Interval, KnownPage, Page, RawProduct
 
@@ -30,7 +31,7 @@ def read(items: bytes, total: object = 2, criteria: Criteria = PAGE) -> Page:
 
 
 def read_body(body: bytes, criteria: Criteria = PAGE) -> Page:
-    return read_page(criteria, "all", INTERVAL, Answer(body, None, 0.1))
+    return read_page(criteria, "all", INTERVAL, Answer(Body(body), None, 0.1))
 
 
 def items(*ids: Any) -> bytes:
@@ -179,12 +180,15 @@ def test_no_bytes_make_it_raise_anything_but_its_own_error(body: bytes) -> None:
 def known_page(items: bytes) -> dict[int, KnownPage]:
     page = read_page(PAGE, "all", INTERVAL, answer(items), {})
     assert page.answer_hash is not None
-    return {10: KnownPage(page.interval, len(page.products), page.answer_hash, "of the copy")}
+    memo = KnownPage(
+        page.interval, len(page.products), page.answer_hash, "of the copy", receipt=page.receipt
+    )
+    return {10: memo}
 
 
 def answer(items: bytes, total: int = 2, tail: bytes = b"}") -> Answer:
     body = b'{"items":%b,"search_criteria":%b,"total_count":%d%b' % (items, ECHO, total, tail)
-    return Answer(body, None, 0.1)
+    return Answer(Body(body), None, 0.1)
 
 
 def test_an_answer_that_was_read_before_says_the_same() -> None:
@@ -197,6 +201,23 @@ def test_an_answer_that_was_read_before_says_the_same() -> None:
     assert (len(page.products), page.total_count) == (2, 9)
     assert [product.product_id for product in page.products[-1:]] == [40]
     assert list(page.products) == list(read(items(12, 40)).products)
+
+
+def test_the_same_answer_to_the_same_request_need_not_be_decoded() -> None:
+    known = known_page(items(12, 40))
+    came = answer(items(12, 40)).received.wire
+
+    page = read_page(PAGE, "all", INTERVAL, Answer(Body(came, "gzip"), None, 0.1), known)
+
+    assert (page.known, page.receipt) == (known[10], known[10].receipt)
+    assert (page.interval, len(page.products), page.total_count) == (Interval(10, 40), 2, 2)
+
+
+def test_the_same_answer_to_another_request_is_held_against_that() -> None:
+    other = Criteria(PAGE.groups, page_size=4)
+
+    with pytest.raises(AnswerUnreadable, match="page size"):
+        read_page(other, "all", INTERVAL, answer(items(12, 40)), known_page(items(12, 40)))
 
 
 def test_another_answer_for_the_same_ids_is_read_anew() -> None:
@@ -228,4 +249,4 @@ def test_a_known_page_that_reaches_beyond_the_interval_is_not_taken_for_it() -> 
     body = b'{"items":%b,"search_criteria":%b,"total_count":2}' % (items(12, 40), echo)
 
     with pytest.raises(AnswerUnreadable, match="for the ids"):
-        read_page(criteria, "all", shorter, Answer(body, None, 0.1), known_page(items(12, 40)))
+        read_page(criteria, "all", shorter, Answer(Body(body), None, 0.1), known_page(items(12, 40)))

@@ -29,7 +29,7 @@ from sync.commerce.retry import (
     retry_after,
     server_time,
 )
-from sync.commerce.transport import BodyTooLarge
+from sync.commerce.transport import Body, BodyTooLarge
 from sync.errors import (
     AccessDenied,
     AnswerUnreadable,
@@ -53,7 +53,7 @@ def verdict_on(
     status: int, body: bytes = b"{}", headers: dict[str, str] = JSON, *, seconds: float = 0.1, patient: bool
 ) -> Verdict | None:
     lowered = CaseInsensitiveDict(headers)
-    return judge_answer("GET /V1/products", status, lowered, body, seconds=seconds, patient=patient)
+    return judge_answer("GET /V1/products", status, lowered, Body(body), seconds=seconds, patient=patient)
 
 
 def judged(status: int, body: bytes = b"{}", headers: dict[str, str] = JSON, **more: Any) -> Verdict:

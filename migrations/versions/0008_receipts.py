@@ -1,0 +1,40 @@
+"""Let a page be recognised as it comes over the wire, before it is decoded.
+
+Lock   ADD COLUMN, nullable, no default: an instant. The table has a row for each page of a catalogue.
+Order  before the code that fills them; a page without says null, and is recognised by its products.
+Back   drops them: the next pass decodes each page again.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+
+def columns() -> "list[sa.Column[str] | sa.Column[int]]":
+    return [
+        sa.Column("wire_hash", sa.String(length=32)),
+        sa.Column("total_count", sa.BigInteger()),
+        sa.Column("body_bytes", sa.BigInteger()),
+    ]
+
+
+def present() -> set[str]:
+    """The columns there are: MariaDB commits each step, so an attempt that was cut short left some."""
+    found = op.get_bind().execute(sa.text("SELECT * FROM sync_pages WHERE 1 = 0"))
+    return set(found.keys())
+
+
+def upgrade() -> None:
+    there = present()
+    for column in columns():
+        if column.name not in there:
+            op.add_column("sync_pages", column)
+
+
+def downgrade() -> None:
+    there = present()
+    for column in reversed(columns()):
+        if column.name in there:
+            op.drop_column("sync_pages", column.name)

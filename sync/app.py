@@ -7,6 +7,7 @@ values; above it, the command line and the daemon call the same passes with the 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -461,7 +462,7 @@ def opened(
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
-    _collect_less_often()
+    _prepare_interpreter()
     with ExitStack() as closing:
         db = _copy_to_compare(settings) if dry else writable_copy(settings)
         closing.callback(db.dispose)
@@ -488,14 +489,16 @@ def opened(
 
 
 @cache
-def _collect_less_often() -> None:
-    """Set the garbage collector up for passes; once, or garbage stays too.
+def _prepare_interpreter() -> None:
+    """Set garbage collector and threads up for passes; once, or garbage stays too.
 
     What is here by now stays. A page becomes ten thousand tuples, none in a cycle: looking for cycles as
-    often as Python does cost a fifth of a load's CPU.
+    often as Python does cost a fifth of a load's CPU. The writer waits for a database many times a page, and
+    each time for the thread that computes meanwhile: 5 ms as Python has it, with the server idle.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    sys.setswitchinterval(0.0005)
 
 
 def _recall(db: sa.Engine) -> Memory:

@@ -16,11 +16,10 @@ the cursor, so a crash at any instant costs at most the pages in flight and neve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -66,7 +65,7 @@ class Reading:
 
 
 Mapped = Mapping[int, Rows | Unmappable]  # by product id
-NOTHING: Mapped = MappingProxyType({})
+Ahead = Callable[[], Mapped]  # hands over products that are mapped already; asked when they are to be written
 
 
 @dataclass(slots=True)
@@ -115,23 +114,26 @@ def map_page(page: Page, room: Capacity) -> Mapped:
     return {item.product_id: _tried(page.store_view, item.raw, room) for item in page.products}
 
 
-def sync_page(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped = NOTHING) -> Comparison:
-    """Make the copy agree with a page, in the transaction `tx`; what is missing there becomes a finding.
+def nothing_ahead() -> Mapped:
+    """No product of the page is mapped yet."""
+    return {}
 
-    mapped    products of the page that are mapped already
+
+def sync_page(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead = nothing_ahead) -> Comparison:
+    """Make the copy agree with a page, in the transaction `tx`; what is missing there becomes a finding.
 
     A product is never tombstoned here: one answer that lacks it is no proof that it is gone.
     """
-    found = compare(tx, page, reading, mapped)
+    found = compare(tx, page, reading, ahead)
     write(tx, page.store_view, found, reading)
     _remember(tx, page, found, audited=reading.audit)
     findings.add(tx, reading.run_id, page.store_view, "extra", ((i, None) for i in found.missing))
     return found
 
 
-def verify_page(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped = NOTHING) -> Comparison:
-    """Note how the copy differs from a page, and change nothing; `mapped` as for `sync_page`."""
-    found = compare(tx, page, reading, mapped)
+def verify_page(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead = nothing_ahead) -> Comparison:
+    """Note how the copy differs from a page, and change nothing."""
+    found = compare(tx, page, reading, ahead)
     view = page.store_view
     findings.add(tx, reading.run_id, view, "extra", ((i, None) for i in found.missing))
     findings.add(
@@ -181,7 +183,7 @@ def sku_of(item: RawProduct) -> str:
 # --- comparing -------------------------------------------------------------------------------
 
 
-def compare(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped) -> Comparison:
+def compare(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead) -> Comparison:
     """Hold a page against the copy; reads only."""
     if page.known is not None and _agrees(tx, page.store_view, page.known, audit=reading.audit):
         return Comparison(fetched=len(page.products), unchanged=len(page.products))
@@ -198,7 +200,7 @@ def compare(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped) -> 
     if reading.complete:
         found.missing = _missing(tx, page, known)
     if touched:
-        _compare_touched(tx, page.store_view, touched, known, mapped, found)
+        _compare_touched(tx, page.store_view, touched, known, ahead(), found)
     found.is_new = not known and len(found.inserts) == len(page.products)
     if reading.audit and same:
         _audit(tx, page, same, found)
@@ -238,8 +240,16 @@ def _remember(tx: sa.Connection, page: Page, found: Comparison, *, audited: bool
     is_exact = found.is_new or is_clean
     if not is_exact and page.known is not None:
         return
-    rows_hash = pages.hash_of_rows(tx, page.store_view, page.interval) if is_exact else None
+    rows_hash = _hash_of_rows(tx, page, found) if is_exact else None
     pages.keep(tx, page.store_view, replace(found.memo, rows_hash=rows_hash))
+
+
+def _hash_of_rows(tx: sa.Connection, page: Page, found: Comparison) -> str:
+    if found.is_new:
+        rows = {table: sum(len(it.children[table]) for it in found.inserts) for table in CHILD_COLUMNS}
+        if made := pages.hash_of_new_rows(tx, {"products": len(found.inserts), **rows}):
+            return made
+    return pages.hash_of_rows(tx, page.store_view, page.interval)
 
 
 def _known(tx: sa.Connection, page: Page, reading: Reading) -> dict[int, Known]:

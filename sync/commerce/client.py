@@ -68,7 +68,7 @@ class Pacer(Protocol):
 class Hook(Protocol):
     """What the rest of the program hears about the wire. Called from every thread.
 
-    request_finished   once per try; status None when no whole answer came; seconds on the wire, bytes received
+    request_finished   once per try; status None when no whole answer came; seconds and bytes on the wire
     request_retried    before each wait, with the number of the try that failed
     throttled          besides, when the tenant asked us to slow down
     """

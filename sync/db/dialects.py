@@ -194,8 +194,26 @@ def rows_hash(
     """
     where = {"view": store_view, "after": interval.after, "last": interval.last}
     found = connection.exec_driver_sql(_hashed_rows(connection.dialect.name, tuple(tables)), where).one()
+    return _digest(found)
+
+
+def new_rows_hash(connection: sa.Connection, rows: Sequence[int]) -> str | None:
+    """`rows_hash` of an interval that holds what this transaction wrote and nothing else, without reading it.
+
+    rows    how many, by table, in the order of `rows_hash`
+
+    None where there is no other way than to read the rows.
+    """
+    if connection.dialect.name != "postgresql":
+        return None
+    sql = "SELECT pg_current_xact_id()::xid::text::bigint"
+    transaction: int = connection.exec_driver_sql(sql).scalar_one()
+    return _digest(chain.from_iterable((n, n * transaction if n else None) for n in rows))
+
+
+def _digest(parts: Iterable[object]) -> str:
     digest = sha256()
-    for part in found:
+    for part in parts:
         text = part if isinstance(part, bytes) else str(part).encode()
         digest.update(b"%d:" % len(text))
         digest.update(text)

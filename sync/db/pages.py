@@ -7,13 +7,13 @@ Whether the copy still hashes to the same is asked each time, for all products o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from sync.db.dialects import joined, rows_hash
+from sync.db.dialects import joined, new_rows_hash, rows_hash
 from sync.db.schema import CHILDREN, products, sync_pages
 from sync.model import Interval, KnownPage, Receipt, fingerprint
 
@@ -103,3 +103,11 @@ def _lines(dialect: str) -> sa.Select[Any]:
 def hash_of_rows(connection: sa.Connection, store_view: str, interval: Interval) -> str:
     """What all rows of an interval hash to, tombstones included: another value after any edit of one."""
     return rows_hash(connection, (products, *CHILDREN), store_view, interval)
+
+
+def hash_of_new_rows(tx: sa.Connection, rows: Mapping[str, int]) -> str | None:
+    """`hash_of_rows` of an interval whose every row `tx` wrote: so many of each table.
+
+    None where the rows have to be read for that.
+    """
+    return new_rows_hash(tx, [rows[table.name] for table in (products, *CHILDREN)])

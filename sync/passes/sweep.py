@@ -19,11 +19,12 @@ from sync.passes.partitioning import cut
 from sync.passes.readahead import Item, read_ahead_in_groups
 from sync.passes.run import Run
 from sync.pipeline import (
-    NOTHING,
+    Ahead,
     Comparison,
     Mapped,
     Reading,
     map_page,
+    nothing_ahead,
     reject_unreadable,
     sync_page,
     verify_page,
@@ -33,7 +34,6 @@ from sync.pipeline import (
 Since = Mapping[str, datetime]  # by store view, the beginning of a window of `updated_at`
 Pieces = Callable[[Run, str, Interval, Extent], list[Interval]]
 
-MAPPED: Final = 2  # pages mapped ahead: one that is being written, the one behind it
 LONGEST_TURN_S: Final = 1.0  # to wait for a turn to map
 POLL_S: Final = 0.1
 
@@ -89,8 +89,8 @@ def sweep(
     audit       also compare stored rows with their documents
     """
 
-    def write(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped) -> tuple[Comparison, Tally]:
-        found = sync_page(tx, page, reading, mapped)
+    def write(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead) -> tuple[Comparison, Tally]:
+        found = sync_page(tx, page, reading, ahead)
         return found, found.tally
 
     _sweep(run, list(todo), since, complete, audit, write)
@@ -99,21 +99,21 @@ def sweep(
 def inspect(run: Run, todo: Iterable[Partition]) -> None:
     """Read ranges and note where the copy differs; the copy stays as it is."""
 
-    def look(tx: sa.Connection, page: Page, reading: Reading, mapped: Mapped) -> tuple[Comparison, Tally]:
-        found = verify_page(tx, page, reading, mapped)
+    def look(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead) -> tuple[Comparison, Tally]:
+        found = verify_page(tx, page, reading, ahead)
         return found, Tally(fetched=found.fetched, unchanged=found.unchanged)
 
     _sweep(run, list(todo), None, True, True, look)
 
 
-_Step = Callable[[sa.Connection, Page, Reading, Mapped], tuple[Comparison, Tally]]
+_Step = Callable[[sa.Connection, Page, Reading, Ahead], tuple[Comparison, Tally]]
 
 
 class _Arrival(NamedTuple):
-    """What a reader hands to the writer; `mapped` holds the products it mapped already."""
+    """What a reader hands to the writer, and what of it is mapped already."""
 
     item: Item
-    mapped: Mapped
+    ahead: Ahead = nothing_ahead
 
     @property
     def is_known(self) -> bool:
@@ -121,12 +121,28 @@ class _Arrival(NamedTuple):
         return isinstance(self.item, Page) and self.item.known is not None
 
 
+class _MappedPage:
+    """A page that was mapped in turn; once it is asked for, the next one may be."""
+
+    def __init__(self, mapped: Mapped, turn: Semaphore) -> None:
+        self._mapped = mapped
+        self._turn: Semaphore | None = turn
+
+    def __call__(self) -> Mapped:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.release()
+        return self._mapped
+
+
 class _Mapper:
     """Maps products where they were read, while the writer waits for a database server: half of its time.
 
     Only where the copy holds nothing yet: elsewhere most products are as they were, and need no mapping.
     That is asked about ranges that begin with an unknown page.
-    A mapped page takes four times the memory, so no more than `MAPPED` of them wait or are being written.
+    A mapped page takes four times the memory, so one of them waits besides the one that is being written. The
+    next is mapped as soon as the writer takes that: then the server is about to be busy with it for a while,
+    and the interpreter is free.
     """
 
     def __init__(self, run: Run, unknown: Iterable[Partition]) -> None:
@@ -136,23 +152,20 @@ class _Mapper:
             return capacity(connection), fresh
 
         self._room, self._fresh = run.read(look)
-        self._turns = Semaphore(MAPPED)
+        self._turn = Semaphore()
         self._stop = run.sync.stop
 
     def arrival(self, partition: Partition, item: Item) -> _Arrival:
         if partition not in self._fresh or isinstance(item, Unreadable) or not item.products:
-            return _Arrival(item, NOTHING)
-        return _Arrival(item, map_page(item, self._room) if self._has_turn() else NOTHING)
+            return _Arrival(item)
+        if not self._has_turn():
+            return _Arrival(item)
+        return _Arrival(item, _MappedPage(map_page(item, self._room), self._turn))
 
     def _has_turn(self) -> bool:
         """Wait for a turn; without one, the writer maps the page itself."""
         tries = range(round(LONGEST_TURN_S / POLL_S))
-        return any(self._turns.acquire(timeout=POLL_S) for _ in tries if not self._stop.is_set())
-
-    def written(self, arrivals: Iterable[_Arrival]) -> None:
-        for arrival in arrivals:
-            if arrival.mapped:
-                self._turns.release()
+        return any(self._turn.acquire(timeout=POLL_S) for _ in tries if not self._stop.is_set())
 
 
 def _sweep(
@@ -177,7 +190,8 @@ def _sweep(
                 for view in {arrival.item.store_view for _, arrival in group}
             }
             tallies = _take(run, group, readings, step)
-            mapper.written(arrival for _, arrival in group)
+            for _, arrival in group:
+                arrival.ahead()  # where nobody asked
             for (partition, (item, _)), tally in zip(group, tallies, strict=True):
                 unread[partition] = _rest(partition, item.interval)
                 run.sync.watch.page_written(item.store_view, item, tally)
@@ -203,12 +217,12 @@ def _take(
 
     def work(tx: sa.Connection) -> Tally:
         taken.clear()  # of an attempt that failed
-        for _, (item, mapped) in group:
+        for _, (item, ahead) in group:
             reading = readings[item.store_view]
             taken.append(
                 _reject(tx, run, item, reading)
                 if isinstance(item, Unreadable)
-                else _read(*step(tx, item, reading, mapped))
+                else _read(*step(tx, item, reading, ahead))
             )
         for partition, cursor in cursors.items():
             partitions.move_cursor(tx, run.run_id, partition, cursor)

@@ -180,9 +180,7 @@ def test_no_bytes_make_it_raise_anything_but_its_own_error(body: bytes) -> None:
 def known_page(items: bytes) -> dict[int, KnownPage]:
     page = read_page(PAGE, "all", INTERVAL, answer(items), {})
     assert page.answer_hash is not None
-    memo = KnownPage(
-        page.interval, len(page.products), page.answer_hash, "of the copy", receipt=page.receipt
-    )
+    memo = KnownPage(page.interval, len(page.products), page.answer_hash, "of the copy", receipt=page.receipt)
     return {10: memo}
 
 

@@ -100,7 +100,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the "begin" listener below begins, not the driver
     connection.create_function("lower", 1, _lower, deterministic=True)
     _enter_wal(connection)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "cache_size=-8000"):
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "cache_size=-8000", "wal_autocheckpoint=16000"):
         connection.execute(f"PRAGMA {pragma}")
 
 

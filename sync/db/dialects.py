@@ -359,7 +359,7 @@ def _insert_many(
 
 
 def _sqlite_sizes(connection: sa.Connection, columns: int) -> list[int]:
-    """How many rows go into one of SQLite's statements, descending; few sizes, so that each is prepared once."""
+    """How many rows go into a statement of SQLite, descending: few sizes, each of which is prepared once."""
     if connection.dialect.name != "sqlite":
         return []
     driver: Any = connection.connection.driver_connection

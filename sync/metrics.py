@@ -117,7 +117,7 @@ class Metrics:
             buckets=_REQUEST_BUCKETS,
             registry=self.registry,
         )
-        self.response_bytes = self._counter("response_bytes", "Answers, decoded.", "endpoint")
+        self.response_bytes = self._counter("response_bytes", "Bodies of answers, as received.", "endpoint")
         self.retries = self._counter("retries", "Requests that failed and were sent again.", "endpoint")
         self.waits = self._counter(
             "wait_seconds",

@@ -49,7 +49,7 @@ class RawProduct(NamedTuple):
 class Receipt(NamedTuple):
     """What tells that a whole answer comes again, and what there would be to read in it besides products.
 
-    wire_hash      of the request and of the body as it came, mostly compressed
+    wire_hash      of the request, and of the body and its coding as they came: mostly gzip
     total_count    as in Page
     body_bytes     decoded
     """

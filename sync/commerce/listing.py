@@ -71,7 +71,8 @@ def read_page(
     before = known.get(interval.after)
     if before is not None and not _is_inside(before.interval, interval):
         before = None
-    wire_hash = fingerprint(msgspec.json.encode(criteria) + answer.received.wire)
+    came = answer.received
+    wire_hash = fingerprint(msgspec.json.encode((criteria, came.coding)) + came.wire)
     if before is not None and before.receipt is not None and before.receipt.wire_hash == wire_hash:
         return _recognised(store_view, answer, before, before.receipt)
     items, _, tail = answer.body.rpartition(_BEHIND_ITEMS)

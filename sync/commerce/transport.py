@@ -35,7 +35,7 @@ class Body:
 
     def __init__(self, wire: bytes, coding: str = "", limit: int = 0) -> None:
         self.wire = wire
-        self._coding = coding
+        self.coding = coding
         self._limit = limit
         self._content: bytes | None = None
 
@@ -43,12 +43,12 @@ class Body:
     def content(self) -> bytes:
         """Decoded. Raises BodyTooLarge, and requests' ContentDecodingError."""
         if self._content is None:
-            self._content = self._decoded() if self._coding else self.wire
+            self._content = self._decoded() if self.coding else self.wire
         return self._content
 
     def _decoded(self) -> bytes:
         answer = urllib3.HTTPResponse(
-            BytesIO(self.wire), {"Content-Encoding": self._coding}, preload_content=False
+            BytesIO(self.wire), {"Content-Encoding": self.coding}, preload_content=False
         )
         try:
             return _joined(answer.stream(_CHUNK), self._limit)

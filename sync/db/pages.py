@@ -50,7 +50,8 @@ def keep(tx: sa.Connection, store_view: str, page: KnownPage) -> None:
 
 def keep_receipt(tx: sa.Connection, store_view: str, page: KnownPage, receipt: Receipt) -> None:
     """Remember in what answer the products of a known page came last."""
-    tx.execute(_CAME, {"view": store_view, "first": page.interval.after, **receipt._asdict()})
+    known = {"view": store_view, "first": page.interval.after, "answer": page.answer_hash}
+    tx.execute(_CAME, known | receipt._asdict())
 
 
 _KNOWN = sa.select(
@@ -64,7 +65,11 @@ _FORGET = sync_pages.delete().where(
 _KEEP = sync_pages.insert()
 _CAME = (
     sync_pages.update()
-    .where(sync_pages.c.store_view == sa.bindparam("view"), sync_pages.c.after_id == sa.bindparam("first"))
+    .where(
+        sync_pages.c.store_view == sa.bindparam("view"),
+        sync_pages.c.after_id == sa.bindparam("first"),
+        sync_pages.c.answer_hash == sa.bindparam("answer"),
+    )
     .values({name: sa.bindparam(name) for name in Receipt._fields})
 )
 

@@ -109,18 +109,6 @@ def inspect(run: Run, todo: Iterable[Partition]) -> None:
 _Step = Callable[[sa.Connection, Page, Reading, Ahead], tuple[Comparison, Tally]]
 
 
-class _Arrival(NamedTuple):
-    """What a reader hands to the writer, and what of it is mapped already."""
-
-    item: Item
-    ahead: Ahead = nothing_ahead
-
-    @property
-    def is_known(self) -> bool:
-        """Whether a page came as it was read last: nothing will be written but how far we are."""
-        return isinstance(self.item, Page) and self.item.known is not None
-
-
 class _MappedPage:
     """A page that was mapped in turn; once it is asked for, the next one may be."""
 
@@ -128,11 +116,31 @@ class _MappedPage:
         self._mapped = mapped
         self._turn: Semaphore | None = turn
 
-    def __call__(self) -> Mapped:
+    def take(self) -> Mapped:
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.release()
         return self._mapped
+
+    def let_go(self) -> None:
+        """It is written. Its reader may hold it for long yet, until the next page has come: but not the rows."""
+        self.take()
+        self._mapped = {}
+
+
+class _Arrival(NamedTuple):
+    """What a reader hands to the writer, and what of it is mapped already."""
+
+    item: Item
+    mapped: _MappedPage | None = None
+
+    def ahead(self) -> Mapped:
+        return nothing_ahead() if self.mapped is None else self.mapped.take()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a page came as it was read last: nothing will be written but how far we are."""
+        return isinstance(self.item, Page) and self.item.known is not None
 
 
 class _Mapper:
@@ -191,7 +199,8 @@ def _sweep(
             }
             tallies = _take(run, group, readings, step)
             for _, arrival in group:
-                arrival.ahead()  # where nobody asked
+                if arrival.mapped is not None:
+                    arrival.mapped.let_go()
             for (partition, (item, _)), tally in zip(group, tallies, strict=True):
                 unread[partition] = _rest(partition, item.interval)
                 run.sync.watch.page_written(item.store_view, item, tally)
@@ -217,12 +226,12 @@ def _take(
 
     def work(tx: sa.Connection) -> Tally:
         taken.clear()  # of an attempt that failed
-        for _, (item, ahead) in group:
-            reading = readings[item.store_view]
+        for _, arrival in group:
+            item, reading = arrival.item, readings[arrival.item.store_view]
             taken.append(
                 _reject(tx, run, item, reading)
                 if isinstance(item, Unreadable)
-                else _read(*step(tx, item, reading, ahead))
+                else _read(*step(tx, item, reading, arrival.ahead))
             )
         for partition, cursor in cursors.items():
             partitions.move_cursor(tx, run.run_id, partition, cursor)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import msgspec
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -178,7 +180,11 @@ def test_no_bytes_make_it_raise_anything_but_its_own_error(body: bytes) -> None:
 
 
 def known_page(items: bytes) -> dict[int, KnownPage]:
-    page = read_page(PAGE, "all", INTERVAL, answer(items), {})
+    return remembered(answer(items))
+
+
+def remembered(answer: Answer) -> dict[int, KnownPage]:
+    page = read_page(PAGE, "all", INTERVAL, answer, {})
     assert page.answer_hash is not None
     memo = KnownPage(page.interval, len(page.products), page.answer_hash, "of the copy", receipt=page.receipt)
     return {10: memo}
@@ -202,13 +208,21 @@ def test_an_answer_that_was_read_before_says_the_same() -> None:
 
 
 def test_the_same_answer_to_the_same_request_need_not_be_decoded() -> None:
-    known = known_page(items(12, 40))
-    came = answer(items(12, 40)).received.wire
+    came = gzip.compress(answer(items(12, 40)).received.wire)
+    known = remembered(Answer(Body(came, "gzip", limit=10_000), None, 0.1))
+    too_long_to_decode = Body(came, "gzip", limit=0)
 
-    page = read_page(PAGE, "all", INTERVAL, Answer(Body(came, "gzip"), None, 0.1), known)
+    page = read_page(PAGE, "all", INTERVAL, Answer(too_long_to_decode, None, 0.1), known)
 
     assert (page.known, page.receipt) == (known[10], known[10].receipt)
     assert (page.interval, len(page.products), page.total_count) == (Interval(10, 40), 2, 2)
+
+
+def test_the_same_bytes_in_another_coding_are_another_answer() -> None:
+    came = Body(answer(items(12, 40)).received.wire, "gzip", limit=10_000)
+
+    with pytest.raises(requests.exceptions.ContentDecodingError):
+        read_page(PAGE, "all", INTERVAL, Answer(came, None, 0.1), known_page(items(12, 40)))
 
 
 def test_the_same_answer_to_another_request_is_held_against_that() -> None:

@@ -29,7 +29,7 @@ def measure(shop: Tenant, views: list[str], databases: PostgresDatabases, folder
     """The lines of the report."""
     url, metrics = databases.fresh(), folder / "sync.prom"
     settings = {**shop.settings, "DATABASE_URL": url, "STORE_VIEWS": ",".join(views), "LOG_LEVEL": "ERROR"}
-    yield "| pass | requests | answers, MB decoded | processor s | per product and store view | peak MB |"
+    yield "| pass | requests | answers, MB | processor s | per product and store view | peak MB |"
     yield "| --- | --- | --- | --- | --- | --- |"
     rows = shop.products * len(views)
     for name in PASSES:

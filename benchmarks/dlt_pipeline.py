@@ -1,14 +1,14 @@
-"""The same work as dlt does it: its rest_api source, tuned. Runs in a virtual environment of its own.
+"""The same work as dlt does it: its rest_api source. Runs in a virtual environment of its own.
 
     python benchmarks/dlt_pipeline.py N DIRECTORY
+    python benchmarks/dlt_pipeline.py N DIRECTORY --parallel
 
-One pipeline, run anew each time, as a scheduler would. Tuned with its own means:
+One pipeline, run anew each time, as a scheduler would: primary key `id`, disposition merge, nested lists in
+tables of their own, no telemetry, no progress bar; the rest as dlt has it. With --parallel, all we found:
 
     four resources of an id range each, fetched in parallel, into one table
-    primary key `id`, disposition merge, nested lists in tables of their own
     two processes that normalize, files small enough to share among them
     CSV and COPY on PostgreSQL, SQLAlchemy's bulk inserts on SQLite
-    no schema changes looked for at each load, no telemetry, no progress bar
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+os.environ.update({"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"})
 os.environ.update(
     {
         "EXTRACT__WORKERS": "4",
@@ -25,9 +26,9 @@ os.environ.update(
         "SOURCES__DATA_WRITER__BUFFER_MAX_ITEMS": "5000",
         "SOURCES__DATA_WRITER__FILE_MAX_ITEMS": "5000",
         "NORMALIZE__DATA_WRITER__BUFFER_MAX_ITEMS": "20000",
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "RUNTIME__LOG_LEVEL": "ERROR",
     }
+    if "--parallel" in sys.argv[3:]
+    else {}
 )
 
 import dlt
@@ -35,7 +36,8 @@ import requests
 from dlt.destinations import postgres, sqlalchemy
 from dlt.sources.rest_api import rest_api_source
 
-STREAMS = 4
+IS_PARALLEL = "--parallel" in sys.argv[3:]
+STREAMS = 4 if IS_PARALLEL else 1
 PAGE_SIZE = 300
 
 
@@ -70,7 +72,7 @@ def part(number: int, first: int, last: int) -> dict[str, Any]:
         "name": f"part_{number}",
         "table_name": "dlt_products",  # beside the tables of product-sync
         "primary_key": "id",
-        "parallelized": True,
+        "parallelized": IS_PARALLEL,
         "endpoint": {
             "path": "V1/products",
             "data_selector": "items",
@@ -121,7 +123,7 @@ def main(products: int, directory: str) -> None:
         destination=postgres(postgres_credentials(url)) if is_postgres else sqlalchemy(url),
         dataset_name="main" if not is_postgres else "dlt",
     )
-    pipeline.run(source, loader_file_format="csv" if is_postgres else None)
+    pipeline.run(source, loader_file_format="csv" if is_postgres and IS_PARALLEL else None)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ What a good engineer writes in an hour for one load of one tenant: a thread pool
 thread that writes, a transaction per page, `executemany` on SQLite and COPY on PostgreSQL, the fastest
 JSON parser there is. It is not handicapped, it only does less: no retries, no pacing, no checks of an
 answer, no resuming, no comparing with what is there, no metrics; it believes that the ids are 1 to N
-and every document is well formed. Tables and indexes are there already, as for product-sync.
+and every document is well formed. Tables and indexes are there already, as for product-sync. It sets of
+the database what everybody sets; product-sync also has SQLite take over its log less often, and PostgreSQL
+compress by lz4.
 
     python benchmarks/floor.py N                  load N products into DATABASE_URL
     python benchmarks/floor.py N --throw-away     only download

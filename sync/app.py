@@ -6,8 +6,6 @@ values; above it, the command line and the daemon call the same passes with the 
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -35,6 +33,7 @@ from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.shelf import Shelf
 from sync.errors import SettingsError, SyncError, UsageError
 from sync.health import Feed, Promise
+from sync.interpreter import alternate_often, collect_less_often
 from sync.journal import Journal
 from sync.model import PassKind
 from sync.notation import parse_https_url
@@ -462,7 +461,8 @@ def opened(
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
-    _prepare_interpreter()
+    collect_less_often()
+    alternate_often()
     with ExitStack() as closing:
         db = _copy_to_compare(settings) if dry else writable_copy(settings)
         closing.callback(db.dispose)
@@ -489,18 +489,6 @@ def opened(
 
 
 @cache
-def _prepare_interpreter() -> None:
-    """Set garbage collector and threads up for passes; once, or garbage stays too.
-
-    What is here by now stays. A page becomes ten thousand tuples, none in a cycle: looking for cycles as
-    often as Python does cost a fifth of a load's CPU. The writer waits for a database many times a page, and
-    each time for the thread that computes meanwhile: 5 ms as Python has it, with the server idle.
-    """
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    sys.setswitchinterval(0.0005)
-
-
 def _recall(db: sa.Engine) -> Memory:
     """What an earlier process learned; nothing where an older version wrote it differently."""
     pace, size = (

@@ -149,7 +149,7 @@ class Client:
     store_in_path   PaaS: the store view is a segment of the path. Otherwise it is the header `Store`
     session         from `open_session`, with room for as many connections as the pacer lets through
     timeouts        (connect, read) seconds; read is the longest silence, not the whole answer
-    longest_body    bytes, decoded
+    longest_body    bytes, as it comes and decoded
     on_wait         told why a repeat waits (`retry_after`: as the tenant asked; `backoff`), and the seconds
     known           what an earlier one learned, and a later one may know
     """

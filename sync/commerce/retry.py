@@ -148,7 +148,7 @@ def judge_answer(
         return None if _is_json(headers) else _not_json(request, body.content, patient=patient)
     if 300 <= status < 400:
         return _redirected(request, headers)
-    complaint = read_complaint(body.content)
+    complaint = read_complaint(_as_far_as_readable(body))
     reason = f"{request} was answered {status}: {complaint.text.rstrip('.')}"
     if status == 429 or (status == 503 and (patient or seconds < SLOW_503_S)):
         told = retry_after(headers.get("Retry-After"), server_time(headers))
@@ -201,6 +201,14 @@ def _transient(reason: str, *, patient: bool, too_large: bool = False) -> Verdic
     if patient:
         return Verdict(CommerceUnavailable(f"{reason}."))
     return Verdict(PageFailed(f"{reason}.", too_large=too_large), tries=1 if too_large else PAGE_TRIES)
+
+
+def _as_far_as_readable(body: Body) -> bytes:
+    """An error's body; one that cannot be decoded says nothing, but its status and headers do."""
+    try:
+        return body.content
+    except requests.RequestException:
+        return b""
 
 
 def _is_json(headers: Mapping[str, str]) -> bool:

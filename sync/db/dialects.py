@@ -4,7 +4,7 @@ Three parts: column types that store the same value everywhere, bulk statements 
 each server takes fastest, and which of a driver's errors pass by themselves.
 
     table                    sqlite              postgresql             mariadb
-    bulk insert              executemany         COPY                   multi-row INSERT
+    bulk insert              multi-row INSERT    COPY                   multi-row INSERT
     bulk upsert              ON CONFLICT         COPY + merge           ON DUPLICATE KEY
     money numeric(20,6)      NUMERIC affinity    numeric(20,6)          decimal(20,6)
     time                     ISO text, UTC       timestamptz            datetime(6), UTC
@@ -290,7 +290,9 @@ def _as_mapped(kind: sa.types.TypeEngine[Any], value: Any) -> Any:
 def joined(dialect: str, text: sa.ColumnElement[str], order: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
     """The texts of all rows as one, in order, with spaces between; of rows that come in that order already.
 
-    SQLite before 3.44 takes no order there, PostgreSQL would sort again: both keep the one they read in.
+    SQLite before 3.44 takes no order there, PostgreSQL would sort again: both keep the one they read in
+    (PostgreSQL, "Aggregate Functions": a sorted subquery usually works). If they did not, a page would be
+    taken for another one and read in full.
     """
     every: sa.FunctionElement[str] = sa.func.aggregate_strings(text, " ")
     return every if dialect in ("sqlite", "postgresql") else sa.aggregate_order_by(every, order)
@@ -350,6 +352,8 @@ def _insert_many(
     done = 0
     for size in _sqlite_sizes(connection, len(columns)):
         whole = len(rows) - (len(rows) - done) % size
+        if whole == done:
+            continue
         sql = f"{_insert_sql(connection, table, columns, size)} {clause}"
         for start in range(done, whole, size):
             connection.exec_driver_sql(sql, tuple(chain.from_iterable(rows[start : start + size])))

@@ -123,7 +123,7 @@ class _MappedPage:
         return self._mapped
 
     def let_go(self) -> None:
-        """It is written. Its reader may hold it for long yet, until the next page has come: but not the rows."""
+        """It is written: its rows go, though its reader holds it until the next page has come."""
         self.take()
         self._mapped = {}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -17,10 +16,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sync.errors import SettingsError
+from sync.interpreter import alternate_often
 from sync.notation import Address
 
 MOST_CONNECTIONS = 64
-SWITCH_S = 0.0005  # a page asks the database ten times; each time it waits so long for a busy writer's turn
 GRACE_S = 2  # for answers under way when the page is closed
 FIX = "free that address, name another one in STATUS_BIND, or set it to off."
 
@@ -32,7 +31,7 @@ def serving(app: ASGIApp, address: Address) -> Iterator[str]:
     Raises SettingsError when the address cannot be listened on.
     """
     listening = _listen(address)
-    sys.setswitchinterval(SWITCH_S)
+    alternate_often()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     server = uvicorn.Server(_config(app))
     thread = Thread(target=server.run, args=([listening],), name="page", daemon=True)

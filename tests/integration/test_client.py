@@ -266,6 +266,27 @@ def test_a_body_behind_the_limit_is_not_read_however_well_packed(sandbox: Sandbo
     assert error.too_large
 
 
+BROKEN_GZIP = {"Content-Encoding": "gzip"}
+
+
+def test_a_page_that_is_not_in_the_coding_it_says_is_asked_for_again(sandbox: Sandbox, wire: Wire) -> None:
+    sandbox.faults.fail(200, body="{}", headers=BROKEN_GZIP, kind="other")
+
+    error = stopped(lambda: store_views(wire.client))
+
+    assert isinstance(error, PageFailed)
+    assert tries(sandbox) == 3
+
+
+def test_an_error_that_cannot_be_decoded_still_says_when_to_come_back(
+    sandbox: Sandbox, wire: Wire, time: Time
+) -> None:
+    sandbox.faults.fail(429, body="{}", headers={**BROKEN_GZIP, "Retry-After": "7"}, kind="count", times=1)
+
+    assert count(wire) == 3
+    assert time.waits == [7]
+
+
 def test_a_host_that_does_not_exist_is_given_up_after_half_a_minute(sandbox: Sandbox, time: Time) -> None:
     wire = connect(sandbox, time, endpoint="http://127.0.0.1:1/tenant")
 

@@ -1,0 +1,25 @@
+"""How Python itself is set up, once a process."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+
+def alternate_often() -> None:
+    """Let a thread that waited for a database or a socket go on after 0.5 ms, where Python says 5.
+
+    A page of the copy asks the database thirty times, the status page ten. Each time the answer may find
+    another thread computing, and as long as it does, the server has nothing to do.
+    """
+    sys.setswitchinterval(0.0005)
+
+
+def collect_less_often() -> None:
+    """Set the garbage collector up for passes; once, or garbage stays too.
+
+    What is here by now stays. A page becomes ten thousand tuples, none in a cycle: looking for cycles as
+    often as Python does cost a fifth of a load's CPU.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -172,6 +172,8 @@ def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, pat
     causes = list(_causes(fault))
     if isinstance(fault, BodyTooLarge):
         return _transient(f"{host} sent more than one answer may hold", patient=False, too_large=True)
+    if isinstance(fault, requests.exceptions.ContentDecodingError):
+        return _transient(f"{host} sent a body that is not in the coding it says", patient=patient)
     if isinstance(fault, requests.exceptions.InvalidHeader):
         return _stop(SettingsError("A credential or a store view holds a sign no header can carry."))
     if isinstance(fault, ValueError):

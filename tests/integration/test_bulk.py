@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync.db.dialects import SQLITE_VALUES, bulk_insert
-from sync.db.engine import connect, in_transaction
+from sync.db.engine import connect
 from sync.db.schema import product_websites
 
 COLUMNS = ("store_view", "product_id", "website_id")
@@ -28,7 +28,8 @@ NUMBERS = (
 def test_every_row_is_written_once(db: sa.Engine, number: int) -> None:
     rows = [("all", 1, website) for website in range(number)]
 
-    in_transaction(db, lambda tx: bulk_insert(tx, product_websites, COLUMNS, rows))
+    with db.begin() as tx:
+        bulk_insert(tx, product_websites, COLUMNS, rows)
 
     with db.connect() as connection:
         found = connection.execute(sa.select(product_websites).order_by(product_websites.c.website_id))

@@ -75,11 +75,16 @@ class Lookout:
         return self._sight.found.later(self._elapsed())
 
     def close(self) -> None:
-        """Look no more. A look that hangs is left behind."""
+        """Look no more; what is under way goes on to its end, see `part`."""
         self._closed.set()
         self._news.set()
         if self._thread.ident is None:
             self.copy.dispose()
+
+    def part(self, within_s: float) -> None:
+        """Wait, behind `close`, until what it saw is told and noted so. A look that hangs is left behind."""
+        if self._thread.ident is not None:
+            self._thread.join(within_s)
 
     def _elapsed(self) -> timedelta:
         return timedelta(seconds=monotonic() - self._seen_at)

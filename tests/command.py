@@ -73,7 +73,8 @@ class Running:
         for seen in self.events():
             if seen["event"] == event and facts.items() <= seen.items():
                 return seen
-        raise AssertionError(f"ended without {event} {facts}: {self.log} {self.words}")
+        ended = f"ended with {self.process.wait(LONGEST_S)} and without {event} {facts}"
+        raise AssertionError("\n".join([ended, *map(str, self.log[-30:]), *self.words]))
 
     def wait_for_words(self, words: str) -> str:
         """The next line that holds these words."""

@@ -4,6 +4,7 @@ take     takes the batch and answers 200
 lose     takes it and closes the connection without an answer: the sender cannot know
 break    closes the connection, having taken nothing
 half     promises a longer answer than it sends, having taken nothing
+late     takes the batch and answers 200 after half a second
 hang     says nothing until the sender has gone, or the receiver is closed
 drip     answers a byte at a time, without end
 redirect names another path
@@ -77,7 +78,7 @@ class Receiver:
     @property
     def taken(self) -> list[int]:
         """Every change_id taken, in the order of arrival, repeats included."""
-        taken = [got for got in self.received if got.action in ("take", "lose")]
+        taken = [got for got in self.received if got.action in ("take", "late", "lose")]
         return [change["change_id"] for got in taken for change in got.batch["changes"]]
 
     def wait_for(self, requests: int) -> None:
@@ -142,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         action = self.receiver.hear(self.path, self.headers, body)
-        if action == "take":
+        if action in ("take", "late"):
+            self.receiver.is_closing(0.5 if action == "late" else 0)
             self._answer(200)
         elif action == "redirect":
             self._answer(307, {"Location": "/elsewhere"})

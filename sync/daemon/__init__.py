@@ -182,6 +182,7 @@ class Daemon:
         self._scheduler.shutdown(wait=False)
         self._dispatcher.close(stop_all=self.roster.close)
         self._page.close()
+        self.roster.part()
         _log.info("daemon.stopped")
 
     # --- the page ----------------------------------------------------------------------------

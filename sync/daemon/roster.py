@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from time import monotonic
+from typing import Final
 
 import structlog
 
@@ -21,6 +23,8 @@ from sync.pulse import STILL_S
 from sync.settings import Settings
 from sync.sight import Standing, refused
 from sync.web.pages import Missing, Site
+
+PARTING_S: Final = 2.5  # more than a receiver's answer in hand is waited for
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
@@ -94,6 +98,12 @@ class Roster:
         """Tell every pass under way to end, and look at nothing any more."""
         for tenancy in self._tenancies.values():
             tenancy.close()
+
+    def part(self) -> None:
+        """Wait, behind `close`, for what is being told."""
+        until = monotonic() + PARTING_S
+        for tenancy in self._tenancies.values():
+            tenancy.lookout.part(max(0.0, until - monotonic()))
 
     def __getitem__(self, name: str) -> Tenancy:
         return self._tenancies[name]

@@ -362,3 +362,19 @@ def test_a_stale_copy_is_told_once_and_once_when_it_is_fresh_across_a_restart(sh
     keys = ["failing:incremental", "stale:store_view:all"]
     assert events == [("problem", key) for key in keys] + [("recovered", key) for key in keys]
     assert "hook-s3cret" not in f"{first.log} {second.log} {first.words} {second.words}"
+
+
+def test_what_is_being_told_when_the_daemon_ends_is_noted_as_told(shell: Shell) -> None:
+    """Else the next one takes it for a message of a daemon that still posts it, and waits five minutes."""
+    shell.tenant.faults.deny(403, kind=None)
+    with Receiver(["late"]) as receiver:
+        shell.settings |= {"SYNC_ALERT_WEBHOOK": receiver.url}
+        with shell.start("daemon") as first:
+            receiver.wait_for(1)
+            assert first.end() == 0
+        shell.tenant.faults.clear()
+        with shell.start("daemon") as second:
+            second.wait_for("alert.sent", what="recovered")
+            assert second.end() == 0
+
+    assert [got.batch["event"] for got in receiver.received] == ["problem", "recovered"]

@@ -261,6 +261,11 @@ class _SentProduct(_Sent):
         self.created_at, self.updated_at = _utc(self.created_at), _utc(self.updated_at)
 
 
+# msgspec works out a class when it is first asked for it; a thread that asks meanwhile takes it half done and
+# crashes. So everywhere that is done where a module is imported: making a decoder does it.
+msgspec.json.Decoder(_SentProduct)
+
+
 def _amount(sent: Decimal | None) -> Decimal | None:
     if sent is None:
         return None

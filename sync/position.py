@@ -47,6 +47,9 @@ class Position(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
+_POSITION = msgspec.json.Decoder(Position)
+
+
 class PositionTaken(SyncError):
     """Another process moves the same position."""
 
@@ -203,7 +206,7 @@ class PositionFile:
     def load(self) -> Position | None:
         """The position kept, None when there is no file. Raises UsageError for one that is none of ours."""
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=Position)
+            kept = _POSITION.decode(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:

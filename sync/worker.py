@@ -64,6 +64,7 @@ def application(broker_url: str) -> Celery:
         task_ignore_result=True,
         task_publish_retry_policy={"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5},
         task_reject_on_worker_lost=True,
+        worker_enable_prefetch_count_reduction=False,  # restored by threads, which then read one connection
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,
     )

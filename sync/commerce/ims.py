@@ -40,6 +40,9 @@ class _TokenAnswer(msgspec.Struct):
     expires_in: int
 
 
+_TOKEN_ANSWER = msgspec.json.Decoder(_TokenAnswer)
+
+
 def _nothing(seconds: float, expires_in: int) -> None:
     """The default for `on_refresh`: nobody listens."""
 
@@ -172,7 +175,7 @@ class ImsTokens:
 
     def _read(self, body: bytes, asked_at: float) -> Token:
         try:
-            answer = msgspec.json.decode(body, type=_TokenAnswer)
+            answer = _TOKEN_ANSWER.decode(body)
         except msgspec.DecodeError:
             text = read_complaint(body).text if not body.lstrip().startswith(b"{") else "JSON without a token"
             raise _unreadable(f"IMS answered with {text} instead of a token.") from None

@@ -26,9 +26,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, tzinfo
-from functools import cache
 from time import monotonic
-from typing import Any, Final, Literal, get_type_hints
+from typing import Final, Literal, get_type_hints
 
 import msgspec
 
@@ -294,15 +293,15 @@ def as_shared(pace: Pace, text: str | None) -> Pace:
     if text is None:
         return pace
     try:
-        told = {name: msgspec.convert(it, _types()[name]) for name, it in json.loads(text).items()}
+        told = {name: msgspec.convert(it, _SHARED_AS[name]) for name, it in json.loads(text).items()}
     except (KeyError, ValueError):
         return pace
     return replace(pace, **told)
 
 
-@cache
-def _types() -> dict[str, Any]:
-    return get_type_hints(Pace)
+_SHARED_AS = {name: kind for name, kind in get_type_hints(Pace).items() if name in SHARED}
+for _kind in _SHARED_AS.values():
+    msgspec.json.Decoder(_kind)  # works it out before there are threads, see `mapping`
 
 
 class Pacer:

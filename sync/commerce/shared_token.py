@@ -40,6 +40,9 @@ class _Kept(msgspec.Struct, frozen=True):
     asking_until: float = 0.0
 
 
+_KEPT = msgspec.json.Decoder(_Kept)
+
+
 class SharedToken:
     """The token of one credential, on a shelf.
 
@@ -121,7 +124,7 @@ class SharedToken:
 
 def _read(text: str | None) -> _Kept:
     try:
-        return msgspec.json.decode(text or "{}", type=_Kept)
+        return _KEPT.decode(text or "{}")
     except msgspec.DecodeError:  # of another version
         return _Kept()
 

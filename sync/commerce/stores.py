@@ -18,6 +18,9 @@ class _StoreView(msgspec.Struct):
     website_id: int | None = None
 
 
+_STORE_VIEWS = msgspec.json.Decoder(list[_StoreView])
+
+
 def store_views(client: Client) -> list[str]:
     """Codes of all store views but the admin scope's, which requests call `all`.
 
@@ -35,6 +38,6 @@ def scopes(client: Client) -> dict[str, tuple[int, int | None]]:
 
 def _read(answer: Answer) -> list[_StoreView]:
     try:
-        return msgspec.json.decode(answer.body, type=list[_StoreView])
+        return _STORE_VIEWS.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise AnswerUnreadable("Commerce answered its store views in another shape.") from None

@@ -312,7 +312,7 @@ def bulk_insert(
         return
     ready = driver_rows(connection, table, columns, rows)
     if connection.dialect.name == "postgresql":
-        _copy(connection, table.name, columns, ready)
+        _copy(connection, table, columns, ready)
     else:
         _insert_many(connection, table.name, columns, ready)
 
@@ -331,7 +331,7 @@ def bulk_upsert(
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (LIKE {table.name}) ON COMMIT DELETE ROWS"
         )
-        _copy(connection, staging, columns, ready)
+        _copy(connection, table, columns, ready, into=staging)
         names = ", ".join(columns)
         connection.exec_driver_sql(
             f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {staging} {_on_conflict(key, rest)}"
@@ -386,15 +386,36 @@ def _on_duplicate(rest: Sequence[str]) -> str:
     return "ON DUPLICATE KEY UPDATE " + ", ".join(f"{c} = VALUES({c})" for c in rest)
 
 
-def _copy(connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """COPY rows in one stream; psycopg formats them in C."""
+def _copy(
+    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Row], into: str = ""
+) -> None:
+    """COPY rows in one stream, in binary form: psycopg makes that in C, and neither side parses a text.
+
+    into    another table with the columns of `table`
+    """
     driver: Any = connection.connection.driver_connection
-    with (
-        driver.cursor() as cursor,
-        cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()) as copy,
-    ):
+    sql = f"COPY {into or table.name} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
+    with driver.cursor() as cursor, cursor.copy(sql.encode()) as copy:
+        copy.set_types([_copied_as(table.c[name].type) for name in columns])
         for row in rows:
             copy.write_row(row)
+
+
+def _copied_as(kind: sa.types.TypeEngine[Any]) -> str:
+    """What COPY is told of a column. JSON is its text in binary form, too (PostgreSQL, `json_recv`)."""
+    return next(name for known, name in _COPIED_AS.items() if isinstance(kind, known))
+
+
+_COPIED_AS: dict[type[sa.types.TypeEngine[Any]], str] = {
+    UtcDateTime: "timestamptz",
+    Money: "numeric",
+    sa.BigInteger: "int8",
+    sa.Integer: "int4",
+    sa.Boolean: "bool",
+    sa.Float: "float8",
+    sa.String: "text",
+    sa.JSON: "text",
+}
 
 
 # --- limits, clocks and errors -----------------------------------------------------------------------

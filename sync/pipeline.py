@@ -29,7 +29,7 @@ from sync.db import changes, findings, pages, products, rejected
 from sync.db.changes import Change
 from sync.db.dialects import capacity, utc_now
 from sync.db.products import Damage, Known, Stored, Write
-from sync.db.rejected import Reject
+from sync.db.rejected import Reject, RejectKind
 from sync.mapping import LIST_KEYS, Note, Rows, Unmappable
 from sync.model import (
     CHILD_COLUMNS,
@@ -245,10 +245,8 @@ def _remember(tx: sa.Connection, page: Page, found: Comparison, *, audited: bool
 
 
 def _hash_of_rows(tx: sa.Connection, page: Page, found: Comparison) -> str:
-    if found.is_new:
-        rows = {table: sum(len(it.children[table]) for it in found.inserts) for table in CHILD_COLUMNS}
-        if made := pages.hash_of_new_rows(tx, {"products": len(found.inserts), **rows}):
-            return made
+    if found.is_new and (made := pages.hash_of_new_rows(tx, found.inserts)):
+        return made
     return pages.hash_of_rows(tx, page.store_view, page.interval)
 
 
@@ -282,23 +280,27 @@ def _compare_touched(
         tx, store_view, [item.product_id for item, _ in touched if item.product_id in known]
     )
     for item, digest in touched:
-        interval = Interval(item.product_id - 1, item.product_id)
         rows = mapped.get(item.product_id) or _tried(store_view, item.raw, room)
         if isinstance(rows, Unmappable):
             payload = item.raw.decode("utf-8", "replace").replace("\x00", "\N{SYMBOL FOR NULL}")
-            found.rejects.append(
-                Reject(store_view, item.product_id, interval, "unmappable", str(rows), payload)
-            )
+            found.rejects.append(_reject(store_view, item, "unmappable", str(rows), payload))
             continue
         if rows.notes:
             reason = "; ".join(f"{note.path}: {note.reason}" for note in rows.notes)
-            found.rejects.append(Reject(store_view, item.product_id, interval, "altered", reason))
+            found.rejects.append(_reject(store_view, item, "altered", reason))
         stored = before.get(item.product_id)
         if stored is None:
             _insert(rows, digest, now, found)
         else:
             was = known[item.product_id]
             _update(rows, digest, stored, was_deleted=was.is_deleted, now=now, room=room, found=found)
+
+
+def _reject(
+    store_view: str, item: RawProduct, kind: RejectKind, reason: str, payload: str | None = None
+) -> Reject:
+    itself = Interval(item.product_id - 1, item.product_id)
+    return Reject(store_view, item.product_id, itself, kind, reason, payload)
 
 
 def _tried(store_view: str, raw: bytes, room: Capacity) -> Rows | Unmappable:
@@ -379,7 +381,7 @@ def _raw(document: str) -> bytes:
 
 def _change(rows: Rows, kind: ChangeKind, fields: str | None = None) -> Change:
     store_view, product_id, sku = rows.product[:3]
-    return Change(str(store_view), int(str(product_id)), str(sku), kind, fields)
+    return Change(store_view, product_id, sku, kind, fields)
 
 
 def _fields(paths: Mapping[str, Any], room: Capacity) -> str:

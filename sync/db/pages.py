@@ -7,13 +7,15 @@ Whether the copy still hashes to the same is asked each time, for all products o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 
 from sync.db.dialects import joined, new_rows_hash, rows_hash
+from sync.db.products import Write
 from sync.db.schema import CHILDREN, products, sync_pages
 from sync.model import Interval, KnownPage, Receipt, fingerprint
 
@@ -110,9 +112,10 @@ def hash_of_rows(connection: sa.Connection, store_view: str, interval: Interval)
     return rows_hash(connection, (products, *CHILDREN), store_view, interval)
 
 
-def hash_of_new_rows(tx: sa.Connection, rows: Mapping[str, int]) -> str | None:
-    """`hash_of_rows` of an interval whose every row `tx` wrote: so many of each table.
+def hash_of_new_rows(tx: sa.Connection, writes: Sequence[Write]) -> str | None:
+    """`hash_of_rows` of an interval whose every row is of these products, and was inserted by `tx`.
 
     None where the rows have to be read for that.
     """
-    return new_rows_hash(tx, [rows[table.name] for table in (products, *CHILDREN)])
+    children = (sum(len(write.children[table.name]) for write in writes) for table in CHILDREN)
+    return new_rows_hash(tx, chain([len(writes)], children))

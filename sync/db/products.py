@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -244,7 +243,10 @@ def _row(write: Write, run_id: int) -> Row:
 
 
 def _child_rows(writes: Iterable[Write], table: str) -> list[Row]:
-    return list(chain.from_iterable(write.children[table] for write in writes))
+    rows: list[Row] = []
+    for write in writes:
+        rows += write.children[table]
+    return rows
 
 
 def _clear_orphans(connection: sa.Connection, store_view: str, ids: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sync.commerce.products import Extent
 from sync.db import pages, partitions, products
-from sync.db.dialects import capacity, is_elsewhere
+from sync.db.dialects import capacity
 from sync.db.partitions import Partition
 from sync.errors import CommerceError
 from sync.model import Capacity, Interval, Page, Tally, Unreadable
@@ -144,19 +144,18 @@ class _Arrival(NamedTuple):
 
 
 class _Mapper:
-    """Maps products where they were read, while the writer waits for a database server: half of its time.
+    """Maps products where they were read, while the writer waits for the database: up to half of its time.
 
     Only where the copy holds nothing yet: elsewhere most products are as they were, and need no mapping.
     That is asked about ranges that begin with an unknown page.
-    A mapped page takes four times the memory, so one of them waits besides the one that is being written. The
-    next is mapped as soon as the writer takes that: then the server is about to be busy with it for a while,
-    and the interpreter is free.
+    A mapped page takes four times the memory, so one of them waits besides the one that is being written.
+    The next is mapped as soon as the writer takes that: then the database is about to be busy with it for a
+    while, and the interpreter is free.
     """
 
     def __init__(self, run: Run, unknown: Iterable[Partition]) -> None:
         def look(connection: sa.Connection) -> tuple[Capacity, set[Partition]]:
-            ranges = unknown if is_elsewhere(connection) else ()
-            fresh = {it for it in ranges if products.is_empty(connection, it.store_view, it.rest)}
+            fresh = {it for it in unknown if products.is_empty(connection, it.store_view, it.rest)}
             return capacity(connection), fresh
 
         self._room, self._fresh = run.read(look)

@@ -141,8 +141,8 @@ def scale(here: Databases, directory: Path, small: int, large: int, times: int) 
         many_again = bench.read_again(bench.loaded(), "reconcile")
     yield _growth(Middle.of(few), small, Middle.of(many), large, none, here.name)
     few_mb = max(pair.ours.peak_mb for pair in few)
-    yield from _memory("first load", few_mb, many[0].ours.peak_mb, small, large)
-    yield from _memory("reconcile", few_again.peak_mb, many_again.peak_mb, small, large)
+    yield from _memory("first load", few_mb, many[0].ours.peak_mb, small, large, here.name)
+    yield from _memory("reconcile", few_again.peak_mb, many_again.peak_mb, small, large, here.name)
 
 
 def _judged(work: str, found: list[Pair], limit: float | None) -> Result:
@@ -165,8 +165,8 @@ def _growth(few: Middle, small: int, many: Middle, large: int, none: Middle, nam
     )
 
 
-def _memory(work: str, few_mb: float, many_mb: float, small: int, large: int) -> Iterator[Result]:
+def _memory(work: str, few_mb: float, many_mb: float, small: int, large: int, name: str) -> Iterator[Result]:
     facts = {"few_mb": few_mb, "many_mb": many_mb}
     words = f"{many_mb:.0f} MB", f"{few_mb:.0f} MB at {small:,}"
-    yield Result(f"peak memory, {work} of {large:,}", "MB", many_mb, MEMORY_MB, words[0], "", facts)
-    yield Result(f"the same, against {small:,}", "x", many_mb / few_mb, SAME, *words, {})
+    yield Result(f"peak memory, {work} of {large:,}, {name}", "MB", many_mb, MEMORY_MB, words[0], "", facts)
+    yield Result(f"the same, against {small:,}, {name}", "x", many_mb / few_mb, SAME, *words, {})

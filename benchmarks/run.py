@@ -71,7 +71,8 @@ def measure(
             for here in databases:
                 yield from unchanged(here, directory, size.products, size.times)
         case "scale":
-            yield from scale(databases[0], directory, SMALL, size.large, size.times)
+            for here in databases:
+                yield from scale(here, directory, SMALL, size.large, size.times)
         case "quota":
             yield from quota(client, size.requests)
             yield from halved_quota(client, size.requests)

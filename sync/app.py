@@ -33,7 +33,7 @@ from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.shelf import Shelf
 from sync.errors import SettingsError, SyncError, UsageError
 from sync.health import Feed, Promise
-from sync.interpreter import alternate_often, collect_less_often
+from sync.interpreter import alternate_often, collect_less_often, share_one_heap
 from sync.journal import Journal
 from sync.model import PassKind
 from sync.notation import parse_https_url
@@ -461,6 +461,7 @@ def opened(
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
+    share_one_heap()
     collect_less_often()
     alternate_often()
     with ExitStack() as closing:

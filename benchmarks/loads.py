@@ -169,4 +169,4 @@ def _memory(work: str, few_mb: float, many_mb: float, small: int, large: int, na
     facts = {"few_mb": few_mb, "many_mb": many_mb}
     words = f"{many_mb:.0f} MB", f"{few_mb:.0f} MB at {small:,}"
     yield Result(f"peak memory, {work} of {large:,}, {name}", "MB", many_mb, MEMORY_MB, words[0], "", facts)
-    yield Result(f"the same, against {small:,}, {name}", "x", many_mb / few_mb, SAME, *words, {})
+    yield Result(f"{work}, memory against {small:,}, {name}", "x", many_mb / few_mb, SAME, *words, {})

@@ -10,7 +10,7 @@ Idempotency-Key. What came and went before anybody could be told is not told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
@@ -100,8 +100,7 @@ class Alerts:
         if not reading(self._db, lambda tx: self._is_news(_load(tx), wrong)):
             return
         mine = _in_turn(self._db, lambda tx, known: self._claimed(tx, known, wrong))
-        for key, alert in mine.items():
-            self._tell(key, alert)
+        self._tell(mine)
 
     # --- what is wrong -----------------------------------------------------------------------
 
@@ -165,13 +164,19 @@ class Alerts:
 
     # --- telling it --------------------------------------------------------------------------
 
-    def _tell(self, key: str, alert: Alert) -> None:
-        """Post it and note so; where that fails, leave it to the next look, whoever's that is."""
+    def _tell(self, mine: Mapping[str, Alert]) -> None:
+        """Post each and note so; where one fails, leave the rest to the next look, whoever's that is."""
+        untold = dict(mine)
         try:
-            self._post(key, alert)
+            for key, alert in mine.items():
+                self._post(key, alert)
+                self._note_told(key, alert)
+                del untold[key]
         except BaseException:
-            _in_turn(self._db, lambda _tx, known: (_unclaimed(known, key), None))
+            _in_turn(self._db, lambda _tx, known: (_unclaimed(known, untold), None))
             raise
+
+    def _note_told(self, key: str, alert: Alert) -> None:
         _in_turn(self._db, lambda _tx, known: (_told(known, key, alert), None))
 
     def _post(self, key: str, alert: Alert) -> None:
@@ -211,8 +216,8 @@ def _told(known: dict[str, Alert], key: str, posted: Alert) -> dict[str, Alert]:
     return known | {key: replace(known[key], told=not posted.is_over, claimed="")}
 
 
-def _unclaimed(known: dict[str, Alert], key: str) -> dict[str, Alert]:
-    return known | {key: replace(known[key], claimed="")} if key in known else known
+def _unclaimed(known: dict[str, Alert], keys: Collection[str]) -> dict[str, Alert]:
+    return known | {key: replace(known[key], claimed="") for key in keys if key in known}
 
 
 def _load(connection: sa.Connection) -> dict[str, Alert]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from math import inf
 from threading import Event
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.shelf import Shelf
 from sync.errors import SettingsError, SyncError, UsageError
 from sync.health import Feed, Promise
-from sync.interpreter import alternate_often, collect_less_often, share_one_heap
+from sync.interpreter import alternate_often, collect_less_often
 from sync.journal import Journal
 from sync.model import PassKind
 from sync.notation import parse_https_url
@@ -461,7 +461,6 @@ def opened(
 
     Raises SchemaTooNew and DatabaseUnavailable.
     """
-    share_one_heap()
     collect_less_often()
     alternate_often()
     with ExitStack() as closing:
@@ -489,7 +488,6 @@ def opened(
         yield App(settings, db, tenant, journal, stop, dry, meter)
 
 
-@cache
 def _recall(db: sa.Engine) -> Memory:
     """What an earlier process learned; nothing where an older version wrote it differently."""
     pace, size = (

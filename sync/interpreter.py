@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
 _M_ARENA_MAX: Final = -8  # malloc.h of glibc
@@ -21,7 +22,7 @@ def alternate_often() -> None:
 
 
 def share_one_heap() -> None:
-    """Let all threads take memory from one heap, where the C library (glibc) gives each its own.
+    """Let all threads take memory from one heap, where the C library (glibc) gives each its own; before any.
 
     Each keeps what a thread once needed: 10 MB of a load's 120, more the longer it takes. Threads that have
     to take turns at the interpreter do not wait for one another there: loads take as long as before.
@@ -30,8 +31,9 @@ def share_one_heap() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
+@cache  # once a process: what is garbage by then would stay too
 def collect_less_often() -> None:
-    """Set the garbage collector up for passes; once, or garbage stays too.
+    """Set the garbage collector up for passes.
 
     What is here by now stays. A page becomes ten thousand tuples, none in a cycle: looking for cycles as
     often as Python does cost a fifth of a load's CPU. Once a page costs nothing that could be measured;

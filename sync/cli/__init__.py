@@ -23,6 +23,7 @@ from typer.main import get_command
 from sync import __version__
 from sync.cli.console import emit, outcome
 from sync.cli.shared import app
+from sync.interpreter import share_one_heap
 
 # isort: off
 from sync.cli import passes, daemon, looking, feed, files, trying  # noqa: F401 - in the order of --help
@@ -33,6 +34,7 @@ __all__ = ["app", "main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what went wrong is one sentence on standard error."""
+    share_one_heap()
     _load_undisturbed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale without umlauts is no reason to stop

@@ -109,6 +109,17 @@ def test_what_could_not_be_told_is_told_at_the_next_look(bench: Bench) -> None:
     assert len({got.headers["Idempotency-Key"] for got in receiver.received}) == 1
 
 
+def test_messages_behind_one_that_could_not_be_told_wait_no_longer_than_that(bench: Bench) -> None:
+    bench.backfill()
+    age(bench.db, 2)
+    held_back = {"incremental": "too many", "reconcile": "too many"}
+    with Receiver(["500"]) as receiver:
+        alerts(bench.db, receiver, held_back=held_back).look()
+        alerts(bench.db, receiver, held_back=held_back).look()
+
+    assert [got.action for got in receiver.received] == ["500", "take", "take", "take"]
+
+
 def test_three_failures_in_a_row_are_told_two_are_not(
     bench: Bench, tenant: Sandbox, receiver: Receiver
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +105,20 @@ def test_looking_at_a_copy_that_is_not_there_creates_nothing(
         pass
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pass_leaves_nothing_behind_in_a_process_that_runs_on(
+    tenant: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon's memory grew by 50 kB with each, 300 times a day for each tenant."""
+    settings = configure(monkeypatch, **tenant.environment())
+    engines, frozen = [], []
+    for _ in range(3):
+        with opened(settings, threading.Event()) as app:
+            engines.append(weakref.ref(app.db))
+            frozen.append(gc.get_freeze_count())
+        del app
+    gc.collect()
+
+    assert frozen[-1] <= frozen[0]
+    assert [engine() for engine in engines] == [None] * 3

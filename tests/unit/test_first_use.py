@@ -31,7 +31,11 @@ def descendants(kind):
 
 
 def is_read(kind):
-    return not kind.__subclasses__() and not getattr(kind, "__parameters__", ())  # no base, nothing generic
+    return kind.__name__ != "_Sent" and not getattr(kind, "__parameters__", ())  # a base; what is generic
+
+
+class Control(msgspec.Struct):
+    pass
 
 
 ours = [each for each in descendants(msgspec.Struct) if each.__module__.startswith("sync.")]
@@ -39,7 +43,7 @@ classes = [each for each in ours if is_read(each)]
 assert len(classes) > 20, classes
 shared = to_share(new_pace(4))
 sys.setprofile(watch)
-for each in classes:
+for each in [*classes, Control]:
     msgspec.json.Decoder(each)
 as_shared(new_pace(4), shared)
 sys.setprofile(None)
@@ -51,4 +55,4 @@ def test_every_class_that_is_decoded_is_worked_out_when_its_module_is_imported()
     """Two threads of a worker that mapped their first products at once ended it without a word."""
     late = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=False)
 
-    assert (late.stdout.split(), late.stderr) == ([], "")
+    assert (late.stdout.split(), late.stderr) == (["Control"], "")

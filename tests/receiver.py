@@ -143,8 +143,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         action = self.receiver.hear(self.path, self.headers, body)
+        if action == "late":
+            self.receiver.is_closing(0.5)
         if action in ("take", "late"):
-            self.receiver.is_closing(0.5 if action == "late" else 0)
             self._answer(200)
         elif action == "redirect":
             self._answer(307, {"Location": "/elsewhere"})

@@ -11,7 +11,6 @@ go to standard error. Only `outcome` catches errors and turns them into words an
 
 from __future__ import annotations
 
-import gc
 import io
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from typer.main import get_command
 from sync import __version__
 from sync.cli.console import emit, outcome
 from sync.cli.shared import app
-from sync.interpreter import share_one_heap
+from sync.interpreter import end_undisturbed, load_undisturbed, share_one_heap
 
 # isort: off
 from sync.cli import passes, daemon, looking, feed, files, trying  # noqa: F401 - in the order of --help
@@ -35,18 +34,12 @@ __all__ = ["app", "main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what went wrong is one sentence on standard error."""
     share_one_heap()
-    _load_undisturbed()
+    load_undisturbed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale without umlauts is no reason to stop
-    return outcome(lambda: get_command(app).main(args=arguments, prog_name="product-sync"))
-
-
-def _load_undisturbed() -> None:
-    """Do not look for cycles while modules load, which stay: that took a tenth of the start.
-
-    What a pass loads are 150,000 objects; once they are here, `app.py` lets the collector look more often.
-    """
-    gc.set_threshold(200_000, 20, 100)
+    code = outcome(lambda: get_command(app).main(args=arguments, prog_name="product-sync"))
+    end_undisturbed()
+    return code
 
 
 @app.callback()

@@ -117,8 +117,9 @@ def settle_all(run: Run, store_view: str) -> None:
     if run.held_back:
         return
     here = run.read(lambda c: products.highest_live(c, store_view))
-    highest = max(here, run.sync.source.highest(store_view).highest_id)
-    settled = _settle(run, store_view, highest)
+    top = run.sync.source.highest(store_view)  # which counts them too
+    highest = max(here, top.highest_id)
+    settled = _settle(run, store_view, highest, listed=top.total)
     if settled.agree or run.held_back or run.sync.dry:  # what a dry run reads is not here to be counted again
         return
     _, missing = _shortfall(run, store_view, highest)
@@ -137,11 +138,17 @@ class _Settled(NamedTuple):
     agree: bool
 
 
-def _settle(run: Run, store_view: str, highest: int, suspects: Collection[int] = ()) -> _Settled:
-    """Make the copy agree with the tenant's counts up to an id."""
+def _settle(
+    run: Run, store_view: str, highest: int, suspects: Collection[int] = (), listed: int | None = None
+) -> _Settled:
+    """Make the copy agree with the tenant's counts up to an id.
+
+    listed    how many the tenant has just counted there, when it was asked already
+    """
     buried: set[int] = set()
     for _ in range(ROUNDS):
-        ids, missing = _shortfall(run, store_view, highest)
+        ids, missing = _shortfall(run, store_view, highest, listed)
+        listed = None
         if missing == 0:
             return _Settled(buried, agree=True)
         if _too_many(run, store_view, missing):
@@ -175,11 +182,15 @@ def _counter(source: Products, store_view: str) -> Callable[[Interval], int]:
     return lambda interval: source.count(store_view, interval).total
 
 
-def _shortfall(run: Run, store_view: str, highest: int) -> tuple[Sequence[int], int]:
+def _shortfall(
+    run: Run, store_view: str, highest: int, listed: int | None = None
+) -> tuple[Sequence[int], int]:
     """The ids the tenant should list up to `highest`, and how many fewer it counts."""
     besides = _not_in_copy(run, store_view, highest)
     live = run.read(lambda c: products.count_live(c, store_view, highest))
-    missing = live + len(besides) - run.sync.source.count(store_view, Interval(0, highest)).total
+    if listed is None:
+        listed = run.sync.source.count(store_view, Interval(0, highest)).total
+    missing = live + len(besides) - listed
     if missing == 0:
         return [], 0
     ids = run.read(lambda c: products.live_ids(c, store_view, Interval(0, highest)))

@@ -25,6 +25,17 @@ def test_every_product_is_copied_as_sent(bench: Bench) -> None:
     assert len(bench.rows(product_attributes)) > 60
 
 
+def test_beside_its_pages_a_load_asks_twice_how_far_the_catalogue_reaches(bench: Bench) -> None:
+    """Both answers also count the products, so nothing else is asked to know that none is missing."""
+    bench.page_size = 300
+    bench.concurrency = 1
+
+    bench.backfill()
+
+    asked = [request.kind for request in bench.sandbox.requests if request.kind != "token"]
+    assert asked == ["count", "page", "count"]
+
+
 def test_the_feed_has_one_insert_for_each_product(bench: Bench) -> None:
     bench.backfill()
 

@@ -51,6 +51,11 @@ class Lookout:
         self._news, self._closed = Event(), Event()
         self._thread = Thread(target=self._watch, name=f"lookout {name}", daemon=True)
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether its thread runs: behind `close`, for as long as something is being told."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import socket
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from threading import Event
+from threading import Event, Thread
 from typing import Any, Final
 from uuid import uuid4
 
@@ -47,7 +47,7 @@ except ImportError as missing:
 TASK: Final = "product_sync.read_range"
 ROLL_CALL: Final = "product_sync_hands"
 ANSWER_S: Final = 1.0  # for workers to answer
-DATABASE_AWAY_S: Final = 5.0  # before an order goes back that no database could be asked about
+DATABASE_AWAY_S: Final = 5.0  # until a database that was away is asked again
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
@@ -183,6 +183,76 @@ class Seat:
     unreported: Unreported
 
 
+class Seats:
+    """The tenants that this worker works for, by the identities of their copies.
+
+    closing    closes what is opened
+    """
+
+    def __init__(self, fleet: Fleet, stop: Event, closing: ExitStack) -> None:
+        self._fleet = fleet
+        self._stop = stop
+        self._closing = closing
+        self._taken: dict[str, Seat] = {}
+        self._away: list[str] = []
+
+    def __getitem__(self, copy: str) -> Seat:
+        return self._taken[copy]
+
+    @property
+    def any(self) -> Seat:
+        return next(iter(self._taken.values()))
+
+    @property
+    def copies(self) -> list[str]:
+        return [*self._taken]
+
+    @property
+    def are_awaited(self) -> bool:
+        """Whether the database of a tenant is away, so that it may join later."""
+        return bool(self._away)
+
+    def take_first(self) -> None:
+        """Open every tenant that can be worked for; where none can, its error is raised."""
+        faults = [fault for name in self._fleet.members if (fault := self._tried(name))]
+        if not self._taken:
+            raise faults[0] if faults else SettingsError("the file of tenants names none.")
+
+    def take_late(self) -> list[str]:
+        """Open tenants whose database is there by now; returns the identities of their copies."""
+        before, names = self.copies, self._away
+        self._away = []
+        for name in names:
+            self._tried(name, again=True)
+        return [copy for copy in self.copies if copy not in before]
+
+    def _tried(self, name: str, *, again: bool = False) -> SyncError | None:
+        """What keeps a tenant from being worked for."""
+        with logs.of_tenant(name):
+            try:
+                self._take(name)
+            except SyncError as fault:
+                is_away = isinstance(fault, DatabaseUnavailable)
+                if is_away:
+                    self._away.append(name)
+                if not (self._fleet.is_alone or (again and is_away)):
+                    _log.error("tenant.refused", error=str(fault), fix=fault.fix)
+                return fault
+            if again:
+                _log.info("tenant.joined")
+            return None
+
+    def _take(self, name: str) -> None:
+        settings = self._fleet.members[name]
+        if isinstance(settings, SettingsError):
+            raise settings
+        broker_of(settings)
+        with ExitStack() as opening:
+            live = opening.enter_context(opened(settings, self._stop, shared=True))
+            self._taken[_identity(live.db)] = Seat(name, live, Unreported(live.journal.traffic))
+            self._closing.push(opening.pop_all())
+
+
 class _Quiet(Journal):
     """The log of a worker: how far a run is, its leader tells."""
 
@@ -192,13 +262,15 @@ class _Quiet(Journal):
 def work(fleet: Fleet) -> None:
     """Read ranges as they are ordered, until SIGTERM or SIGINT: then the pages in hand are finished.
 
-    What is wrong with one of many tenants is logged, and the others are worked for. Raises QueueUnavailable
-    where the broker refuses us; for the only tenant also SettingsError, SchemaTooNew and DatabaseUnavailable.
+    What is wrong with one of many tenants is logged, and the others are worked for; one whose database is
+    away joins them when it is back. Raises QueueUnavailable where the broker refuses us; where no tenant can
+    be worked for, also SettingsError, SchemaTooNew and DatabaseUnavailable.
     """
     hands, stop = fleet.process.sync_concurrency, Event()
     with ExitStack() as closing:
-        seats = {_identity(seat.live.db): seat for seat in _seats(fleet, stop, closing)}
-        celery = application(broker_of(next(iter(seats.values())).live.settings))
+        seats = Seats(fleet, stop, closing)
+        seats.take_first()
+        celery = application(broker_of(seats.any.live.settings))
         _prepare(celery, seats, stop, hands)
         closing.enter_context(warnings.catch_warnings())
         for harmless in (SecurityWarning, CPendingDeprecationWarning):  # as root; of a default that we want
@@ -207,45 +279,43 @@ def work(fleet: Fleet) -> None:
             hostname=f"product-sync-{uuid4().hex[:12]}@{socket.gethostname()}",  # another for each process
             pool="threads",
             concurrency=hands,
-            queues=[queue_name(copy) for copy in seats],
+            queues=[queue_name(copy) for copy in seats.copies],
             loglevel="WARNING",
             quiet=True,
             without_gossip=True,
             without_heartbeat=True,
             without_mingle=True,
         )
-        worker.start()
+
+        def consume(copy: str) -> None:
+            worker.consumer.call_soon(worker.consumer.add_task_queue, queue_name(copy))
+
+        with _late_ones(seats, consume, stop):
+            worker.start()
     _log.info("worker.stopped")
     if worker.exitcode:
         raise QueueUnavailable("the broker refuses this worker; the log has its reason.")
 
 
-def _seats(fleet: Fleet, stop: Event, closing: ExitStack) -> list[Seat]:
-    """Every tenant that can be worked for; at least one, else its error is raised."""
-    seats: list[Seat] = []
-    faults: list[SyncError] = []
-    for name, settings in fleet.members.items():
-        with logs.of_tenant(name):
-            try:
-                seats.append(_seat(name, settings, stop, closing))
-            except SyncError as error:
-                faults.append(error)
-                if not fleet.is_alone:
-                    _log.error("tenant.refused", error=str(error), fix=error.fix)
-    if not seats:
-        raise faults[0] if faults else SettingsError("the file of tenants names none.")
-    return seats
+@contextmanager
+def _late_ones(seats: Seats, consume: Callable[[str], None], stop: Event) -> Iterator[None]:
+    """Meanwhile, let tenants join whose database was away."""
+
+    def look() -> None:
+        while seats.are_awaited and not stop.wait(DATABASE_AWAY_S):
+            for copy in seats.take_late():
+                consume(copy)
+
+    looking = Thread(target=look, name="seats")
+    looking.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        looking.join()
 
 
-def _seat(name: str, settings: Settings | SettingsError, stop: Event, closing: ExitStack) -> Seat:
-    if isinstance(settings, SettingsError):
-        raise settings
-    broker_of(settings)
-    live = closing.enter_context(opened(settings, stop, shared=True))
-    return Seat(name, live, Unreported(live.journal.traffic))
-
-
-def _prepare(celery: Celery, seats: Mapping[str, Seat], stop: Event, hands: int) -> None:
+def _prepare(celery: Celery, seats: Seats, stop: Event, hands: int) -> None:
     """The task, the answer to the roll call, and what happens at the start and at the end."""
     watch = _Quiet()
 
@@ -253,7 +323,7 @@ def _prepare(celery: Celery, seats: Mapping[str, Seat], stop: Event, hands: int)
         _obey(seats[copy], Order(**order), watch, stop)
 
     def roll_call(_state: object) -> dict[str, Any]:
-        return {"copies": [*seats], "hands": 0 if stop.is_set() else hands}
+        return {"copies": seats.copies, "hands": 0 if stop.is_set() else hands}
 
     celery.task(read_range, name=TASK)
     inspect_command(name=ROLL_CALL)(roll_call)

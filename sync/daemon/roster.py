@@ -17,6 +17,7 @@ from sync.db.health import freshness
 from sync.errors import SettingsError, SyncError
 from sync.fleet import ALONE, Fleet
 from sync.health import Problem
+from sync.lookout import Lookout
 from sync.meter import Meter
 from sync.metrics import Metrics, TenantsMetrics
 from sync.pulse import STILL_S
@@ -40,6 +41,7 @@ class Roster:
         self._version = version
         self._tenancies: dict[str, Tenancy] = {}
         self._faults: dict[str, SyncError] = {}
+        self._leaving: list[Lookout] = []
         self._metrics = TenantsMetrics(version, self._measured)
 
     def take(self, fleet: Fleet) -> list[Tenancy]:
@@ -77,6 +79,7 @@ class Roster:
             return None
         copy = writable_copy(found) if name == ALONE else unseen_copy(found)
         if tenancy is not None:
+            self._leave(tenancy.lookout)
             tenancy.replace(found, copy)
         else:
             tenancy = Tenancy(name, found, copy, self._meter(name), lambda: self._fleet.turn_s)
@@ -88,8 +91,13 @@ class Roster:
     def _drop(self, name: str) -> None:
         self._metrics.settings_ok.remove(name)
         if name in self._tenancies:
+            self._leave(self._tenancies[name].lookout)
             self._tenancies[name].close()
             self._tenancies = {other: it for other, it in self._tenancies.items() if other != name}
+
+    def _leave(self, lookout: Lookout) -> None:
+        """Remember who is about to be replaced, or dropped: a message may be on its way."""
+        self._leaving = [it for it in self._leaving if it.is_watching] + [lookout]
 
     def _meter(self, name: str) -> Meter:
         return Meter(Metrics("", process=False) if name else Metrics(self._version))
@@ -102,8 +110,8 @@ class Roster:
     def part(self) -> None:
         """Wait, behind `close`, for what is being told."""
         until = monotonic() + PARTING_S
-        for tenancy in self._tenancies.values():
-            tenancy.lookout.part(max(0.0, until - monotonic()))
+        for lookout in (*self._leaving, *(it.lookout for it in self._tenancies.values())):
+            lookout.part(max(0.0, until - monotonic()))
 
     def __getitem__(self, name: str) -> Tenancy:
         return self._tenancies[name]

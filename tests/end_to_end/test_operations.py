@@ -364,13 +364,18 @@ def test_a_stale_copy_is_told_once_and_once_when_it_is_fresh_across_a_restart(sh
     assert "hook-s3cret" not in f"{first.log} {second.log} {first.words} {second.words}"
 
 
-def test_what_is_being_told_when_the_daemon_ends_is_noted_as_told(shell: Shell) -> None:
+@pytest.mark.parametrize("replaced", [False, True], ids=["", "behind a SIGHUP"])
+def test_what_is_being_told_when_the_daemon_ends_is_noted_as_told(shell: Shell, replaced: bool) -> None:
     """Else the next one takes it for a message of a daemon that still posts it, and waits five minutes."""
     shell.tenant.faults.deny(403, kind=None)
     with Receiver(["late"]) as receiver:
         shell.settings |= {"SYNC_ALERT_WEBHOOK": receiver.url}
         with shell.start("daemon") as first:
             receiver.wait_for(1)
+            if replaced:
+                (shell.folder / ".env").write_text("SYNC_MAX_DELETE_FRACTION=0.3\n")
+                first.process.send_signal(signal.SIGHUP)
+                first.wait_for("settings.reread", changed=True)
             assert first.end() == 0
         shell.tenant.faults.clear()
         with shell.start("daemon") as second:

@@ -268,6 +268,40 @@ def test_a_worker_works_for_every_tenant_of_a_file(
     assert {it.get("tenant") for it in worker.log if it["event"] == "range.read"} == {"de", "fr"}
 
 
+def test_a_tenant_whose_database_is_away_at_the_start_is_worked_for_once_it_is_there(
+    relay: tuple[str, Relay], new_database: NewDatabase, tmp_path: Path
+) -> None:
+    with Shops(tmp_path, ("de", "fr"), 60) as shops:
+        for name in ("de", "fr"):
+            shops.tables[name]["DATABASE_URL"] = new_database("postgresql")
+        shops.write()
+        blank = dict.fromkeys(shops["de"].environment(), "")
+        shell = Shell(shops["de"], tmp_path, {**blank, "CELERY_BROKER_URL": relay[0]}, longest_s=240)
+        options = ("--tenants", str(shops.file))
+        here = sa.make_url(shops.tables["fr"]["DATABASE_URL"])
+        rename_database(here, f"{here.database}", f"{here.database}_away")
+        with shell.start("worker", *options) as worker:
+            refused = worker.wait_for("tenant.refused")
+            worker.wait_for("worker.ready")
+            rename_database(here, f"{here.database}_away", f"{here.database}")
+            worker.wait_for("tenant.joined")
+            ended = shell.run("backfill", *options, "--executor", "celery", "--json")
+            assert worker.end() == 0
+
+    assert refused["tenant"] == "fr"
+    assert ended.code == 0, ended.err
+    assert {(it["tenant"], it["inserted"]) for it in ended.objects} == {("de", 60), ("fr", 60)}
+    assert {it.get("tenant") for it in worker.log if it["event"] == "range.read"} == {"de", "fr"}
+
+
+def rename_database(server: sa.URL, old: str, new: str) -> None:
+    with (
+        connected(server.set(database="postgres").render_as_string(hide_password=False)) as db,
+        db.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+    ):
+        connection.exec_driver_sql(f'ALTER DATABASE "{old}" RENAME TO "{new}"')
+
+
 @pytest.mark.parametrize("relay", ["rabbitmq"], indirect=True)
 def test_a_broker_that_is_away_is_one_sentence(shop: Shell) -> None:
     ended = shop.run("backfill", "--executor", "celery", CELERY_BROKER_URL="amqp://u:hunter22@127.0.0.1:1//")

@@ -276,7 +276,10 @@ def unseen_copy(settings: Settings) -> sa.Engine:
 def writable_copy(settings: Settings) -> sa.Engine:
     """The copy, made or migrated where needed. Raises SchemaTooNew, DatabaseUnavailable."""
     engine = connect(_plain(settings.database_url), writes=True)
-    upgrade(engine)
+    with ExitStack() as closing:
+        closing.callback(engine.dispose)
+        upgrade(engine)
+        closing.pop_all()
     return engine
 
 

@@ -47,6 +47,7 @@ except ImportError as missing:
 TASK: Final = "product_sync.read_range"
 ROLL_CALL: Final = "product_sync_hands"
 ANSWER_S: Final = 1.0  # for workers to answer
+PARTING_S: Final = 2.5
 DATABASE_AWAY_S: Final = 5.0  # until a database that was away is asked again
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
@@ -218,13 +219,14 @@ class Seats:
         if not self._taken:
             raise faults[0] if faults else SettingsError("the file of tenants names none.")
 
-    def take_late(self) -> list[str]:
-        """Open tenants whose database is there by now; returns the identities of their copies."""
-        before, names = self.copies, self._away
-        self._away = []
-        for name in names:
-            self._tried(name, again=True)
-        return [copy for copy in self.copies if copy not in before]
+    def take_late(self) -> Iterator[str]:
+        """Open tenants whose database is there by now; yields the identities of their copies."""
+        for name in [*self._away]:
+            if self._stop.is_set():
+                return
+            self._away.remove(name)
+            if self._tried(name, again=True) is None:
+                yield self.copies[-1]
 
     def _tried(self, name: str, *, again: bool = False) -> SyncError | None:
         """What keeps a tenant from being worked for."""
@@ -288,7 +290,9 @@ def work(fleet: Fleet) -> None:
         )
 
         def consume(copy: str) -> None:
-            worker.consumer.call_soon(worker.consumer.add_task_queue, queue_name(copy))
+            queues, name = celery.amqp.queues, queue_name(copy)
+            queues.select_add(queues[name])  # for every connection from the next one on
+            worker.consumer.call_soon(worker.consumer.add_task_queue, name)  # and for this one
 
         with _late_ones(seats, consume, stop):
             worker.start()
@@ -303,16 +307,19 @@ def _late_ones(seats: Seats, consume: Callable[[str], None], stop: Event) -> Ite
 
     def look() -> None:
         while seats.are_awaited and not stop.wait(DATABASE_AWAY_S):
-            for copy in seats.take_late():
-                consume(copy)
+            try:
+                for copy in seats.take_late():
+                    consume(copy)
+            except Exception as fault:  # noqa: BLE001 - the others may still come
+                _log.error("tenant.refused", error=type(fault).__name__)
 
-    looking = Thread(target=look, name="seats")
+    looking = Thread(target=look, name="seats", daemon=True)
     looking.start()
     try:
         yield
     finally:
         stop.set()
-        looking.join()
+        looking.join(PARTING_S)  # a database that is being opened may take longer: nothing is done there yet
 
 
 def _prepare(celery: Celery, seats: Seats, stop: Event, hands: int) -> None:

@@ -4,7 +4,7 @@ take     takes the batch and answers 200
 lose     takes it and closes the connection without an answer: the sender cannot know
 break    closes the connection, having taken nothing
 half     promises a longer answer than it sends, having taken nothing
-late     takes the batch and answers 200 after half a second
+late     takes the batch and answers 200 after a second
 hang     says nothing until the sender has gone, or the receiver is closed
 drip     answers a byte at a time, without end
 redirect names another path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -28,10 +29,13 @@ def find(url: str) -> sa.Engine | None:
     of reach.
     """
     engine = connect(url)
-    revision = revision_of(engine)
-    if revision is None:
-        return None
-    _check(revision)
+    with ExitStack() as closing:
+        closing.callback(engine.dispose)
+        revision = revision_of(engine)
+        if revision is None:
+            return None
+        _check(revision)
+        closing.pop_all()
     return engine
 
 

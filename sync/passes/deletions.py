@@ -111,7 +111,9 @@ def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) 
 def settle_all(run: Run, store_view: str) -> None:
     """After a whole catalogue was read: whether that was all the tenant has, and only that.
 
-    No further than the highest id of now: a catalogue that grows would keep us here.
+    No further than the highest id of now: a catalogue that grows would keep us here. The answer that names it
+    also counts: a product added in that moment can hide one that was deleted while the pass read, and was the
+    next pass's to find in any case.
     Raises AnswerUnreadable when it counts products that it does not list: an outage can look like an end.
     """
     if run.held_back:

@@ -127,21 +127,24 @@ def unchanged(here: Databases, directory: Path, products: int, times: int) -> It
 
 
 def scale(here: Databases, directory: Path, small: int, large: int, times: int) -> Iterator[Result]:
-    """The same load and sweep of two sizes: cost per product, and memory."""
+    """The same load and sweep of two sizes: cost per product, and memory.
+
+    A growth is a ratio of ratios, so the small ones are repeated more, and the large ones go first in turn.
+    """
     with tenant(0) as there:  # what both cost when there is nothing to read
         bench = Bench(there, here, directory)
-        none = Middle.of(pairs(times, bench.load, bench.load_by_floor))
+        none = Middle.of(pairs(3 * times, bench.load, bench.load_by_floor))
     with tenant(small) as there:
         bench = Bench(there, here, directory)
-        few = pairs(times, bench.load, bench.load_by_floor)
+        few = pairs(3 * times, bench.load, bench.load_by_floor)
         few_again = bench.read_again(bench.loaded(), "reconcile")
     with tenant(large) as there:
         bench = Bench(there, here, directory)
-        many = pairs(1, bench.load, bench.load_by_floor)
+        many = pairs(2, bench.load, bench.load_by_floor)
         many_again = bench.read_again(bench.loaded(), "reconcile")
     yield _growth(Middle.of(few), small, Middle.of(many), large, none, here.name)
     few_mb = max(pair.ours.peak_mb for pair in few)
-    yield from _memory("first load", few_mb, many[0].ours.peak_mb, small, large, here.name)
+    yield from _memory("first load", few_mb, max(pair.ours.peak_mb for pair in many), small, large, here.name)
     yield from _memory("reconcile", few_again.peak_mb, many_again.peak_mb, small, large, here.name)
 
 

@@ -271,6 +271,7 @@ def test_a_worker_works_for_every_tenant_of_a_file(
 def test_a_tenant_whose_database_is_away_at_the_start_is_worked_for_once_it_is_there(
     relay: tuple[str, Relay], new_database: NewDatabase, tmp_path: Path
 ) -> None:
+    """Also over the next connection to the broker."""
     with Shops(tmp_path, ("de", "fr"), 60) as shops:
         for name in ("de", "fr"):
             shops.tables[name]["DATABASE_URL"] = new_database("postgresql")
@@ -285,6 +286,7 @@ def test_a_tenant_whose_database_is_away_at_the_start_is_worked_for_once_it_is_t
             worker.wait_for("worker.ready")
             rename_database(here, f"{here.database}_away", f"{here.database}")
             worker.wait_for("tenant.joined")
+            relay[1].cut()
             ended = shell.run("backfill", *options, "--executor", "celery", "--json")
             assert worker.end() == 0
 

@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         action = self.receiver.hear(self.path, self.headers, body)
         if action == "late":
-            self.receiver.is_closing(0.5)
+            self.receiver.is_closing(1.0)
         if action in ("take", "late"):
             self._answer(200)
         elif action == "redirect":

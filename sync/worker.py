@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from threading import Event, Thread
+from threading import Event
 from typing import Any, Final
 from uuid import uuid4
 
@@ -31,6 +31,7 @@ from sync.db.engine import reading
 from sync.errors import DatabaseUnavailable, Interrupted, QueueUnavailable, SettingsError, SyncError
 from sync.fleet import Fleet
 from sync.journal import Journal
+from sync.passes.run import repeating
 from sync.passes.workers import Order, Unreported, work_off
 from sync.settings import Settings
 
@@ -47,7 +48,7 @@ except ImportError as missing:
 TASK: Final = "product_sync.read_range"
 ROLL_CALL: Final = "product_sync_hands"
 ANSWER_S: Final = 1.0  # for workers to answer
-PARTING_S: Final = 2.5
+PARTING_S: Final = 2.5  # for a database that is being opened: nothing is done there yet
 DATABASE_AWAY_S: Final = 5.0  # until a database that was away is asked again
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
@@ -208,14 +209,9 @@ class Seats:
     def copies(self) -> list[str]:
         return [*self._taken]
 
-    @property
-    def are_awaited(self) -> bool:
-        """Whether the database of a tenant is away, so that it may join later."""
-        return bool(self._away)
-
     def take_first(self) -> None:
         """Open every tenant that can be worked for; where none can, its error is raised."""
-        faults = [fault for name in self._fleet.members if (fault := self._tried(name))]
+        faults = [it for name in self._fleet.members if isinstance(it := self._tried(name), SyncError)]
         if not self._taken:
             raise faults[0] if faults else SettingsError("the file of tenants names none.")
 
@@ -225,14 +221,14 @@ class Seats:
             if self._stop.is_set():
                 return
             self._away.remove(name)
-            if self._tried(name, again=True) is None:
-                yield self.copies[-1]
+            if isinstance(copy := self._tried(name, again=True), str):
+                yield copy
 
-    def _tried(self, name: str, *, again: bool = False) -> SyncError | None:
-        """What keeps a tenant from being worked for."""
+    def _tried(self, name: str, *, again: bool = False) -> str | SyncError:
+        """Open a tenant: the identity of its copy, or what keeps it from being worked for."""
         with logs.of_tenant(name):
             try:
-                self._take(name)
+                copy = self._take(name)
             except SyncError as fault:
                 is_away = isinstance(fault, DatabaseUnavailable)
                 if is_away:
@@ -242,17 +238,19 @@ class Seats:
                 return fault
             if again:
                 _log.info("tenant.joined")
-            return None
+            return copy
 
-    def _take(self, name: str) -> None:
+    def _take(self, name: str) -> str:
         settings = self._fleet.members[name]
         if isinstance(settings, SettingsError):
             raise settings
         broker_of(settings)
         with ExitStack() as opening:
             live = opening.enter_context(opened(settings, self._stop, shared=True))
-            self._taken[_identity(live.db)] = Seat(name, live, Unreported(live.journal.traffic))
+            copy = _identity(live.db)
+            self._taken[copy] = Seat(name, live, Unreported(live.journal.traffic))
             self._closing.push(opening.pop_all())
+        return copy
 
 
 class _Quiet(Journal):
@@ -294,32 +292,18 @@ def work(fleet: Fleet) -> None:
             queues.select_add(queues[name])  # for every connection from the next one on
             worker.consumer.call_soon(worker.consumer.add_task_queue, name)  # and for this one
 
-        with _late_ones(seats, consume, stop):
-            worker.start()
-    _log.info("worker.stopped")
-    if worker.exitcode:
-        raise QueueUnavailable("the broker refuses this worker; the log has its reason.")
-
-
-@contextmanager
-def _late_ones(seats: Seats, consume: Callable[[str], None], stop: Event) -> Iterator[None]:
-    """Meanwhile, let tenants join whose database was away."""
-
-    def look() -> None:
-        while seats.are_awaited and not stop.wait(DATABASE_AWAY_S):
+        def admit() -> None:
             try:
                 for copy in seats.take_late():
                     consume(copy)
             except Exception as fault:  # noqa: BLE001 - the others may still come
                 _log.error("tenant.refused", error=type(fault).__name__)
 
-    looking = Thread(target=look, name="seats", daemon=True)
-    looking.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        looking.join(PARTING_S)  # a database that is being opened may take longer: nothing is done there yet
+        with repeating(admit, DATABASE_AWAY_S, stop, name="seats", patience_s=PARTING_S):
+            worker.start()
+    _log.info("worker.stopped")
+    if worker.exitcode:
+        raise QueueUnavailable("the broker refuses this worker; the log has its reason.")
 
 
 def _prepare(celery: Celery, seats: Seats, stop: Event, hands: int) -> None:

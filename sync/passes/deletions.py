@@ -150,7 +150,7 @@ def _settle(
     buried: set[int] = set()
     for _ in range(ROUNDS):
         ids, missing = _shortfall(run, store_view, highest, listed)
-        listed = None
+        listed = None  # the next round asks anew
         if missing == 0:
             return _Settled(buried, agree=True)
         if _too_many(run, store_view, missing):

@@ -357,14 +357,30 @@ def heartbeat(db: sa.Engine, fence: Callable[[sa.Connection], None], life: timed
     ended = Event()
 
     def beat() -> None:
-        while not ended.wait(life.total_seconds() / 3):
-            with suppress(SyncError):  # a lost lease stops the next commit, in the writer's thread
-                in_transaction(db, fence, stop=ended)
+        with suppress(SyncError):  # a lost lease stops the next commit, in the writer's thread
+            in_transaction(db, fence, stop=ended)
 
-    thread = Thread(target=beat, name="lease", daemon=True)
+    with repeating(beat, life.total_seconds() / 3, ended, name="lease", patience_s=5.0):
+        yield
+
+
+@contextmanager
+def repeating(
+    work: Callable[[], object], every_s: float, ended: Event, *, name: str, patience_s: float
+) -> Iterator[None]:
+    """Do `work` every so many seconds, in a thread of that name, until `ended`, which the end of this sets.
+
+    patience_s    how long the end waits for work under way
+    """
+
+    def repeat() -> None:
+        while not ended.wait(every_s):
+            work()
+
+    thread = Thread(target=repeat, name=name, daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join(timeout=5)
+        thread.join(patience_s)

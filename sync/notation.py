@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, time, tzinfo
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import SecretStr
@@ -38,6 +38,10 @@ BROKER_SCHEMES = ("amqp", "amqps", "redis", "rediss")
 PASSWORD = r"://[^:/]*:(.+)@"  # noqa: S105 -- a pattern, not a password
 _SECRET_PARAMETER = r"(?i)([?&][^=&]*(?:pass|secret|token)[^=&]*)=[^&]*"  # noqa: S105 -- likewise
 _PORTS = {"postgresql+psycopg": 5432, "mysql+pymysql": 3306}
+_USUAL_SOCKETS = {
+    str(Path(path).resolve())
+    for path in ("/tmp", "/var/run/postgresql", "/var/run/mysqld/mysqld.sock", "/tmp/mysql.sock")  # noqa: S108
+}
 
 
 # --- Durations and the clock -------------------------------------------------------------------
@@ -244,21 +248,66 @@ def has_password(url: str) -> bool:
 def place_of(database_url: str) -> str:
     """Where a copy is kept: the same text for two URLs that lead to one database and PostgreSQL schema.
 
-    >>> place_of("postgresql+psycopg://a@DB/pim?options=-csearch_path=eu,public")
+    Names of one server that only the network knows (DNS aliases) are not resolved.
+
+    >>> place_of("postgresql+psycopg://a@DB/pim?options=-csearch_path=EU,public")
     'postgresql+psycopg://db:5432/pim eu'
     >>> place_of("postgresql+psycopg://b@db:5432/pim?options=-c%20search_path%3Deu")
     'postgresql+psycopg://db:5432/pim eu'
+    >>> place_of("mysql+pymysql://a@127.0.0.1/pim") == place_of("mysql+pymysql://b@localhost:3306/pim")
+    True
     """
     scheme, _, rest = database_url.partition("://")
     if scheme == "sqlite":
-        return f"sqlite:///{Path(rest.partition('?')[0].removeprefix('/')).resolve()}"
+        return _place_of_file(rest)
     url = urlsplit(database_url)
     options = dict(parse_qsl(url.query))
-    host = options.get("host", url.hostname or "localhost")
-    port = options.get("port", url.port or _PORTS.get(scheme))
-    path = re.search(r"search_path\s*=\s*\"?([^,\s\"]+)", options.get("options", ""))
-    schema = f" {path[1] if path else 'public'}" if scheme.startswith("postgresql") else ""
-    return f"{scheme}://{host}:{port}{url.path}{schema}"
+    name = options.get("dbname") or options.get("database") or unquote(url.path[1:])
+    server = _place_of_server(options, url.hostname, options.get("port") or url.port or _PORTS.get(scheme))
+    if not scheme.startswith("postgresql"):
+        return f"{scheme}://{server}/{name}"
+    user = options.get("user") or unquote(url.username or "")
+    return f"{scheme}://{server}/{name or user} {_schema(options.get('options', ''))}"
+
+
+def _place_of_file(rest: str) -> str:
+    """A SQLite file, by what it is once it is there: links lead to the file itself."""
+    path, _, query = rest.removeprefix("/").partition("?")
+    path = unquote(path)
+    if path.startswith("file:") and dict(parse_qsl(query)).get("uri"):
+        path = unquote(urlsplit(path).path)
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return f"sqlite:///{Path(path).resolve()}"
+    return f"sqlite file {found.st_dev}:{found.st_ino}"
+
+
+def _place_of_server(options: Mapping[str, str], hostname: str | None, port: str | int | None) -> str:
+    """Host and port. This machine has many names, and the usual folders of sockets lead to it as well."""
+    host = options.get("unix_socket") or options.get("host") or options.get("hostaddr") or hostname or ""
+    if not host.startswith("/"):
+        host, _, own_port = host.lower().partition(":") if host.count(":") == 1 else (host.lower(), "", "")
+        port, host = own_port or port, host.rstrip(".")
+    elif (folder := str(Path(host).resolve())) not in _USUAL_SOCKETS:
+        return f"{folder}:{port}"
+    is_here = host.startswith("/") or not host or _is_loopback(host)
+    return f"{'localhost' if is_here else host}:{port}"
+
+
+def _schema(options: str) -> str:
+    """The schema that a search path begins with, as PostgreSQL reads it: folded, unless it is quoted.
+
+    >>> _schema("-c search_path=Shop"), _schema('--search-path="Shop",public'), _schema("")
+    ('shop', '"Shop"', 'public')
+    """
+    paths = re.findall(r"(?:-c\s*|--)search[_-]path\s*=\s*((?:\\.|[^\s\\])*)", options, re.IGNORECASE)
+    path = re.sub(r"\\(.)", r"\1", paths[-1]).strip() if paths else ""
+    quoted = re.match(r'"((?:[^"]|"")*)"', path)
+    name = quoted[1].replace('""', '"') if quoted else path.partition(",")[0].strip().lower()
+    if name in ("", "$user"):
+        return "public"
+    return name if name == name.lower() else f'"{name}"'
 
 
 def mask_webhook(url: SecretStr | None) -> str | None:

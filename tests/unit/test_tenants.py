@@ -233,6 +233,23 @@ def test_a_setting_is_given_by_value_or_by_file_not_both(read: Read, order: int)
             "postgresql+psycopg://db/pim?options=-c%20search_path%3Deu",
         ),
         ("mysql+pymysql://db/pim", "mysql+pymysql://sync@db:3306/pim"),
+        ("mysql+pymysql://localhost/pim", "mysql+pymysql://127.0.0.1:3306/p%69m?charset=utf8mb4"),
+        (
+            "postgresql+psycopg://db/pim?options=-csearch_path=Shop",
+            "postgresql+psycopg://db/pim?options=--search-path%3Dshop",
+        ),
+        (
+            "postgresql+psycopg://db/pim?options=-csearch_path=%22shop%22",
+            "postgresql+psycopg://db/pim?options=-csearch_path=a%20-csearch_path=shop",
+        ),
+        (
+            "postgresql+psycopg://db/pim",
+            "postgresql+psycopg://db./pim?options=-csearch_path=%22$user%22,public",
+        ),
+        ("postgresql+psycopg:///pim", "postgresql+psycopg://[::1]:5432/pim?options=-csearch_path=public"),
+        ("postgresql+psycopg:///pim?host=/var/run/postgresql", "postgresql+psycopg://LOCALHOST/pim"),
+        ("postgresql+psycopg://sync@db", "postgresql+psycopg://other@db/sync"),
+        ("postgresql+psycopg://nowhere/pim?host=db&port=5433", "postgresql+psycopg://db:5433/pim"),
     ],
 )
 def test_two_tenants_at_one_database_are_both_refused(read: Read, one: str, other: str) -> None:
@@ -243,6 +260,47 @@ def test_two_tenants_at_one_database_are_both_refused(read: Read, one: str, othe
 
     assert "that of us" in faults(tenants, "eu")["DATABASE_URL"]
     assert "that of eu" in faults(tenants, "us")["DATABASE_URL"]
+
+
+def test_a_file_under_two_names_is_one_place(read: Read, tmp_path: Path) -> None:
+    """By a symbolic link, a hard link, a way around, and as a link to a file that is yet to be made."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "eu.db").touch()
+    (tmp_path / "soft.db").symlink_to("eu.db")
+    (tmp_path / "hard.db").hardlink_to(tmp_path / "eu.db")
+    (tmp_path / "early.db").symlink_to("late.db")
+
+    for one, other in (
+        ("eu.db", "soft.db"),
+        ("eu.db", "hard.db"),
+        ("eu.db", "deep/../%65u.db"),
+        ("eu.db", "file:eu.db?uri=true"),
+        ("eu.db", f"/{tmp_path}/eu.db?timeout=9"),
+        ("early.db", "late.db"),
+    ):
+        tenants = read(EU.replace("eu.db", one) + EU.replace("eu.db", other).replace("[eu]", "[us]"))
+
+        assert "that of us" in faults(tenants, "eu")["DATABASE_URL"], other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "postgresql+psycopg://db/pim?options=-csearch_path=shop",
+            "postgresql+psycopg://db/pim?options=-csearch_path=%22Shop%22",
+        ),
+        ("postgresql+psycopg:///pim?host=/srv/a", "postgresql+psycopg:///pim?host=/srv/b"),
+        ("postgresql+psycopg://db/pim", "postgresql+psycopg://db:5433/pim"),
+        ("mysql+pymysql://db/pim", "mysql+pymysql://db/Pim"),
+    ],
+)
+def test_places_that_differ_hold_a_tenant_each(read: Read, one: str, other: str) -> None:
+    tenants = read(
+        EU.replace("sqlite:///eu.db", one) + EU.replace("sqlite:///eu.db", other).replace("[eu]", "[us]")
+    )
+
+    assert tenants.settings("eu").database_url != tenants.settings("us").database_url
 
 
 def test_schemas_of_one_database_hold_a_tenant_each(read: Read) -> None:

@@ -64,25 +64,29 @@ class Feed:
         Raises PositionForeign when the entry told last is gone from the feed, DatabaseUnavailable.
         """
         position, left, size = start, maxsize if limit is None else limit, FIRST_CHUNK
-        check(self._engine, start, keeper.name, self._patience)
         while left and not self._stop.is_set():
-            entries = self._read(position.change_id, min(size, left))
+            entries = self._read(position, keeper.name, min(size, left))
             if entries:
                 yield entries
                 position, left = entries[-1].position, left - len(entries)
                 size = _next_size(entries)
-                continue
-            check(self._engine, position, keeper.name, self._patience)
-            if not self._follow or self._stop.wait(self._poll_s):
+            elif not self._follow or self._stop.wait(self._poll_s):
                 return
 
-    def _read(self, change_id: int, most: int) -> list[Entry]:
-        found = reading(self._engine, lambda tx: since(tx, change_id, most), stop=self._patience)
-        return [_entry(row) for row in found]
+    def check(self, position: Position, keeper: Keeper) -> None:
+        """Raise PositionForeign when the entry told last is gone from the feed, DatabaseUnavailable."""
+        self._read(position, keeper.name, most=0)
 
-    @property
-    def _patience(self) -> Event | None:
-        return self._stop if self._follow else None
+    def _read(self, position: Position, name: str, most: int) -> list[Entry]:
+        """The entries that follow `position`, if it is one of this feed."""
+
+        def read(tx: sa.Connection) -> list[sa.Row[tuple[object, ...]]]:
+            rows = since(tx, position.change_id, most)
+            check(tx, position, name)
+            return rows
+
+        found = reading(self._engine, read, stop=self._stop if self._follow else None)
+        return [_entry(row) for row in found]
 
 
 def _entry(row: sa.Row[Any]) -> Entry:
@@ -111,6 +115,7 @@ def tell(
             for part in outlet(entries):
                 keeper.save(part[-1].position)
                 told += len(part)
+                feed.check(part[-1].position, keeper)  # before more of what was read goes out
     return told
 
 

@@ -92,19 +92,20 @@ def entry_of(row: sa.Row[Any]) -> str:
     return f"{row.kind} of {row.product_id} in {row.store_view} at {at:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
-def check(engine: sa.Engine, position: Position, name: str, stop: Event | None = None) -> None:
+def check(connection: sa.Connection, position: Position, name: str) -> None:
     """Raise PositionForeign unless the feed holds the entry that `position` remembers.
 
+    To be called after what follows was read, in the same transaction: a restored copy gives the same
+    change_ids to other entries, and those up to the position would never be sent.
+
     name    how to speak of what remembers it
-    stop    as in `reading`
     """
-    if position.entry is None:
-        return
-    found = reading(engine, lambda connection: rows.entry_at(connection, position.change_id), stop=stop)
+    if position.entry is None and position.change_id <= rows.end(connection):
+        return  # nothing was handed on yet: the number alone cannot be wrong in another way
+    found = rows.entry_at(connection, position.change_id)
     if found is not None and entry_of(found) == position.entry:
         return
-    end = reading(engine, rows.end, stop=stop)
-    seen = "is another one there" if found is not None else f"ends at change {end}"
+    seen = "is another one there" if found is not None else f"ends at change {rows.end(connection)}"
     raise PositionForeign(
         f"{name} stands at change {position.change_id}, and the copy's feed {seen}: the database was "
         "restored from a backup, or is not the one that was told before.",
@@ -153,6 +154,7 @@ class PositionInCopy:
             return rows.replace(tx, self._row, self._kept, value)
 
         if not in_transaction(self._engine, move, stop=self._stop):
+            reading(self._engine, lambda connection: check(connection, position, self.name))
             raise PositionTaken("another process posts to this webhook, and was faster.")
         self._kept = value
 

@@ -13,7 +13,7 @@ from sync.errors import DatabaseUnavailable, SchemaTooNew
 
 def connect_existing(url: str) -> sa.Engine:
     """An engine on the copy at `url`. Raises DatabaseUnavailable when there is none, else as `find`."""
-    engine = find(url)
+    engine = find(url, keeps=not url.startswith("sqlite"))  # a restore may put another file in its place
     if engine is None:
         raise DatabaseUnavailable(
             f"there is no copy at {sa.make_url(url).render_as_string()} yet.",
@@ -22,13 +22,15 @@ def connect_existing(url: str) -> sa.Engine:
     return engine
 
 
-def find(url: str) -> sa.Engine | None:
+def find(url: str, *, keeps: bool = True) -> sa.Engine | None:
     """An engine on the copy at `url`, None when there is nothing yet.
+
+    keeps    as in `connect`
 
     Raises SchemaTooNew when a newer program wrote it, DatabaseUnavailable when an older one did or it is out
     of reach.
     """
-    engine = connect(url)
+    engine = connect(url, keeps=keeps)
     with ExitStack() as closing:
         closing.callback(engine.dispose)
         revision = revision_of(engine)

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync.db import state
-from sync.db.schema import product_changes, sync_state
+from sync.db.schema import product_changes, sync_feed, sync_state
 
 
 def entry_at(connection: sa.Connection, change_id: int) -> Any:
@@ -21,8 +21,8 @@ def entry_at(connection: sa.Connection, change_id: int) -> Any:
 
 
 def end(connection: sa.Connection) -> int:
-    """The last change_id of the feed, 0 for an empty one."""
-    return connection.execute(sa.select(sa.func.max(product_changes.c.change_id))).scalar_one() or 0
+    """The last change_id that was given, 0 for an empty feed."""
+    return int(connection.execute(sa.select(sync_feed.c.last_change_id)).scalar_one())
 
 
 def replace(connection: sa.Connection, name: str, expected: Any, value: Any) -> bool:

@@ -122,6 +122,17 @@ def test_a_restored_database_is_said_and_not_waited_for(shop: Shell, tmp_path: P
     assert stat.S_IMODE((tmp_path / "state.json").stat().st_mode) == 0o600
 
 
+def test_a_follower_notices_a_file_that_was_put_in_the_place_of_its_own(shop: Shell, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "products.db", tmp_path / "backup.db")
+    rename(shop, 5)
+    with shop.start("changes", "--follow", "--state", "state.json") as feed:
+        wait_for_lines(feed, 301)
+        for name in ("products.db-wal", "products.db-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / "backup.db").replace(tmp_path / "products.db")
+        assert feed.process.wait(30) == 78
+
+
 @pytest.mark.parametrize(("content", "code"), [("garbage", 64), ('{"change_id":1,"format":9}', 64)])
 def test_a_state_file_that_cannot_be_used_is_explained(shop: Shell, content: str, code: int) -> None:
     (shop.folder / "state.json").write_text(content)

@@ -169,6 +169,62 @@ def test_a_follower_notices_too(db: sa.Engine) -> None:
     overdue.cancel()
 
 
+def test_a_copy_restored_while_a_receiver_is_slow_is_noticed_before_more_is_sent(
+    db: sa.Engine, tmp_path: Path
+) -> None:
+    """150 entries are read at once and 100 posted when 60 come back from a backup and 120 others follow."""
+    grow(db, 150)
+
+    def restored(outlet: Outlet) -> Outlet:
+        def send(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+            for part in outlet(entries):
+                cut(db, 60)
+                grow(db, 120)
+                yield part
+
+        return send
+
+    with position_file(tmp_path / "state.json") as keeper, Receiver() as receiver:
+        with posting(receiver.url) as outlet, pytest.raises(PositionForeign, match="is another one there"):
+            tell(read_all(db), restored(outlet), keeper, since=0)
+        assert receiver.taken == [*range(1, 101)]
+
+        with posting(receiver.url) as outlet, pytest.raises(PositionForeign):  # not forgotten either
+            tell(read_all(db), outlet, keeper, since=0)
+        with posting(receiver.url) as outlet:
+            tell(read_all(db), outlet, keeper, since=60, rewind=True)
+    assert receiver.taken == [*range(1, 101), *range(61, 181)]
+
+
+def test_a_copy_restored_with_the_position_of_its_webhook_is_not_taken_for_a_second_sender(
+    db: sa.Engine,
+) -> None:
+    grow(db, 20)
+    with Receiver() as receiver:
+        post(db, receiver.url, limit=5)
+        with posting(receiver.url) as outlet:
+
+            def restore(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+                yield from outlet(entries[:10])
+                cut(db, 3)
+                with db.begin() as connection:
+                    connection.execute(sync_state.delete().where(sync_state.c.name.like("webhook %")))
+                yield from outlet(entries[10:])
+
+            keeper = PositionInCopy(db, receiver.url, threading.Event())
+            with pytest.raises(PositionForeign, match="ends at change 3"):
+                tell(read_all(db), restore, keeper, since=0)
+
+
+def test_a_reader_that_remembers_a_number_beyond_the_feed_is_told_so(db: sa.Engine) -> None:
+    """It would wait for that number to come round again, and miss what comes before."""
+    grow(db, 20)
+
+    assert tell(read_all(db), Memory(), Unkept(), since=20) == 0
+    with pytest.raises(PositionForeign, match="stands at change 21, and the copy's feed ends at change 20"):
+        tell(read_all(db), Memory(), Unkept(), since=21)
+
+
 def test_two_senders_to_one_webhook_skip_nothing_and_one_ends(db: sa.Engine) -> None:
     """The second starts while the first waits for its first answer."""
     grow(db, 250)

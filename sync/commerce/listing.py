@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from operator import attrgetter
 from typing import Annotated, Final, NamedTuple, overload
 
 import msgspec
@@ -24,6 +25,17 @@ from sync.model import Interval, KnownPage, Page, RawProduct, Receipt, fingerpri
 
 HIGHEST_ID: Final = 2**32 - 1  # `entity_id` is an unsigned INT
 PRODUCTS: Final = "products"
+
+
+class OutOfOrder(PageFailed):
+    """The products of a page came in another order than was asked for, each once and inside the interval.
+
+    page    with its products sorted; it speaks for its interval only when a count proves that none is missing
+    """
+
+    def __init__(self, message: str, page: Page) -> None:
+        super().__init__(message)
+        self.page = page
 
 
 class _Tail(msgspec.Struct):
@@ -64,7 +76,8 @@ def read_page(
     The page speaks for the ids up to its last product, and for the whole interval when it is empty.
 
     Raises PageFailed for a body that is not JSON to its end, or with a product that has no usable id, or not
-    its own; AnswerUnreadable for one in another shape, about other products, or that contradicts itself.
+    its own; OutOfOrder; AnswerUnreadable for one in another shape, about other products, or that contradicts
+    itself.
     """
     if known is None:
         return _read(criteria, store_view, interval, answer)
@@ -107,6 +120,13 @@ def _read(criteria: Criteria, store_view: str, interval: Interval, answer: Answe
         raise AnswerUnreadable("Commerce answered a list of products with null.")
     products = found.products or ()
     _check(found.end, len(products), criteria)
+    ordered = tuple(sorted(products, key=attrgetter("product_id")))
+    if ordered != products:
+        last = _last_of(ordered, interval)
+        page = Page(
+            store_view, Interval(interval.after, last), ordered, found.end.total_count, answer.server_time
+        )
+        raise OutOfOrder("Commerce sent the products of a page in another order than was asked for.", page)
     spoken_for = Interval(interval.after, _last_of(products, interval)) if products else interval
     return Page(store_view, spoken_for, products, found.end.total_count, answer.server_time)
 

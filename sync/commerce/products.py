@@ -4,6 +4,7 @@ A walk asks for `entity_id gt <cursor>`, ascending, until a page is empty. What 
 
     a page is too large        smaller pages for all threads, growing back
     a page fails for good      this walk halves it until one product is alone: that one is reported
+    a page is out of order     sorted, when a count proves that nothing between its ids is missing
     everything fails           the walk waits for the tenant, then CommerceUnavailable; no product is blamed
     the rest seems to be gone  believed only while products just read are still listed: else it is an outage
 
@@ -21,7 +22,7 @@ from typing import Final, Self, TypeVar
 from urllib.parse import quote
 
 from sync.commerce.client import Answer, Client
-from sync.commerce.listing import HIGHEST_ID, read_page
+from sync.commerce.listing import HIGHEST_ID, OutOfOrder, read_page
 from sync.commerce.page_size import LearnedSize, PageSize
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import (
@@ -214,14 +215,32 @@ class Products:
         criteria = Criteria(scope.within(interval), size)
 
         def reader(answer: Answer) -> Page:
-            page = read_page(criteria, scope.store_view, interval, answer, known)
-            self._doubt(page, previous, partial(self._count, scope, interval))
+            try:
+                page = read_page(criteria, scope.store_view, interval, answer, known)
+            except OutOfOrder as found:
+                page = self._sorted(scope, interval, size, found)
+            else:
+                self._doubt(page, previous, partial(self._count, scope, interval))
             self._size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
         return self._client.get(
             PATH, criteria.params(), scope.store_view, reader, kind="page", patient=patient
         )
+
+    def _sorted(self, scope: _Scope, interval: Interval, size: int, found: OutOfOrder) -> Page:
+        """A page in another order than was asked for, when nothing between its ids is missing.
+
+        Otherwise the first `size` ids of the interval, found by counting, are asked for alone: they fill a
+        page in whatever order they come.
+        """
+        page, sent = found.page, len(found.page.products)
+        if page.total_count == sent or self._count(scope, page.interval).total == sent:
+            return page
+        end = self._nth_id(scope, interval, size)
+        if end is None or end == interval.last:
+            raise found
+        return self._page(scope, Interval(interval.after, end), size)
 
     def _doubt(self, page: Page, previous: Page | None, count_again: Callable[[], Count]) -> None:
         """Raise AnswerUnreadable when far more is gone than was read, unless that is proven.

@@ -246,7 +246,7 @@ def _bury(run: Run, store_view: str, settled: Sequence[int], gone: set[int]) -> 
 def _too_many(run: Run, store_view: str, missing: int) -> bool:
     """Whether so many are missing that the answer is not believed; holds back if so."""
     live = run.read(lambda c: products.count_live(c, store_view))
-    if missing <= live * run.sync.max_delete_fraction:
+    if not run.is_mass_deletion(missing, live, live - missing):
         return False
     run.hold_back(
         f"{missing} of {live} products of store view {store_view} are missing on the tenant, more than "

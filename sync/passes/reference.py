@@ -164,12 +164,9 @@ class _Work:
         return [key for key in missing if key not in there]
 
     def _too_many(self, table: str, where: Where, missing: Sequence[Key], here: int, listed: int) -> bool:
-        """Whether so many are missing that the answer is not believed; holds back if so.
-
-        A single row may go, however short the table is, unless it is the last.
-        """
+        """Whether so many are missing that the answer is not believed; holds back if so."""
         share = self._run.sync.max_delete_fraction
-        if self._allow_mass_delete or (listed and len(missing) <= max(1, here * share)):
+        if self._allow_mass_delete or (listed and not self._run.is_mass_deletion(len(missing), here, listed)):
             return False
         view = f" of store view {where['store_view']}" if "store_view" in where else ""
         self._run.hold_back(

@@ -218,6 +218,10 @@ class Run:
         self.held_back.append(message)
         self.sync.watch.deletion_held_back(message)
 
+    def is_mass_deletion(self, missing: int, here: int, listed: int) -> bool:
+        """Whether more are missing than may go at once; a single one may, if others are listed."""
+        return missing > here * self.sync.max_delete_fraction and not (missing == 1 and listed)
+
     def do_without(self, message: str) -> None:
         """Part of a feed cannot be had, or is not believed: say so, read the rest, and end as partial."""
         self.held_back.append(message)

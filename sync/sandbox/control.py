@@ -58,7 +58,7 @@ COMPANION_EDITS = {
 }
 FAULTS = {
     *("fail", "deny", "reset", "truncate", "html", "empty", "garble", "shuffle", "slow", "poison", "cure"),
-    *("forbid", "permit", "memory", "quota", "workers", "revoke_tokens"),
+    *("unsort", "forbid", "permit", "memory", "quota", "workers", "revoke_tokens"),
 }
 
 

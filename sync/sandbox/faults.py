@@ -51,14 +51,14 @@ class Effect:
     reply      answered in place of the tenant
     cut        the tenant's answer breaks off
     echo       search criteria echoed in place of the true ones
-    twist      the products of a page are sent in reverse, or none are
+    twist      the products of a page are sent in reverse, or those of another order are, or none are
     seconds    the answer is delayed
     """
 
     reply: Reply | None = None
     cut: Cut | None = None
     echo: dict[str, Any] | None = None
-    twist: Literal["reversed", "empty"] | None = None
+    twist: Literal["reversed", "unsorted", "empty"] | None = None
     seconds: float = 0.0
 
 
@@ -153,6 +153,10 @@ class Faults:
     def shuffle(self, **conditions: Unpack[Conditions]) -> None:
         """Send the products of a page in descending order, whatever was asked."""
         self._add(Effect(twist="reversed"), conditions)
+
+    def unsort(self, **conditions: Unpack[Conditions]) -> None:
+        """Ignore the order that was asked for: a page brings other products than it should."""
+        self._add(Effect(twist="unsorted"), conditions)
 
     def slow(self, seconds: float, **conditions: Unpack[Conditions]) -> None:
         """Answer later, and then as if nothing were wrong."""

@@ -180,7 +180,8 @@ class Tenant:
         return replies.no_route() if plain is None else replies.json_reply(200, plain)
 
     def _list(self, criteria: Criteria, store_view: str, wanted: str, effect: Effect) -> Reply:
-        ids, total = self._search.select(criteria, store_view)
+        chosen = replace(criteria, sorts=()) if effect.twist == "unsorted" else criteria
+        ids, total = self._search.select(chosen, store_view)
         if effect.twist == "reversed":
             ids.reverse()
         elif effect.twist == "empty":

@@ -213,6 +213,30 @@ def test_as_many_as_the_fraction_allows_are_buried(loaded: Bench) -> None:
     assert loaded.run().tally.deleted == 12
 
 
+@pytest.mark.parametrize("name", ["run", "reconcile"])
+def test_a_shop_of_four_products_may_lose_one_but_not_two(sqlite: sa.Engine, name: str) -> None:
+    with Sandbox(products=4) as sandbox:
+        bench = Bench(sandbox, sqlite)
+        bench.backfill()
+        first, second, third, _ = sandbox.catalogue.ids()
+
+        sandbox.catalogue.delete(first)
+        assert getattr(bench, name)().tally.deleted == 1
+
+        sandbox.catalogue.delete_many([second, third])
+        assert (getattr(bench, name)().exit_code, tombstones(bench)) == (1, [first])
+
+
+def test_the_last_product_of_a_shop_does_not_go_unasked(sqlite: sa.Engine) -> None:
+    """A tenant that lists nothing at all looks like an outage."""
+    with Sandbox(products=1) as sandbox:
+        bench = Bench(sandbox, sqlite)
+        bench.backfill()
+        sandbox.catalogue.delete_many(sandbox.catalogue.ids())
+
+        assert (bench.run().exit_code, tombstones(bench)) == (1, [])
+
+
 def outage(sandbox: Sandbox) -> None:
     sandbox.faults.empty(kind=None)
 

@@ -279,11 +279,28 @@ def test_an_answer_to_another_question_is_asked_again_and_then_refused(sandbox: 
         walked(wire)
 
 
-def test_products_out_of_order_are_refused_and_no_smaller_page_tried(sandbox: Sandbox, wire: Wire) -> None:
+def test_a_page_out_of_order_is_sorted_once_a_count_proves_that_none_is_missing(
+    sandbox: Sandbox, wire: Wire
+) -> None:
+    """Always: 250 products in three pages, the last of which holds all that its request matched."""
     sandbox.faults.shuffle()
 
-    with pytest.raises(AnswerUnreadable, match="behind"):
-        walked(wire)
+    found = walked(wire, Interval(0, sandbox.catalogue.ids()[-1]))
+
+    assert ids_of(found) == sandbox.catalogue.ids()
+    assert [served.kind for served in sandbox.requests[1:]] == ["page", "count", "page", "count", "page"]
+
+
+def test_a_tenant_that_ignores_the_order_is_read_by_ranges_that_fill_a_page(
+    sandbox: Sandbox, wire: Wire
+) -> None:
+    """Late products come first, so a page has others between its ids: none of them is skipped."""
+    sandbox.faults.unsort()
+
+    found = walked(wire)
+
+    assert ids_of(found) == sandbox.catalogue.ids()
+    assert_seamless(found)
     assert {served.page_size for served in pages(sandbox)} == {100}
 
 

@@ -58,6 +58,7 @@ def _figures(found: Freshness) -> CopyFigures:
         watermark_age={view: age.total_seconds() for view, age in found.lags.items()},
         last_success={kind: at.timestamp() for kind, at in found.successes.items()},
         rejected=found.rejected,
+        altered=found.altered,
     )
 
 

@@ -72,12 +72,14 @@ class CopyFigures:
 
     watermark_age    seconds, by store view
     last_success     unix time, by kind of pass
-    rejected         products that are open, by store view
+    rejected         products that were not copied, by store view
+    altered          products copied with a value replaced, by store view
     """
 
     watermark_age: Mapping[str, float] = field(default_factory=dict)
     last_success: Mapping[str, float] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
+    altered: Mapping[str, int] = field(default_factory=dict)
 
 
 def endpoint_of(path: str) -> str:
@@ -311,7 +313,8 @@ def _copy_families(known: CopyFigures, up: bool) -> Iterator[Metric]:
     shown = (
         ("watermark_age_seconds", "Everything older is here.", "store_view", known.watermark_age),
         ("last_success_timestamp_seconds", "When a pass last came through.", "kind", known.last_success),
-        ("rejected_items", "Products that could not be read or written.", "store_view", known.rejected),
+        ("rejected_items", "Products that could not be copied.", "store_view", known.rejected),
+        ("altered_items", "Products copied with a value replaced.", "store_view", known.altered),
     )
     for name, words, label, values in shown:
         yield _family(name, words, {(key,): value for key, value in values.items()}, label)

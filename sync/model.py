@@ -142,7 +142,12 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a page, or a whole run, did."""
+    """What a page, or a whole run, did.
+
+    rejected    products that were not copied
+    altered     products that were written with a value replaced; they are counted as inserted, updated or
+                unchanged too
+    """
 
     fetched: int = 0
     inserted: int = 0
@@ -150,6 +155,7 @@ class Tally:
     unchanged: int = 0
     deleted: int = 0
     rejected: int = 0
+    altered: int = 0
 
     def __add__(self, other: Self) -> Tally:
         return Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))

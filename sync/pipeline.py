@@ -54,7 +54,7 @@ class Reading:
     complete    what is stored in the page's interval and not listed is missing there: take note of it
     filtered    the page lists some products of its interval, those stamped in a window or named
     audit       also compare stored rows with their documents, so that hand-made edits are found
-    retried     ids with an open rejection: copying one of them resolves it
+    retried     ids with an open row in `rejected_items`: copying one of them resolves it
     """
 
     run_id: int
@@ -96,13 +96,14 @@ class Comparison:
         updated = sum(1 for change in self.changes if change.kind == "update")
         restored = sum(1 for change in self.changes if change.kind == "restore")
         inserted = len(self.inserts) + restored
-        rejected_ids = {reject.product_id for reject in self.rejects}
+        altered = sum(1 for reject in self.rejects if reject.kind == "altered")
         return Tally(
             fetched=self.fetched,
             inserted=inserted,
             updated=updated,
             unchanged=self.unchanged,
-            rejected=len(rejected_ids),
+            rejected=len(self.rejects) - altered,
+            altered=altered,
         )
 
 
@@ -285,9 +286,7 @@ def _compare_touched(
             payload = item.raw.decode("utf-8", "replace").replace("\x00", "\N{SYMBOL FOR NULL}")
             found.rejects.append(_reject(store_view, item, "unmappable", str(rows), payload))
             continue
-        if rows.notes:
-            reason = "; ".join(f"{note.path}: {note.reason}" for note in rows.notes)
-            found.rejects.append(_reject(store_view, item, "altered", reason))
+        _note(store_view, item, rows, found)
         stored = before.get(item.product_id)
         if stored is None:
             _insert(rows, digest, now, found)
@@ -301,6 +300,13 @@ def _reject(
 ) -> Reject:
     itself = Interval(item.product_id - 1, item.product_id)
     return Reject(store_view, item.product_id, itself, kind, reason, payload)
+
+
+def _note(store_view: str, item: RawProduct, rows: Rows, found: Comparison) -> None:
+    """Keep in mind which values of a product that is copied were replaced."""
+    if rows.notes:
+        reason = "; ".join(f"{note.path}: {note.reason}" for note in rows.notes)
+        found.rejects.append(_reject(store_view, item, "altered", reason))
 
 
 def _tried(store_view: str, raw: bytes, room: Capacity) -> Rows | Unmappable:
@@ -411,11 +417,12 @@ def _audit(tx: sa.Connection, page: Page, items: Iterable[RawProduct], found: Co
         return
     now = found.now(tx)
     stored = products.stored(tx, page.store_view, damages.keys())
-    raws = {item.product_id: item.raw for item in page.products}
+    by_id = {item.product_id: item for item in page.products}
     for product_id, damage in damages.items():
-        rows = expected.rows[product_id]
+        item, rows = by_id[product_id], expected.rows[product_id]
+        _note(page.store_view, item, rows, found)
         first_seen_at = stored[product_id].first_seen_at
-        mended = Write(rows.product, rows.children, fingerprint(raws[product_id]), first_seen_at, now)
+        mended = Write(rows.product, rows.children, fingerprint(item.raw), first_seen_at, now)
         found.updates.append(mended)
         found.changes.append(_change(rows, "update", _fields(_repairs(damage), room)))
         found.differing[product_id] = ", ".join(sorted(_repairs(damage)))
@@ -459,7 +466,7 @@ def _plain(value: Any) -> Any:
 
 
 def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Reading) -> None:
-    """Write what a comparison found, with its entries in the feed and its rejections."""
+    """Write what a comparison found, with its entries in the feed, its rejections and its notes."""
     if not (found.inserts or found.updates or found.rejects):
         return
     now = found.now(tx)
@@ -468,7 +475,9 @@ def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Readin
     changes.append(tx, found.changes, now, reading.run_id)
     for reject in found.rejects:
         rejected.keep(tx, reject, now, reading.run_id)
-    if reading.retried:
-        still = {reject.product_id for reject in found.rejects}
-        written = {write.product[1] for write in (*found.inserts, *found.updates)}
-        rejected.resolve(tx, store_view, (written - still) & set(reading.retried), now)
+    updated = {write.product[1] for write in found.updates}
+    inserted = {write.product[1] for write in found.inserts}
+    written = updated | (inserted & set(reading.retried))
+    altered = {reject.product_id for reject in found.rejects if reject.kind == "altered"}
+    rejected.resolve(tx, store_view, written, now, rejected.NOT_COPIED)
+    rejected.resolve(tx, store_view, written - altered, now)

@@ -56,7 +56,7 @@ class Standing(NamedTuple):
     problems    why its copy is not as fresh as promised, and what failed lately
     failing     what failed when it was last tried, and why; that may not matter yet
     lag         of the store view that is furthest behind; None until all were loaded
-    rejected    products that could not be copied
+    rejected    products that were not copied
     busy        what the daemon does for it just now
     """
 

@@ -76,6 +76,8 @@ def summary_line(summary: Summary) -> str:
     remarks = [] if summary.held_back is None else [summary.held_back]
     if summary.tally.rejected:
         remarks.append("The rejected products and the reasons are in the table rejected_items.")
+    if summary.tally.altered:
+        remarks.append("The altered products are copied; rejected_items says which values were replaced.")
     return " ".join([f"{title} ({views}): {_tally(summary.tally, summary.dry)}; {traffic}.", *remarks])
 
 
@@ -87,6 +89,7 @@ def _tally(tally: Tally, dry: bool) -> str:
         "unchanged": tally.unchanged,
         f"{would}deleted": tally.deleted,
         "rejected": tally.rejected,
+        "altered": tally.altered,
     }
     told = [f"{count} {word}" for word, count in counts.items() if count]
     return ", ".join([f"{tally.fetched} read", *told])
@@ -124,7 +127,9 @@ def drift_as_json(summary: Summary, drift: Sequence[Drift]) -> dict[str, Any]:
 class Status:
     """Where the copy stands. `runs` are rows of `sync_runs`, newest first; `lease` is who writes now.
 
-    feeds    the last run that came through of each kind of pass, newest first
+    open_rejections    products that were not copied
+    feeds              the last run that came through of each kind of pass, newest first
+    altered            products copied with a value replaced
     """
 
     store_views: Sequence[StoreViewState]
@@ -132,6 +137,7 @@ class Status:
     open_rejections: int
     lease: Holder | None
     feeds: Sequence[FeedState] = ()
+    altered: int = 0
 
 
 def status_report(status: Status) -> str:
@@ -144,7 +150,8 @@ def status_report(status: Status) -> str:
         (feed.kind, moment(feed.finished_at), duration(feed.age), feed.status, feed.run_id)
         for feed in status.feeds
     ]
-    columns = ("run", "kind", "status", "started", "seconds", "inserted", "updated", "deleted", "rejected")
+    columns = ("run", "kind", "status", "started", "seconds", "inserted", "updated", "deleted")
+    columns += ("rejected", "altered")
     return "\n".join(
         [
             table([("store view", "products", "deleted", "complete up to", "behind"), *views]),
@@ -155,6 +162,7 @@ def status_report(status: Status) -> str:
             *(f"    run {run['run_id']}: {shortened(run['error'])}" for run in status.runs if run["error"]),
             "",
             f"Rejected products, not resolved: {status.open_rejections}",
+            f"Altered products, copied with a value replaced: {status.altered}",
             f"Writing now: {_holding(status.lease)}",
         ]
     )
@@ -176,7 +184,7 @@ def _status_facts(status: Status) -> dict[str, Any]:
 
 def statuses_report(statuses: Mapping[str, Status | SyncError]) -> str:
     """A line for each tenant, and below them why something cannot be told, or failed."""
-    columns = ("tenant", "rows", "complete up to", "behind", "rejected", "last run", "status")
+    columns = ("tenant", "rows", "complete up to", "behind", "rejected", "altered", "last run", "status")
     rows = [(name, *_status_row(status)) for name, status in statuses.items()]
     told = [(name, _trouble(status)) for name, status in statuses.items()]
     return "\n".join([table([columns, *rows]), *(f"{name}: {words}" for name, words in told if words)])
@@ -184,7 +192,7 @@ def statuses_report(statuses: Mapping[str, Status | SyncError]) -> str:
 
 def _status_row(status: Status | SyncError) -> tuple[object, ...]:
     if isinstance(status, SyncError):
-        return None, None, None, None, None, "not to be told"
+        return None, None, None, None, None, None, "not to be told"
     marks = [view.watermark for view in status.store_views]
     whole = [mark for mark in marks if mark is not None]
     lags = [view.lag for view in status.store_views if view.lag is not None]
@@ -194,6 +202,7 @@ def _status_row(status: Status | SyncError) -> tuple[object, ...]:
         moment(min(whole)) if whole and len(whole) == len(marks) else "never",
         duration(max(lags)) if lags else None,
         status.open_rejections,
+        status.altered,
         last["kind"],
         last["status"],
     )
@@ -221,7 +230,7 @@ def statuses_json(statuses: Mapping[str, Status | SyncError]) -> str:
 
 
 def _run_row(run: Mapping[str, Any]) -> tuple[object, ...]:
-    counts = (run[name] for name in ("inserted", "updated", "deleted", "rejected"))
+    counts = (run[name] for name in ("inserted", "updated", "deleted", "rejected", "altered"))
     seconds = None if run["finished_at"] is None else f"{run['seconds']:.1f}"
     return (run["run_id"], run["kind"], run["status"], moment(run["started_at"]), seconds, *counts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,8 +105,9 @@ def status(
 def _status(settings: Settings, runs: int) -> Status:
     from sync import text
     from sync.app import copy_of
-    from sync.db import leases, overview, rejected
+    from sync.db import leases, overview
     from sync.db.engine import reading
+    from sync.db.rejected import ALTERED, NOT_COPIED, count_open
     from sync.db.runs import recent
 
     with copy_of(settings) as engine:
@@ -113,7 +115,8 @@ def _status(settings: Settings, runs: int) -> Status:
             store_views=reading(engine, overview.store_views),
             feeds=reading(engine, overview.feeds),
             runs=[row._asdict() for row in reading(engine, lambda connection: recent(connection, runs))],
-            open_rejections=reading(engine, rejected.count_open),
+            open_rejections=sum(reading(engine, partial(count_open, kinds=NOT_COPIED)).values()),
+            altered=sum(reading(engine, partial(count_open, kinds=ALTERED)).values()),
             lease=leases.holder(engine),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from sync.db.dialects import utc_now
 from sync.db.overview import CAME_THROUGH
-from sync.db.schema import rejected_items, sync_runs, sync_watermarks
+from sync.db.rejected import ALTERED, NOT_COPIED, count_open
+from sync.db.schema import sync_runs, sync_watermarks
 from sync.model import PassKind
 
 REMEMBERED: Final = 200  # runs that are looked through for failures in a row
@@ -26,7 +27,8 @@ class Freshness:
     successes    when each kind of pass last came through
     starts       when that run began
     running      kinds of pass under way, or left so by a process that died
-    rejected     open rejected items by store view
+    rejected     products that were not copied, by store view
+    altered      products copied with a value replaced, by store view
     """
 
     now: datetime
@@ -35,6 +37,7 @@ class Freshness:
     starts: Mapping[PassKind, datetime]
     running: frozenset[PassKind]
     rejected: Mapping[str, int]
+    altered: Mapping[str, int] = field(default_factory=dict)
 
     def later(self, span: timedelta) -> Freshness:
         """The same, so much later, if nothing was done meanwhile."""
@@ -42,7 +45,7 @@ class Freshness:
 
 
 def freshness(connection: sa.Connection) -> Freshness:
-    """Where the copy stands; three small queries."""
+    """Where the copy stands; a few small queries."""
     now = utc_now(connection)
     marks = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
     lags = {row.store_view: now - row.watermark for row in marks}
@@ -54,7 +57,8 @@ def freshness(connection: sa.Connection) -> Freshness:
         successes={row.kind: row.finished_at for row in ended},
         starts={row.kind: row.started_at for row in ended},
         running=frozenset(row.kind for row in runs if row.finished_at is None),
-        rejected=_rejected(connection),
+        rejected=count_open(connection, NOT_COPIED),
+        altered=count_open(connection, ALTERED),
     )
 
 
@@ -64,12 +68,6 @@ def _last_runs(connection: sa.Connection) -> list[sa.Row[Any]]:
     last = sa.select(sa.func.max(run.run_id)).where(run.status.in_(CAME_THROUGH)).group_by(run.kind)
     wanted = sa.or_(run.run_id.in_(last), run.status == "running")
     return list(connection.execute(sa.select(run.kind, run.started_at, run.finished_at).where(wanted)))
-
-
-def _rejected(connection: sa.Connection) -> dict[str, int]:
-    view = rejected_items.c.store_view
-    counted = sa.select(view, sa.func.count()).where(rejected_items.c.resolved_at.is_(None)).group_by(view)
-    return {row[0]: row[1] for row in connection.execute(counted)}
 
 
 def failures(connection: sa.Connection) -> dict[PassKind, tuple[int, str]]:

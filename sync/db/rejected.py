@@ -1,4 +1,10 @@
-"""Products that could not be copied, and why: kept, counted, tried again, resolved."""
+"""Products that could not be copied, or not as they were sent, and why: kept, counted, resolved.
+
+A rejection (`unreadable`, `unmappable`) is a product that was not copied; each pass tries it again. A note
+(`altered`) is a value replaced in a product that was copied; it stays open until the product is written
+without, or is gone. A product may have one open row of each sort: its last version was not copied, and the
+one that the copy holds has a value replaced.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +20,14 @@ from sync.db.schema import products, rejected_items
 from sync.model import Interval
 
 RejectKind = Literal["unreadable", "unmappable", "altered"]
-RETRIED: tuple[RejectKind, ...] = ("unreadable", "unmappable")  # `altered` is in the copy already
+NOT_COPIED: tuple[RejectKind, ...] = ("unreadable", "unmappable")
+ALTERED: tuple[RejectKind, ...] = ("altered",)
 MAX_PAYLOAD = 1_000_000  # characters; a document beyond this is cut, and says so
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A product, or an id range, that a pass could not copy.
+    """A product, or an id range, that a pass could not copy, or not as it was sent.
 
     interval    the range asked for
     payload     what the tenant sent, when it sent something
@@ -35,7 +42,7 @@ class Reject:
 
 
 def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -> None:
-    """Note a rejection; one that is known already is counted again, not added."""
+    """Keep a rejection or a note; one that is known already is counted again, not added."""
     table = rejected_items
     longest = _longest(connection)
     same = (
@@ -54,6 +61,7 @@ def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -
     known = connection.execute(
         table.update()
         .where(table.c.store_view == reject.store_view, same, table.c.resolved_at.is_(None))
+        .where(table.c.kind.in_(ALTERED if reject.kind in ALTERED else NOT_COPIED))
         .values(attempts=table.c.attempts + 1, **seen)
     )
     if known.rowcount == 0:
@@ -82,7 +90,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def open_ids(connection: sa.Connection, store_view: str) -> set[int]:
-    """Ids of every rejection of `store_view` that is not resolved, whatever its kind."""
+    """Ids of every rejection and note of `store_view` that is not resolved."""
     table = rejected_items
     return set(
         connection.execute(
@@ -100,7 +108,7 @@ def to_retry(connection: sa.Connection, store_view: str, run_id: int) -> list[In
     table = rejected_items
     rows = connection.execute(
         sa.select(table.c.product_id, table.c.first_id, table.c.last_id)
-        .where(table.c.store_view == store_view, table.c.resolved_at.is_(None), table.c.kind.in_(RETRIED))
+        .where(table.c.store_view == store_view, table.c.resolved_at.is_(None), table.c.kind.in_(NOT_COPIED))
         .where(table.c.run_id != run_id)
         .order_by(table.c.first_id)
     )
@@ -122,7 +130,7 @@ def not_in_copy(connection: sa.Connection, store_view: str, up_to: int) -> list[
         .where(
             table.c.store_view == store_view,
             table.c.resolved_at.is_(None),
-            table.c.kind.in_(RETRIED),
+            table.c.kind.in_(NOT_COPIED),
             table.c.product_id <= up_to,
             products.c.product_id.is_(None),
         )
@@ -131,14 +139,21 @@ def not_in_copy(connection: sa.Connection, store_view: str, up_to: int) -> list[
     return list(rows.scalars())
 
 
-def resolve(connection: sa.Connection, store_view: str, ids: Collection[int], at: datetime) -> None:
-    """These products were copied, or are gone: nothing is owed any more."""
+def resolve(
+    connection: sa.Connection,
+    store_view: str,
+    ids: Collection[int],
+    at: datetime,
+    kinds: Collection[RejectKind] = NOT_COPIED + ALTERED,
+) -> None:
+    """These products were copied, or are gone: what was kept of them is settled."""
     if ids:
         connection.execute(
             rejected_items.update()
             .where(
                 rejected_items.c.store_view == store_view,
                 rejected_items.c.product_id.in_(ids),
+                rejected_items.c.kind.in_(kinds),
                 rejected_items.c.resolved_at.is_(None),
             )
             .values(resolved_at=at)
@@ -150,7 +165,7 @@ def resolve_others(connection: sa.Connection, store_view: str, run_id: int, at: 
     table = rejected_items
     connection.execute(
         table.update()
-        .where(table.c.store_view == store_view, table.c.resolved_at.is_(None), table.c.kind.in_(RETRIED))
+        .where(table.c.store_view == store_view, table.c.resolved_at.is_(None), table.c.kind.in_(NOT_COPIED))
         .where(table.c.run_id != run_id)
         .values(resolved_at=at)
     )
@@ -163,11 +178,12 @@ def adopt(connection: sa.Connection, old_run: int, new_run: int) -> None:
     )
 
 
-def count_open(connection: sa.Connection) -> int:
-    return int(
-        connection.execute(
-            sa.select(sa.func.count())
-            .select_from(rejected_items)
-            .where(rejected_items.c.resolved_at.is_(None))
-        ).scalar_one()
+def count_open(connection: sa.Connection, kinds: Collection[RejectKind]) -> dict[str, int]:
+    """Rows of these kinds that are not resolved, by store view."""
+    table = rejected_items.c
+    rows = connection.execute(
+        sa.select(table.store_view, sa.func.count())
+        .where(table.resolved_at.is_(None), table.kind.in_(kinds))
+        .group_by(table.store_view)
     )
+    return {row[0]: row[1] for row in rows}

@@ -148,8 +148,8 @@ product_changes = Table(
     Index(None, "store_view", "product_id"),
 )
 
-# `kind`: unreadable (the tenant cannot send it), unmappable (we cannot store it), altered (stored, but a
-# value had to be replaced). Only the first two are tried again by every pass.
+# `kind`: unreadable (the tenant cannot send it), unmappable (we cannot store it): not copied, and tried again
+# by every pass; altered: copied, with a value replaced.
 rejected_items = Table(
     "rejected_items",
     metadata,
@@ -320,6 +320,7 @@ sync_runs = Table(
     Column("error", LongText),
     _id("expected", nullable=True),
     Column("answer_seconds", sa.Float, nullable=False, server_default="0"),
+    Column("altered", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 sync_watermarks = Table(

@@ -13,9 +13,10 @@ from time import monotonic
 
 import sqlalchemy as sa
 
-from sync.db import overview, rejected
+from sync.db import overview
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
+from sync.db.rejected import ALTERED, NOT_COPIED, count_open
 from sync.errors import SyncError
 
 KEPT_S = 5.0
@@ -31,6 +32,7 @@ class Counted:
     store_views: list[overview.StoreViewState]
     feeds: list[overview.FeedState]
     open_rejections: int
+    altered: int
 
 
 class Counters:
@@ -68,5 +70,6 @@ def _count(connection: sa.Connection) -> Counted:
         at=utc_now(connection),
         store_views=overview.store_views(connection),
         feeds=overview.feeds(connection),
-        open_rejections=rejected.count_open(connection),
+        open_rejections=sum(count_open(connection, NOT_COPIED).values()),
+        altered=sum(count_open(connection, ALTERED).values()),
     )

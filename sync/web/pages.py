@@ -91,6 +91,7 @@ def overview(site: Site, _query: Query) -> Facts:
         "store_views": _store_views(site, counted, now),
         "feeds": _feeds(site, counted, now),
         "open_rejections": None if counted is None else counted.open_rejections,
+        "altered": None if counted is None else counted.altered,
         "counted_at": None if counted is None else counted.at,
         "running": None if current is None else _progress(current, now),
         "writing": None if holder is None else asdict(holder),
@@ -140,7 +141,9 @@ def _progress(run: Row, now: datetime) -> Facts:
         "share": min(1.0, fetched / expected) if known else None,
         "per_second": round(speed, 1),
         "seconds_left": None if left is None else round(left),
-        **{name: run[name] for name in ("inserted", "updated", "unchanged", "deleted", "rejected")},
+        **{
+            name: run[name] for name in ("inserted", "updated", "unchanged", "deleted", "rejected", "altered")
+        },
     }
 
 

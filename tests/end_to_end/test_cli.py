@@ -16,7 +16,7 @@ from tests.command import LONGEST_S, PRODUCT_SYNC, Ended, Shell
 
 SUMMARY = (
     *("run_id", "kind", "status", "store_views", "fetched", "inserted", "updated", "unchanged"),
-    *("deleted", "rejected", "requests", "throttled", "retries", "seconds"),
+    *("deleted", "rejected", "altered", "requests", "throttled", "retries", "seconds"),
 )
 
 
@@ -60,6 +60,20 @@ def test_a_load_an_edit_and_a_deletion_arrive_and_are_told(shell: Shell) -> None
     assert [(view["store_view"], view["live"], view["deleted"]) for view in status["store_views"]] == [
         ("all", 299, 1)
     ]
+    assert shell.run("verify").code == 0
+
+
+def test_a_value_that_the_database_cannot_hold_is_told_and_is_no_failure(shell: Shell) -> None:
+    shell.tenant.catalogue.edit(7, created_at="0000-00-00 00:00:00")
+
+    loaded = shell.run("backfill", "--json")
+
+    told = {"status": "succeeded", "inserted": 300, "rejected": 0, "altered": 1}
+    assert (loaded.code, loaded.objects[0] | told) == (0, loaded.objects[0])
+    assert "300 inserted, 1 altered;" in loaded.err
+    status = shell.run("status", "--json").objects[0]
+    assert (status["open_rejections"], status["altered"], status["runs"][0]["altered"]) == (0, 1, 1)
+    assert "Altered products, copied with a value replaced: 1" in shell.run("status").out
     assert shell.run("verify").code == 0
 
 

@@ -65,11 +65,12 @@ def value(meter: Meter, name: str, **labels: str) -> float:
 
 
 def test_every_metric_moves(app: App, tenant: Sandbox, meter: Meter) -> None:
-    """A quota, a refusal with Retry-After, an error, a product nobody can read, a price that moved."""
+    """A quota, a refusal with Retry-After, an error, an unusable SKU, an old date, a price that moved."""
     before = {name for name, _ in samples(meter)}
     tenant.faults.fail(429, headers={"Retry-After": "0.5"}, times=1)
     tenant.faults.fail(500, times=1)
     tenant.catalogue.edit_raw(7, {"sku": ["no", "text"]})
+    tenant.catalogue.edit(9, created_at="0000-00-00 00:00:00")
     backfill(app.sync("backfill"))
     tenant.catalogue.edit(3, name="Another name")
     tenant.catalogue.delete(5)
@@ -83,7 +84,7 @@ def test_every_metric_moves(app: App, tenant: Sandbox, meter: Meter) -> None:
     still = {name for (name, labels), number in seen.items() if not number and not labels}
     assert still <= {"product_sync_requests_in_flight"}, still
     assert {name for name, _ in seen} > before
-    for outcome, count in {"inserted": 19, "rejected": 1}.items():
+    for outcome, count in {"inserted": 19, "rejected": 1, "altered": 1}.items():
         assert value(meter, "products_total", kind="backfill", outcome=outcome) == count
     assert value(meter, "products_total", kind="incremental", outcome="updated") >= 1
     assert value(meter, "products_total", kind="incremental", outcome="deleted") == 1
@@ -103,6 +104,7 @@ def test_every_metric_moves(app: App, tenant: Sandbox, meter: Meter) -> None:
     assert 0 <= value(meter, "watermark_age_seconds", store_view="all") < 60
     assert value(meter, "last_success_timestamp_seconds", kind="backfill") > 1e9
     assert value(meter, "rejected_items", store_view="all") == 1
+    assert value(meter, "altered_items", store_view="all") == 1
     assert value(meter, "request_rate_limit_per_second") > 0
     assert value(meter, "requests_in_flight_limit") >= 1
     assert value(meter, "database_up") == 1

@@ -46,6 +46,17 @@ def test_a_partial_run_says_why_and_where_to_look() -> None:
     assert "rejected_items" in told
 
 
+def test_altered_products_are_counted_apart_from_rejected_ones() -> None:
+    told = text.summary_line(replace(RAN, tally=Tally(fetched=5, updated=2, unchanged=3, altered=1)))
+
+    assert ": 5 read, 2 updated, 3 unchanged, 1 altered; 4 requests" in told
+    assert "rejected_items says which values were replaced" in told
+    report = text.status_report(text.Status([], [], 2, None, altered=3))
+    assert "Rejected products, not resolved: 2\nAltered products, copied with a value replaced: 3" in report
+    assert '"open_rejections":2,' in (facts := text.status_json(text.Status([], [], 2, None, altered=3)))
+    assert '"altered":3' in facts
+
+
 def test_drift_is_told_with_its_first_examples() -> None:
     found = Drift("fr", "different", 12, [(7, "price, name"), (9, None)])
 
@@ -120,7 +131,7 @@ def test_a_tenant_at_work_still_tells_why_its_last_pass_failed() -> None:
     report = text.statuses_report({"eu": text.Status([], runs, 0, None)})
 
     assert report.splitlines()[1:] == [
-        "eu      0     never                   0         stock     running",
+        "eu      0     never                   0         0        stock     running",
         "eu: Nobody answers.",
     ]
 

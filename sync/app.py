@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from math import inf
 from threading import Event
@@ -38,6 +38,7 @@ from sync.journal import Journal
 from sync.model import PassKind
 from sync.notation import parse_https_url
 from sync.passes.run import Sync, Watch
+from sync.schedule import next_time
 from sync.settings import Settings
 from sync.webhook import Webhook
 
@@ -348,15 +349,10 @@ def _by_cron(
 ) -> Feed | None:
     if cron is None:
         return None
-    from apscheduler.triggers.cron import CronTrigger  # a one-off pass promises nothing
-
-    trigger = CronTrigger.from_crontab(cron, settings.sync_timezone)
     max_lag = timedelta(seconds=settings.sync_max_lag)
-    never = datetime.max.replace(tzinfo=UTC)
 
     def overdue(began: datetime, _ended: datetime) -> datetime:
-        due = trigger.get_next_fire_time(None, began + timedelta(seconds=1))
-        return never if due is None else due + max_lag
+        return next_time(cron, settings.sync_timezone, began) + max_lag
 
     return Feed(kind, kinds, overdue)
 

@@ -80,36 +80,6 @@ def parse_time_zone(text: str) -> tzinfo:
         raise ValueError("is no time zone that this system knows") from None
 
 
-def parse_crontab(text: str) -> str:
-    """Check five cron fields and spell the weekdays out, so that APScheduler cannot misread them."""
-    from apscheduler.triggers.cron import CronTrigger  # most settings name no other times than ours
-
-    *fields, weekdays = text.split()
-    crontab = " ".join([*fields, ",".join(map(_weekday_names, weekdays.split(",")))])
-    try:
-        CronTrigger.from_crontab(crontab, timezone=UTC)
-    except ValueError as error:
-        raise ValueError(f"is no cron expression: {error}") from None
-    return crontab
-
-
-def _weekday_names(part: str) -> str:
-    """Names for numbered weekdays: cron counts from Sunday (0 or 7), APScheduler 3 from Monday (0).
-
-    What is not numbered, or is wrong, stays as it is: names are right, and APScheduler refuses the rest.
-
-    >>> _weekday_names("1-5/2")
-    'mon,wed,fri'
-    """
-    match = re.fullmatch(r"(?:\*|([0-7])(?:-([0-7]))?)(?:/([1-7]))?", part)
-    if match is None or part == "*":
-        return part
-    first, last, step = match.groups()
-    stop = int(last or (first if first and not step else 6))
-    names = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-    return ",".join(names[day % 7] for day in range(int(first or 0), stop + 1, int(step or 1))) or part
-
-
 @dataclass(frozen=True, slots=True)
 class QuietHours:
     """At most `rate` requests a second from `start` to `end`, over midnight where `end` is earlier."""

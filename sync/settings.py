@@ -54,7 +54,6 @@ from sync.notation import (
     parse_api_endpoint,
     parse_broker_url,
     parse_ca_bundle,
-    parse_crontab,
     parse_database_url,
     parse_duration,
     parse_host_names,
@@ -65,6 +64,7 @@ from sync.notation import (
     show_duration,
     unless_off,
 )
+from sync.schedule import parse_crontab
 
 MINUTE, HOUR = 60.0, 3600.0
 SCOPES = (

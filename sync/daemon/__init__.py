@@ -26,14 +26,12 @@ from typing import Final, NoReturn
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.cron import CronTrigger
-from apscheduler.triggers.date import DateTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
 from sync import __version__, logs
 from sync.daemon.dispatcher import Dispatcher
 from sync.daemon.roster import Roster
 from sync.daemon.tenancy import EVER, INCREMENTAL, PRICES, RECONCILE, REFERENCE, STOCK, Job, Outcome, Tenancy
+from sync.daemon.triggers import After, AtCrontab, WallClock, follow_wall_clock
 from sync.errors import SyncError
 from sync.fleet import ALONE, Fleet
 from sync.notify import Notifier
@@ -46,6 +44,7 @@ BEAT_S: Final = 5.0  # how often the service manager is told how it goes, at lea
 GOODBYE_S: Final = 4.0  # for the passes under way to end, once told to stop
 JITTER_SHARE: Final = 0.05  # of the interval: daemons of many shops should not ask at the same second
 LONGEST_JITTER_S: Final = 30
+CLOCK_STEP: Final = timedelta(seconds=2)  # smaller ones are corrections that change no schedule
 _MADE: Final = 0  # no signal has this number
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
@@ -116,6 +115,7 @@ def _next_order(orders: SimpleQueue[int], daemon: Daemon, notifier: Notifier) ->
         if daemon.roster.why_stuck() is None:
             notifier.alive()
         notifier.status(daemon.roster.in_words())
+        daemon.follow_wall_clock()
         with suppress(Empty):
             return orders.get(timeout=beat_s)
 
@@ -144,6 +144,7 @@ class Daemon:
         self._scheduler = BackgroundScheduler(
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}, timezone=UTC
         )
+        self._wall_clock = WallClock()
         self._page = ExitStack()
         changed = self.roster.take(fleet)
         self._serve_page(fleet)
@@ -219,6 +220,14 @@ class Daemon:
 
     # --- the schedule ------------------------------------------------------------------------
 
+    def follow_wall_clock(self) -> None:
+        """Keep intervals as long as they are where the wall clock was set since the last call."""
+        now = datetime.now(UTC)
+        set_by = self._wall_clock.set_by(now)
+        if abs(set_by) > CLOCK_STEP:
+            _log.warning("clock.set", seconds=round(set_by.total_seconds()))
+            follow_wall_clock(self._scheduler.get_jobs(), now, set_by)
+
     def _schedule(self, tenancies: list[Tenancy]) -> None:
         """Let their passes come, the first ones at once: what is changed, or never was read, first of all."""
         for place, tenancy in enumerate(tenancies):
@@ -245,13 +254,12 @@ class Daemon:
     def _repeat(self, tenancy: Tenancy, job: Job, every: float, share: float) -> None:
         """Let a job come now, and then at intervals."""
         jitter = min(every * JITTER_SHARE, LONGEST_JITTER_S)
-        second = datetime.now(UTC) + timedelta(seconds=every * (1 + share))
-        self._add(tenancy, job, IntervalTrigger(seconds=int(every), start_date=second, jitter=jitter))
+        self._add(tenancy, job, After(every * (1 + share), every, jitter))
         self._dispatcher.due(tenancy, job)
 
     def _add_by_cron(self, tenancy: Tenancy, job: Job, cron: str | None, settings: Settings) -> None:
         if cron is not None:
-            self._add(tenancy, job, CronTrigger.from_crontab(cron, settings.sync_timezone))
+            self._add(tenancy, job, AtCrontab(cron, settings.sync_timezone))
 
     def _add(self, tenancy: Tenancy, job: Job, trigger: BaseTrigger, what: str = "") -> None:
         self._scheduler.add_job(
@@ -270,7 +278,6 @@ class Daemon:
     def _ended(self, tenancy: Tenancy, job: Job, outcome: Outcome) -> None:
         """What follows from how a turn ended."""
         if outcome.again_in_s is not None:
-            soon = datetime.now(UTC) + timedelta(seconds=outcome.again_in_s)
-            self._add(tenancy, job, DateTrigger(soon), " again")
+            self._add(tenancy, job, After(outcome.again_in_s), " again")
         if outcome.is_denied:  # the credential may have been exchanged
             self.reread()

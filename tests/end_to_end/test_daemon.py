@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 
@@ -153,3 +154,35 @@ def test_one_that_stood_by_does_not_repeat_what_the_other_did(shell: Shell) -> N
 
     assert (code, second_waits["job"]) == (0, "run")
     assert "run.started" not in [seen["event"] for seen in second.log]
+
+
+def test_passes_keep_their_interval_when_the_wall_clock_is_set(shell: Shell) -> None:
+    """An hour forward, then back; without attention to it, the next pass after that is an hour away."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed: apt-get install faketime")
+    offset = shell.folder / "offset"
+    offset.write_text("+0s\n")
+    shell.settings |= {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(offset)}
+    shell.settings |= {"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+    with shell.start_afresh("daemon") as daemon:
+        daemon.wait_for("run.finished", kind="incremental")
+        for step, moved in (("+3600s", 3600), ("+0s", -3600)):
+            offset.write_text(f"{step}\n")
+            noticed = daemon.wait_for("clock.set")
+            for _ in range(5):
+                daemon.wait_for("run.finished", kind="incremental")
+
+            assert abs(noticed["seconds"] - moved) < 60
+
+
+@pytest.mark.parametrize("zone", ["CET-1CEST,M3.5.0,M10.5.0/3", "Nowhere/At_All", ":", ""])
+def test_the_time_zone_of_the_system_is_not_asked_for(shell: Shell, zone: str) -> None:
+    shell.settings |= {"SYNC_RECONCILE_CRON": "0 3 * * *", "SYNC_REFERENCE_CRON": "30 2 * * *"}
+
+    with shell.start_afresh("daemon", TZ=zone) as daemon:
+        daemon.wait_for("run.finished", kind="incremental")
+        code = daemon.end()
+
+    assert (code, daemon.words) == (0, [])

@@ -1,0 +1,94 @@
+"""When APScheduler calls a job: at the times of a cron expression, or after a time that has passed.
+
+APScheduler compares wall-clock times. A wall clock can be set, and an interval must stay as long as it is.
+So `After` counts on a clock that is never set, and `follow_wall_clock` adjusts the wall-clock times to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, tzinfo
+from random import uniform
+from typing import Final
+
+from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
+
+from sync.schedule import next_time
+
+# cron(8) repeats no job after a smaller step back: it ends daylight saving time, or corrects a clock.
+CRON_REPEATS_NOT: Final = timedelta(hours=3)
+
+
+def uptime() -> float:
+    """Seconds on a clock that is never set. On Linux it includes the time that the machine was suspended."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+class AtCrontab(BaseTrigger):  # type: ignore[misc] # apscheduler has no types
+    """Fires when a checked cron expression does, in this time zone."""
+
+    def __init__(self, crontab: str, zone: tzinfo) -> None:
+        self._crontab, self._zone = crontab, zone
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        return next_time(self._crontab, self._zone, now if previous is None else max(previous, now))
+
+
+class After(BaseTrigger):  # type: ignore[misc]
+    """Fires after `first_s` seconds, and every `every_s` from then on; once where that is None.
+
+    jitter_s    each time is early or late by at most this
+    clock       seconds; never set
+    """
+
+    def __init__(
+        self,
+        first_s: float,
+        every_s: float | None = None,
+        jitter_s: float = 0.0,
+        clock: Callable[[], float] = uptime,
+    ) -> None:
+        self._every_s, self._jitter_s, self._clock = every_s, jitter_s, clock
+        self._due = clock() + first_s
+        self._last_fired: datetime | None = None
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        if previous is not None and self._every_s is None:
+            return None
+        if previous != self._last_fired and self._every_s is not None:  # APScheduler asks twice after a time
+            self._last_fired = previous
+            missed = max(0.0, self._clock() - self._due) // self._every_s
+            self._due += (missed + 1) * self._every_s
+        jitter_s = uniform(-self._jitter_s, self._jitter_s)  # noqa: S311 -- no secret
+        return self.by_wall_clock(now) + timedelta(seconds=jitter_s)
+
+    def by_wall_clock(self, now: datetime) -> datetime:
+        """When it fires next, without jitter, on a wall clock that shows `now`."""
+        return now + timedelta(seconds=self._due - self._clock())
+
+
+class WallClock:
+    """Notices when the wall clock was set, by a clock that never is."""
+
+    def __init__(self, clock: Callable[[], float] = uptime) -> None:
+        self._clock = clock
+        self._began: datetime | None = None
+        self._at = 0.0
+
+    def set_by(self, now: datetime) -> timedelta:
+        """How far it was set since the last call; now it shows `now`."""
+        began, at = self._began, self._at
+        self._began, self._at = now, self._clock()
+        return timedelta() if began is None else now - began - timedelta(seconds=self._at - at)
+
+
+def follow_wall_clock(jobs: Iterable[Job], now: datetime, set_by: timedelta) -> None:
+    """Give jobs the time they are due at on a wall clock that was just set by `set_by` and shows `now`."""
+    for job in jobs:
+        if isinstance(job.trigger, After):
+            job.modify(next_run_time=job.trigger.by_wall_clock(now))
+        elif set_by < -CRON_REPEATS_NOT:
+            job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))

@@ -8,6 +8,7 @@
     │   ├── AnswerUnreadable       an answer in a shape we do not know                   exit 69
     │   │   └── PageFailed           a page the tenant cannot build, a smaller one may work
     │   ├── AccessDenied           401 or 403 with a token fresh from IMS                exit 77
+    │   │   └── RequestBlocked       refused by a firewall or proxy, not by the API         exit 77
     │   └── RequestRefused         any other 4xx: our request is wrong                   exit 70
     ├── DatabaseError            our side of the wire
     │   ├── DatabaseUnavailable    out of reach, locked or full, once retries are spent  exit 69
@@ -94,6 +95,12 @@ class AccessDenied(CommerceError):
 
     exit_code = 77
     fix = "check the credential and the permissions it was given."
+
+
+class RequestBlocked(AccessDenied):
+    """Something in between refuses this one request; another one may pass."""
+
+    fix = "ask who runs the firewall or proxy in between to let the User-Agent product-sync pass."
 
 
 class RequestRefused(CommerceError):

@@ -123,7 +123,7 @@ def _named(sync: Sync, ids: list[int], skus: list[str]) -> Summary:
 
     summary, unknown = targeted(sync, ids, skus)
     for name in unknown:
-        complain(f"product-sync: neither the tenant nor the copy knows a product {name}.")
+        complain(f"product-sync: Product {name} was not found in Commerce or in the database.")
     return summary
 
 

@@ -5,7 +5,8 @@
 They only read. Prices are as stored, a row for each scope that has one; a scope is a store view's id, 0 that
 of the default values. Observed on Magento 2.4.7: an unknown SKU is left out of the answer, a special price
 comes once for every `price_from` of any scope. Elsewhere an unknown SKU may fail the whole list: then it is
-halved until that SKU is alone.
+halved until that SKU is alone. A firewall that refuses a list for one of its SKUs is met in the same way; the
+API's own refusal, and one of every list, closes the feed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sync.errors import (
     AnswerUnreadable,
     CommerceError,
     PageFailed,
+    RequestBlocked,
     RequestRefused,
     SettingsError,
 )
@@ -199,14 +201,12 @@ class Prices:
             raise FeedClosed(kind, feed.closed)
         try:
             answered = self._rows(kind, skus)
-        except AccessDenied as error:
-            raise self._close(kind, error) from None
         except ListTooLong as error:
             feed.size = max(1, min(error.maximum, len(skus) - 1))
             rest = self._told(kind, skus, made) if len(skus) > 1 else Told(refused={skus[0]: str(error)})
             told.rows += rest.rows
             told.refused |= rest.refused
-        except (RequestRefused, SettingsError, PageFailed) as error:
+        except (RequestBlocked, RequestRefused, SettingsError, PageFailed) as error:
             self._make_sure(kind, error)
             if len(skus) == 1:
                 self._note_refused(kind, skus[0], error, told)
@@ -214,6 +214,8 @@ class Prices:
             half = len(skus) // 2
             for part in (skus[:half], skus[half:]):
                 self._ask(kind, part, made, told)
+        except AccessDenied as error:
+            raise self._close(kind, error) from None
         else:
             feed.answered()
             told.rows += [made(row, row.amount) for row in answered.rows if row.amount is not None]
@@ -236,7 +238,7 @@ class Prices:
     def _make_sure(self, kind: PriceKind, error: CommerceError | SettingsError) -> None:
         """Raise FeedClosed when it is not a matter of SKUs; wait for a tenant that is down."""
         feed = self._feeds[kind]
-        if feed.is_open and not isinstance(error, PageFailed):
+        if feed.is_open and not isinstance(error, PageFailed | RequestBlocked):
             return
         try:
             self._rows(kind, [], patient=True)
@@ -293,7 +295,10 @@ class _Feed:
 
 
 def folded(sku: str) -> str:
-    """What Commerce compares when it looks for a SKU here: neither case nor the blanks around it."""
+    """What Commerce compares when it looks for a SKU here: neither case nor the blanks around it.
+
+    Not `collation.collated`, which is how its database compares: here accents count.
+    """
     return sku.strip().lower()
 
 

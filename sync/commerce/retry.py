@@ -9,6 +9,7 @@ call again until a try succeeds or its verdict says that it is enough. In words:
     400 for the page size             stop: the answer names the largest page
     400 with a report id              as a 500: newer Commerce answers database faults like that
     401, 403                          renew the token, once more, then stop
+    401, 403, 405, 406 without JSON   4 tries, a page or a list 3: a firewall or a proxy
     HTML instead of JSON              4 tries, a page 3, then stop
     redirect, 404                     stop: the base URL or the store view is wrong
     any other 4xx                     stop: our request is wrong
@@ -47,6 +48,7 @@ from sync.errors import (
     CommerceUnavailable,
     Interrupted,
     PageFailed,
+    RequestBlocked,
     RequestRefused,
     SettingsError,
     SyncError,
@@ -160,7 +162,7 @@ def judge_answer(
         return _transient(reason, patient=patient, too_large=too_large)
     if status == 413 and not patient:
         return _transient(reason, patient=patient, too_large=True)
-    return _refused(reason, status, complaint)
+    return _refused(reason, status, complaint, patient=patient)
 
 
 def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, patient: bool) -> Verdict:
@@ -237,16 +239,15 @@ def _redirected(request: str, headers: Mapping[str, str]) -> Verdict:
     )
 
 
-def _refused(reason: str, status: int, complaint: Complaint) -> Verdict:
+def _refused(reason: str, status: int, complaint: Complaint, *, patient: bool) -> Verdict:
     """A 4xx that is not a matter of time."""
     if complaint.maximum is not None:
         return _stop(PageTooLarge(f"{reason}.", complaint.maximum))
     if status in (401, 403) and complaint.is_json:
-        error = AccessDenied(f"{reason}.", _access_fix(status, complaint))
-        return Verdict(error, tries=2, retry_after=0, renew=True)
+        kind = AccessDenied if _is_by_the_api(status, complaint) else RequestBlocked
+        return Verdict(kind(f"{reason}.", _access_fix(status, complaint)), tries=2, retry_after=0, renew=True)
     if status in (401, 403, 405, 406) and not complaint.is_json:
-        fix = "ask who runs the firewall or proxy in between to let the User-Agent product-sync pass."
-        return Verdict(AccessDenied(f"{reason}.", fix), tries=OTHER_TRIES)
+        return Verdict(RequestBlocked(f"{reason}."), tries=OTHER_TRIES if patient else PAGE_TRIES)
     if status in (404, 410) or _is_unknown_store_view(status, complaint):
         fix = "check API_ENDPOINT (the base URL that /V1/products is appended to) and STORE_VIEWS."
         return _stop(SettingsError(f"{reason}.", fix))
@@ -255,6 +256,11 @@ def _refused(reason: str, status: int, complaint: Complaint) -> Verdict:
     if complaint.longest is not None:
         return _stop(ListTooLong(f"{reason}.", complaint.longest))
     return _stop(RequestRefused(f"{reason}."))
+
+
+def _is_by_the_api(status: int, complaint: Complaint) -> bool:
+    """Whether Commerce or Adobe's gateway refuses: a 403 of theirs names the permission, or has a code."""
+    return status == 401 or complaint.resources is not None or (complaint.code or "").isdigit()
 
 
 def _access_fix(status: int, complaint: Complaint) -> str:

@@ -7,7 +7,8 @@ A source item has no id and no stamp. Within one source its SKU is a key: Commer
 within a source the order is total and strict: no two rows are equal in it, whatever it makes of case, accents
 and blanks. Therefore "behind the last row of this page" is exactly what follows it there, and every row that
 stays where it is while we read comes once, however many appear and vanish around it. Page numbers would shift
-with each of those. Which SKU is the greater is for the server to say: nothing here ever compares two.
+with each of those. Which SKU is the greater is for the server to say: nothing here ever compares two. The
+filter ignores case, and the rows come as stored: a row of `Berlin` is one of the source `berlin`.
 
 The end is an empty page, and is believed only if it agrees with the count of the page before, or the last
 rows are still listed while a count says the same: an outage can look like an end.
@@ -16,13 +17,14 @@ rows are still listed while a count says the same: an outage can look like an en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from sync.collation import collated
 from sync.commerce.client import Answer, Client
 from sync.commerce.decoding import Count, decoded, is_storable
 from sync.commerce.page_size import PageSize
@@ -198,13 +200,17 @@ class Stock:
         page = self._ask((sources, _any_sku([*skus, witness.sku])), 2 * len(skus) + 2)
         if page.total_count > len(page.items):
             raise AnswerUnreadable("Commerce has more rows than SKUs were asked for.")
-        if not any(item[:2] == witness[:2] for item in page.items):
+        if not any(
+            _is_of(witness.source_code, item) and collated(item.sku) == collated(witness.sku)
+            for item in page.items
+        ):
             raise AnswerUnreadable(
                 f"Commerce does not list {witness.sku!r} in source {witness.source_code} any more, which it "
                 "did a moment ago.",
                 "check the tenant: this looks like an outage; the next run asks again.",
             )
-        return [item for item in page.items if item.source_code == source_code]
+        ours = (item for item in page.items if _is_of(source_code, item))
+        return [item._replace(source_code=source_code) for item in ours]
 
     # --- pages ---------------------------------------------------------------------------------
 
@@ -230,14 +236,15 @@ class Stock:
         read = {item.sku for item in previous.items} if previous is not None else set()
 
         def check(page: StockPage) -> None:
-            if any(item.source_code != source_code or item.sku in read for item in page.items):
+            if any(not _is_of(source_code, item) or item.sku in read for item in page.items):
                 raise AnswerUnreadable(f"Commerce sent rows of source {source_code} that were not asked for.")
             if previous is not None:
                 self._doubt(page, previous, source_code, rest)
             elif not page.items and (count := self.count(source_code)):
                 raise AnswerUnreadable(f"Commerce counts {count} rows of source {source_code}, sending none.")
 
-        return self._ask(rest, size, check, patient=size == 1)
+        page = self._ask(rest, size, check, patient=size == 1)
+        return replace(page, items=tuple(item._replace(source_code=source_code) for item in page.items))
 
     def _ask(
         self,
@@ -310,6 +317,10 @@ def _any_sku(skus: Sequence[str]) -> _Group:
 
 def _fits_list(sku: str) -> bool:
     return bool(sku) and "," not in sku and sku == sku.strip()
+
+
+def _is_of(source_code: str, item: SourceItem) -> bool:
+    return collated(item.source_code) == collated(source_code)
 
 
 def _equal(field: str, value: str) -> _Group:

@@ -8,7 +8,7 @@ after large documents is shorter.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sync.db.dialects import Row
 from sync.db.flat import FlatColumn, Labels, read_value
 from sync.db.schema import attribute_options, product_attributes, products
+from sync.db.skus import spellings
 from sync.errors import UsageError
 
 FIRST_PAGE, LONGEST_PAGE = 100, 2000  # products
@@ -58,8 +59,12 @@ def pages(
 ) -> Iterator[list[Row]]:
     """The selected products, by store view and id, as values in the order of `columns`.
 
+    SKUs are compared as Commerce does.
     Decimals have 6 places, times are aware UTC; None is null. Raises UsageError for an unknown store view.
     """
+    if selection.skus:
+        named = spellings(connection, selection.skus).union(selection.skus)
+        selection = replace(selection, skus=named)
     for store_view in _store_views(connection, selection.store_view):
         yield from _pages_of(connection, store_view, columns, selection)
 

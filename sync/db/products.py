@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from sync.db.dialects import Row, as_mapped, bulk_insert, bulk_upsert, comparable_rows, stored_rows
 from sync.db.schema import CHILDREN, metadata, products
+from sync.db.skus import spellings
 from sync.model import CHILD_COLUMNS, PRODUCT_COLUMNS, Interval
 
 _WRITTEN = (*PRODUCT_COLUMNS, "content_hash", "first_seen_at", "changed_at", "deleted_at", "run_id")
@@ -168,13 +169,13 @@ def newest_live(
 def named(
     connection: sa.Connection, store_view: str, ids: Collection[int], skus: Collection[str]
 ) -> dict[int, str]:
-    """Live products with one of these ids or SKUs: SKU by id. Case does not count, as in Commerce."""
+    """Live products with one of these ids or SKUs: SKU by id. Compared as Commerce does."""
     table = products.c
     rows = connection.execute(
         sa.select(table.product_id, table.sku).where(
             table.store_view == store_view,
             table.deleted_at.is_(None),
-            table.product_id.in_(ids) | _has_sku(skus),
+            table.product_id.in_(ids) | table.sku.in_(spellings(connection, skus)),
         )
     )
     return {row.product_id: row.sku for row in rows}
@@ -182,17 +183,11 @@ def named(
 
 def find(connection: sa.Connection, sku: str, store_view: str | None) -> list[sa.Row[tuple[Any, ...]]]:
     """Products with this SKU, tombstones last: one per store view, more where the SKU was used again."""
-    where = [_has_sku([sku])]
+    where: list[sa.ColumnElement[bool]] = [products.c.sku.in_(spellings(connection, [sku.strip()]))]
     if store_view is not None:
         where.append(products.c.store_view == store_view)
     order = (products.c.deleted_at.is_not(None), products.c.store_view, products.c.product_id.desc())
     return list(connection.execute(sa.select(products).where(*where).order_by(*order)))
-
-
-def _has_sku(skus: Collection[str]) -> sa.ColumnElement[bool]:
-    """As stored, or in other letters and without the spaces around it: `lower` differs between servers."""
-    in_other_letters = sa.func.lower(products.c.sku).in_([sku.strip().lower() for sku in skus])
-    return products.c.sku.in_(skus) | in_other_letters
 
 
 def children_of(

@@ -51,6 +51,7 @@ ADMIN: Final = "all"
 DOUBTFUL: Final = 10  # products that contradict a feed and none that confirms it: then it is not believed
 MOST_AT_ONCE: Final = 1_000  # products to be read again that wait for each other
 MOST_REMEMBERED: Final = 10_000  # products whose tier prices differ by nature
+MOST_NAMED: Final = 10  # SKUs in one sentence
 MEMORY: Final = "prices"  # the name under which sync_state keeps what was read before
 NOUNS: Final[Mapping[PriceKind, str]] = {
     "base": "base prices",
@@ -390,10 +391,11 @@ class _Work:
             if text is not None and len(self.differing) < MOST_REMEMBERED:
                 self.differing[product_id] = text
         if verdict.refused:
-            sku, reason = next(iter(verdict.refused.items()))
+            named = ", ".join(repr(sku) for sku in list(verdict.refused)[:MOST_NAMED])
             self.run.do_without(
-                f"The price feeds refuse {len(verdict.refused)} SKUs that products carry, {sku!r} among "
-                f"them: {reason}"
+                f"The price feeds refuse {len(verdict.refused)} SKUs that products carry: {named}"
+                f"{', …' if len(verdict.refused) > MOST_NAMED else ''}. The first because: "
+                f"{next(iter(verdict.refused.values()))}"
             )
 
     def remember(self) -> None:

@@ -8,6 +8,9 @@ with a row that this run has just read: an answer that lacks both is an outage. 
 all is believed to be empty only while another one lists a row that was just read; when no source shows
 anything, nothing is tombstoned.
 
+A row has its SKU as the product here spells it, wherever the source item spells it otherwise: Commerce takes
+the two for the same, and SQL can join them. A row of no product keeps its own.
+
 Of the rows read only a 64-bit hash is remembered, 8 bytes each: Commerce's order of SKUs is not this
 database's, so the two cannot be merged page by page.
 """
@@ -23,6 +26,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from sync.commerce.stock import SourceItem, Stock, chunks
+from sync.db import skus
 from sync.db import stock as stored
 from sync.db.dialects import MICRO, utc_now
 from sync.db.stock import Level
@@ -86,6 +90,7 @@ class _Work:
 
     seen         what each source has shown
     witnesses    the last row that each source has shown, the latest at the end
+    products     by SKU; read once a SKU comes that no product has as it is written
     """
 
     run: Run
@@ -93,16 +98,27 @@ class _Work:
     allow_mass_delete: bool
     seen: dict[str, Seen] = field(default_factory=dict)
     witnesses: dict[str, SourceItem] = field(default_factory=dict)
+    products: skus.Index | None = None
 
     def read_sources(self) -> None:
         """Walk every source and write what differs."""
         sources = self.stock.sources()
         self.seen = {code: Seen() for code in sources}
         for code, page in read_ahead(sources, self.stock.walk, self.run.sync.concurrency):
-            self._write(code, page.items)
-            self.seen[code].add(_kept(item.sku) for item in page.items)
+            items = self._as_products_spell(page.items)
+            self._write(code, items)
+            self.seen[code].add(_kept(item.sku) for item in items)
             self.witnesses.pop(code, None)
             self.witnesses[code] = page.items[-1]
+
+    def _as_products_spell(self, items: Sequence[SourceItem]) -> list[SourceItem]:
+        named = [item.sku for item in items]
+        others = set(named) - self.run.read(lambda c: skus.spelled_so(c, named))
+        if not others:
+            return list(items)
+        index = self.products = self.products or self.run.read(skus.Index)
+        spelled = self.run.read(lambda c: index.spellings(c, others))
+        return [item._replace(sku=spelled.get(item.sku, item.sku)) for item in items]
 
     def _write(self, code: str, items: Sequence[SourceItem]) -> None:
         tally = self.run.commit(lambda tx: _save(tx, code, items))
@@ -122,8 +138,9 @@ class _Work:
     def _bury_unseen(self, code: str, seen: Seen) -> None:
         witness = self.witnesses[code]
         for some in _living(self.run, code):
-            for skus in chunks(seen.missing(some), self.stock.most_named):
-                self._settle(code, skus, self.stock.listed(code, skus, witness))
+            for named in chunks(seen.missing(some), self.stock.most_named):
+                listed = self.stock.listed(code, named, witness)
+                self._settle(code, named, self._as_products_spell(listed))
 
     def _settle(self, code: str, asked: Sequence[str], listed: Sequence[SourceItem]) -> None:
         """Keep what is listed after all, tombstone the rest."""

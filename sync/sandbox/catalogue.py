@@ -69,7 +69,7 @@ class Catalogue:
         self._skus: dict[str, set[int]] = {}
         self._own: dict[int, tuple[str, str]] = {}
         self._own_version = 0
-        self._dropped: dict[str, set[str]] = {"category": set(), "attribute": set()}
+        self._dropped: dict[str, set[str]] = {"category": set(), "attribute": set(), "option": set()}
         self._late: list[_Late] = []
         self._cache: dict[int, dict[str, bytes]] = {}
         self._version = 0
@@ -118,16 +118,16 @@ class Catalogue:
         return product_id in self._hidden or self.is_listed(product_id)
 
     def ids_with_sku(self, sku: str) -> list[int]:
-        """Existing products with a SKU, which the database compares without regard to case."""
+        """Existing products with a SKU, without case, accents, trailing blanks as in the database."""
         with self._settled():
-            candidates = set(self._skus.get(sku.lower(), ()))
+            candidates = set(self._skus.get(values.fold(sku), ()))
             generated = self._generator.product_id_in(sku)
             if generated is not None:
                 candidates.add(generated)
             return sorted(
                 number
                 for number in candidates
-                if self.exists(number) and self.sku(number).lower() == sku.lower()
+                if self.exists(number) and values.fold(self.sku(number)) == values.fold(sku)
             )
 
     def sku(self, product_id: int) -> str:
@@ -234,8 +234,8 @@ class Catalogue:
         """Move `updated_at` and nothing else, as an import of unchanged rows does."""
         self.edit_raw(product_id, {})
 
-    def drop(self, kind: Literal["category", "attribute"], key: str) -> None:
-        """Take a deleted category or attribute out of every document; no stamp moves."""
+    def drop(self, kind: Literal["category", "attribute", "option"], key: str) -> None:
+        """Take a deleted category, attribute or option (`code=value`) out of all documents; no stamp."""
         with self._editing():
             self._dropped[kind].add(key)
             self._cache.clear()
@@ -348,7 +348,7 @@ class Catalogue:
             if own != self._own.get(product_id):
                 self._own[product_id] = own
                 self._own_version += 1
-            self._skus.setdefault(own[0].lower(), set()).add(product_id)
+            self._skus.setdefault(values.fold(own[0]), set()).add(product_id)
 
     def _raw(self, product_id: int, store_view: str) -> bytes:
         raw = self._stored(product_id, store_view)
@@ -424,8 +424,19 @@ def _without_dropped(document: Document, dropped: dict[str, set[str]]) -> Docume
     attributes = document.get("custom_attributes")
     if isinstance(attributes, list):
         kept = [entry for entry in attributes if entry.get("attribute_code") not in codes]
-        document["custom_attributes"] = [_without_categories(entry, gone) for entry in kept]
+        left = [_without_options(_without_categories(entry, gone), dropped["option"]) for entry in kept]
+        document["custom_attributes"] = [entry for entry in left if entry.get("value") is not None]
     return document
+
+
+def _without_options(entry: Document, gone: set[str]) -> Document:
+    """A select without its only option has no value, a multiselect keeps the others."""
+    code, value = entry.get("attribute_code"), entry.get("value")
+    if not gone or not isinstance(value, str | int):
+        return entry
+    listed = str(value).split(",")
+    kept = [option for option in listed if f"{code}={option}" not in gone]
+    return entry if kept == listed else {**entry, "value": ",".join(kept) or None}
 
 
 def _without_categories(entry: Document, gone: set[str]) -> Document:

@@ -58,7 +58,8 @@ COMPANION_EDITS = {
 }
 FAULTS = {
     *("fail", "deny", "reset", "truncate", "html", "empty", "garble", "shuffle", "slow", "poison", "cure"),
-    *("unsort", "forbid", "permit", "memory", "quota", "workers", "revoke_tokens"),
+    *("unsort", "forbid", "permit", "break_item", "mend_item", "firewall"),
+    *("memory", "quota", "workers", "revoke_tokens"),
 }
 
 

@@ -13,7 +13,7 @@ Every rule takes the same conditions, all optional:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from email.utils import formatdate
@@ -24,6 +24,14 @@ from sync.sandbox import replies
 from sync.sandbox.families import NAMES, Kind
 from sync.sandbox.quotas import LIMITERS, Limiter, LimiterKind, Workers
 from sync.sandbox.replies import Cut, Reply
+
+# What `break_item` calls an item of each family by.
+KEYS: Mapping[str, str] = {
+    "attributes": "attribute_code",
+    "attribute_sets": "attribute_set_id",
+    "categories": "id",
+    "stock": "sku",
+}
 
 
 class Conditions(TypedDict, total=False):
@@ -96,6 +104,8 @@ class Faults:
         self._rules: list[_Rule] = []
         self._poisoned: set[int] = set()
         self._forbidden: set[str] = set()
+        self._broken: set[tuple[str, str]] = set()
+        self._firewall: dict[str, Reply] = {}
         self._max_products: int | None = None
         self._max_bytes: int | None = None
         self._limiter: Limiter | None = None
@@ -187,6 +197,30 @@ class Faults:
         with self._lock:
             self._forbidden.discard(family)
 
+    def break_item(self, family: str, key: str | int) -> None:
+        """Every list page and single answer that would contain this item is an error 500, for ever.
+
+        family    `attributes`, `attribute_sets`, `categories` or `stock`
+        key       attribute code, id, or the SKU of a source item
+        An attribute whose source class is gone answers like that: observed on Magento 2.4.7.
+        """
+        with self._lock:
+            self._broken.add((family, str(key)))
+
+    def mend_item(self, family: str, key: str | int) -> None:
+        with self._lock:
+            self._broken.discard((family, str(key)))
+
+    def firewall(
+        self, text: str, status: int = 403, body: str | dict[str, Any] | None = None, content_type: str = ""
+    ) -> None:
+        """Refuse every request whose URL or body contains this text, with an HTML page or `body`."""
+        reply = replies.web_server_page(status, "Request Rejected")
+        if body is not None:
+            reply = replies.with_body(status, body, content_type or replies.JSON)
+        with self._lock:
+            self._firewall[text] = reply
+
     def memory(self, *, max_products: int | None = None, max_bytes: int | None = None) -> None:
         """Larger pages run out of memory; None for both lifts the limit."""
         with self._lock:
@@ -234,6 +268,18 @@ class Faults:
                 rule.used += 1
             effect = decisive[0].effect if decisive else Effect(reply=self._throttled(kind))
             return replace(effect, seconds=sum(rule.effect.seconds for rule in delays))
+
+    def blocked(self, sent: str) -> Reply | None:
+        """What the firewall answers to a request with this URL and body; None when it lets it pass."""
+        with self._lock:
+            return next((reply for text, reply in self._firewall.items() if text in sent), None)
+
+    def breaks(self, family: str, items: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether an answer with these items cannot be made."""
+        with self._lock:
+            broken = {key for name, key in self._broken if name == family}
+            member = KEYS.get(family, "")
+            return bool(broken) and any(str(item.get(member)) in broken for item in items)
 
     def forbids(self, family: str) -> bool:
         return family in self._forbidden

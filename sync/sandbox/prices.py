@@ -77,11 +77,9 @@ class Prices:
 
         A product whose type has no such price is left out like one that does not exist.
         """
-        named = [sku.strip() for sku in skus]
-        found = {number for sku in named for number in self._catalogue.ids_with_sku(sku)}
-        if self.refuses_unknown and (
-            unknown := [sku for sku in named if not self._catalogue.ids_with_sku(sku)]
-        ):
+        asked = {sku.strip(): self._ids(sku.strip()) for sku in skus}
+        found = {number for numbers in asked.values() for number in numbers}
+        if self.refuses_unknown and (unknown := [sku for sku, numbers in asked.items() if not numbers]):
             text = "Requested products don't exist: %sku"
             raise Refused(message(404, text, {"sku": ", ".join(unknown)}))
         rows = FEEDS[feed]
@@ -91,6 +89,11 @@ class Prices:
             if self.takes(feed, number)
             for row in rows(self._documents(number))
         ]
+
+    def _ids(self, sku: str) -> list[int]:
+        """Products with a SKU: accents count here, unlike in the database."""
+        found = self._catalogue.ids_with_sku(sku)
+        return [number for number in found if self._catalogue.sku(number).lower() == sku.lower()]
 
     def takes(self, feed: str, product_id: int) -> bool:
         """Whether a product's type has such a price: of bundles, only fixed ones have a base price."""

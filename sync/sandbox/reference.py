@@ -1,7 +1,7 @@
 """Reference data of the tenant: attributes with their options, attribute sets and categories.
 
-Shapes, key order and types as observed on Magento 2.4.7. A deleted option's value stays in the products that
-have it; of a deleted attribute or category nothing stays; no stamp moves.
+Shapes, key order and types as observed on Magento 2.4.7. Of a deleted option, attribute or category nothing
+stays in the products; no stamp moves.
 """
 
 from __future__ import annotations
@@ -144,9 +144,10 @@ class Reference:
             options[str(value)] = _Named(label, dict(labels or {}))
 
     def delete_option(self, attribute_code: str, value: str) -> None:
-        """Delete an option; products keep its value."""
+        """Delete an option: products lose its value, and nothing else of a multiselect."""
         with self._lock:
             del self._attributes[attribute_code].options[str(value)]
+            self._catalogue.drop("option", f"{attribute_code}={value}")
 
     # Attribute sets
 

@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -201,6 +202,9 @@ def _matches_all(document: Document, product_id: int, groups: Iterable[Group]) -
 def _matches(document: Document, product_id: int, rule: Filter) -> bool:
     if rule.field in RELATIONS:
         return _is_related(document, rule)
+    if rule.field == "sku":
+        folded = replace(rule, value=",".join(map(values.fold, (rule.value or "").split(","))))
+        return compare(values.fold(str(document.get("sku", ""))), folded)
     return compare(value_of(document, product_id, rule.field), rule)
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import heapq
 import threading
-import unicodedata
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -23,20 +21,12 @@ from sync.sandbox.criteria import Criteria, Filter, Group
 from sync.sandbox.documents import Document
 from sync.sandbox.lists import Listing, check_columns
 from sync.sandbox.search import compare, page_bounds, sort_key
+from sync.sandbox.values import fold
 
 STOCKED = frozenset({"simple", "virtual", "downloadable"})
 LAST_OF_7_DIGITS = 9_999_999
 COLUMNS = frozenset({"sku", "source_code", "quantity", "status"})
 SOURCE_COLUMNS = {"source_code": "source_code", "name": "name", "enabled": "enabled"}
-
-
-@lru_cache(maxsize=65_536)
-def fold(text: str) -> str:
-    """A text as the database compares it: without case, accents and trailing spaces; `_` is behind `Z`."""
-    bare = (
-        char for char in unicodedata.normalize("NFD", text.rstrip(" ")) if not unicodedata.combining(char)
-    )
-    return "".join(upper if len(upper := char.upper()) == 1 else char for char in bare)
 
 
 class _Edit(NamedTuple):
@@ -46,6 +36,7 @@ class _Edit(NamedTuple):
     quantity: float | None
     status: int
     product_id: int | None
+    source_code: str
 
 
 class Stock:
@@ -65,7 +56,10 @@ class Stock:
         self._population: tuple[object, int] | None = None
 
     def set(self, source_code: str, sku: str, quantity: float, status: int = 1) -> None:
-        """Write the row of a SKU, which need not be a product's."""
+        """Write the row of a SKU, which need not be a product's; a new row keeps both codes as written.
+
+        Both are compared without regard to case, so `Berlin` and `sku-1` name a row of `berlin` and `SKU-1`.
+        """
         self._write(source_code, sku, quantity, status)
 
     def remove(self, source_code: str, sku: str) -> None:
@@ -100,12 +94,15 @@ class Stock:
     def _write(self, source_code: str, sku: str, quantity: float | None, status: int) -> None:
         with self._lock:
             self._settle()
-            if source_code not in self._edits:
+            source = next((code for code in self._sources if fold(code) == fold(source_code)), None)
+            if source is None:
                 raise KeyError(f"there is no source {source_code}")
             owners = self._catalogue.ids_with_sku(sku)
-            edit = _Edit(sku, quantity, status, owners[0] if owners else None)
-            self._edits[source_code][fold(sku)] = edit
-            self._apply(source_code, fold(sku), edit)
+            row = self._existing(source, fold(sku))
+            names = (row["sku"], row["source_code"]) if row is not None else (sku, source_code)
+            edit = _Edit(names[0], quantity, status, owners[0] if owners else None, names[1])
+            self._edits[source][fold(sku)] = edit
+            self._apply(source, fold(sku), edit)
 
     def _settle(self) -> None:
         """Put every source in order again when products have come, gone or changed their SKU."""
@@ -155,6 +152,12 @@ class Stock:
         else:
             order.insert(index, self._entry(edit))
 
+    def _existing(self, source: str, folded: str) -> Document | None:
+        order = self._orders[source]
+        index = bisect_left(order, folded, key=self._key)
+        is_there = index < len(order) and self._key(order[index]) == folded
+        return self._row(source, order[index]) if is_there else None
+
     def _entry(self, edit: _Edit) -> int:
         owner = edit.product_id
         is_stocked = owner is not None and self._catalogue.type_id(owner) in STOCKED
@@ -175,7 +178,7 @@ class Stock:
         if edit is None or edit.quantity is None:
             quantity, status = self._generated(source, entry)
         else:
-            quantity, status = edit.quantity, edit.status
+            sku, source, quantity, status = edit.sku, edit.source_code, edit.quantity, edit.status
         return {"sku": sku, "source_code": source, "quantity": quantity, "status": status}
 
     def _generated(self, source: str, product_id: int) -> tuple[float, int]:
@@ -191,7 +194,7 @@ class Stock:
         for group in filter(None, groups):
             rule = group[0]
             if len(group) == 1 and rule.field == "source_code" and rule.condition in ("eq", "in"):
-                wanted &= {source for source in wanted if compare(source, rule)}
+                wanted &= {source for source in wanted if compare(fold(source), _folded(rule))}
             elif len(group) == 1 and rule.field == "sku" and rule.condition in _BOUNDS:
                 bounds.append(rule)
             else:
@@ -270,9 +273,13 @@ def _is_same(one: tuple[object, int], other: tuple[object, int]) -> bool:
 
 
 def _passes(row: Document, rule: Filter) -> bool:
-    if rule.field != "sku":
+    if rule.field not in ("sku", "source_code"):
         return compare(row[rule.field], rule)
-    return compare(fold(row["sku"]), replace(rule, value=fold(rule.value or "")))
+    return compare(fold(row[rule.field]), _folded(rule))
+
+
+def _folded(rule: Filter) -> Filter:
+    return replace(rule, value=",".join(map(fold, (rule.value or "").split(","))))
 
 
 def _row_key(row: Document, field: str) -> tuple[bool, float, str]:

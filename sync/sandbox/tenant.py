@@ -105,6 +105,8 @@ class Tenant:
             self._wait(effect.seconds)
         if effect.reply is not None:
             return effect.reply
+        if (blocked := self._faults.blocked(_sent(request))) is not None:
+            return blocked
         try:
             reply = self._admitted(request, call, effect)
         except Refused as refused:
@@ -200,8 +202,13 @@ class Tenant:
         if not _is_companion_list(request.method, call.route):
             sent = (request.method, call.route, request.query, request.headers, request.body)
             reply = self._companions.answer(*sent, store_view)
+            answered = json.loads(reply.body)
+            if isinstance(answered, dict) and self._faults.breaks(family_of(call.route).name, [answered]):
+                return replies.internal_error()
             return replace(reply, body=_only(reply.body, wanted))
         items, total = self._companions.listing(call.route, call.criteria, store_view)
+        if self._faults.breaks(family_of(call.route).name, items):
+            return replies.internal_error()
         if effect.twist == "reversed":
             items.reverse()
         elif effect.twist == "empty":
@@ -290,3 +297,9 @@ def _only(body: bytes, wanted_text: str) -> bytes:
     if wanted is None:
         return b"[]"
     return phpjson.dumps(fields.apply(json.loads(body), wanted))
+
+
+def _sent(request: Request) -> str:
+    """URL and body, as a firewall looks at them."""
+    url = f"{unquote_plus(request.path)}?{unquote_plus(request.query)}"
+    return f"{url} {request.body.decode(errors='replace')}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from calendar import timegm
+from functools import lru_cache
 
 _MOMENT = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)(?:[T ](\d\d?):(\d\d?)(?::(\d\d?))?)?")
 
@@ -31,3 +33,11 @@ def number(text: str) -> float:
     """The number a text begins with, 0 for none."""
     found = re.match(r"\s*-?\d+(\.\d+)?", text)
     return float(found[0]) if found else 0.0
+
+
+@lru_cache(maxsize=65_536)
+def fold(text: str) -> str:
+    """A text as the database compares it: without case, accents and trailing spaces; `_` is behind `Z`."""
+    whole = unicodedata.normalize("NFD", text.rstrip(" ").replace("ß", "s"))
+    bare = (char for char in whole if not unicodedata.combining(char))
+    return "".join(upper if len(upper := char.upper()) == 1 else char for char in bare)

@@ -339,3 +339,46 @@ def test_an_empty_copy_is_no_error(bench: Bench) -> None:
     summary, asked = read(bench)
 
     assert (summary.status, summary.tally.fetched, asked) == ("succeeded", 0, [])
+
+
+# --- a firewall -----------------------------------------------------------------------------
+
+BLOCKS = [
+    {"status": 403},
+    {"status": 403, "body": {"error": "blocked by policy"}},
+    {"status": 405},
+    {"status": 406},
+    {"status": 406, "body": {"message": "Not Acceptable"}},
+    {"status": 413},
+    {"status": 400},
+    {"status": 404},
+    {"status": 200, "body": "<html>The requested URL was rejected</html>", "content_type": "text/html"},
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_firewall_that_refuses_one_sku_costs_that_sku_alone(loaded: Bench, block: dict[str, Any]) -> None:
+    broken, *others = priced(loaded, 5)
+    loaded.sandbox.catalogue.edit(broken, sku="' OR 1=1 --")
+    loaded.run_named(ids=[broken])
+    loaded.sandbox.prices.set_base_many(dict.fromkeys(others, 77.5))
+    loaded.sandbox.faults.firewall("OR 1=1", **block)
+
+    summary, _ = read(loaded)
+
+    assert summary.exit_code == 1
+    assert "' OR 1=1 --" in str(summary.held_back)
+    assert "feed of" not in str(summary.held_back)
+    assert {loaded.live()[number]["price"] for number in others} == {77.5}
+    assert {*others, broken} - {row[0] for row in rows(loaded)} == {broken}
+    loaded.sandbox.faults.clear()
+    assert read(loaded)[0].exit_code == 0
+
+
+def test_a_firewall_that_refuses_all_lists_closes_the_feeds_after_few_requests(loaded: Bench) -> None:
+    loaded.sandbox.faults.firewall("-information")
+
+    summary, paths = read(loaded)
+
+    assert (summary.exit_code, str(summary.held_back).count("feed of")) == (1, FEEDS)
+    assert sum("-information" in path for path in paths) <= FEEDS * 7

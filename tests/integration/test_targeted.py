@@ -106,3 +106,32 @@ def test_the_watermark_and_unfinished_work_of_others_stay(loaded: Bench) -> None
 
     assert (loaded.rows(sync_watermarks), loaded.rows(sync_partitions)) == before
     assert loaded.run().tally.fetched < 60
+
+
+@pytest.mark.parametrize("asked", ["gge", "GGé", "GGE  ", "  GGe"])
+def test_a_product_found_under_another_spelling_is_the_answer(loaded: Bench, asked: str) -> None:
+    number = loaded.sandbox.catalogue.add(sku="GGe")
+
+    for _ in range(2):
+        summary, unknown = loaded.run_named(skus=[asked, "NO SUCH SKU"])
+        assert (summary.tally.fetched, unknown) == (1, ["NO SUCH SKU"])
+    assert number in loaded.live()
+
+    loaded.sandbox.catalogue.delete(number)
+    summary, unknown = loaded.run_named(skus=[asked])
+    assert (summary.tally.deleted, unknown) == (1, [])
+
+
+def test_a_firewall_that_refuses_a_sku_costs_that_one_alone(loaded: Bench) -> None:
+    known = loaded.sandbox.catalogue.add(sku="DROP TABLE a")
+    loaded.run_named(ids=[known])
+    fine = loaded.sandbox.catalogue.add(sku="FINE")
+    loaded.sandbox.catalogue.edit(known, name="Edited")
+    loaded.sandbox.faults.firewall("DROP TABLE")
+
+    summary, unknown = loaded.run_named(skus=["DROP TABLE a", "DROP TABLE b", "FINE"])
+
+    assert (summary.exit_code, unknown) == (1, [])
+    assert "DROP TABLE b" in str(summary.held_back)
+    assert loaded.live()[known]["name"] == "Edited"
+    assert fine in loaded.live()

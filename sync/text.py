@@ -150,8 +150,8 @@ def status_report(status: Status) -> str:
         (feed.kind, moment(feed.finished_at), duration(feed.age), feed.status, feed.run_id)
         for feed in status.feeds
     ]
-    columns = ("run", "kind", "status", "started", "seconds", "inserted", "updated", "deleted")
-    columns += ("rejected", "altered")
+    outcome = ("run", "kind", "status", "started", "seconds")
+    columns = (*outcome, "inserted", "updated", "deleted", "rejected", "altered")
     return "\n".join(
         [
             table([("store view", "products", "deleted", "complete up to", "behind"), *views]),

@@ -105,7 +105,7 @@ class Shell:
 
     def run(self, *arguments: str, **changed: str) -> Ended:
         """Run a command to its end, with some settings changed."""
-        environment = self._environment(changed)
+        environment = self.environment(changed)
         if any(name.startswith("PYTHON") for name in changed):  # what the interpreter reads at its start
             ended = subprocess.run(
                 [*PRODUCT_SYNC, *arguments],
@@ -121,7 +121,7 @@ class Shell:
 
     def start(self, *arguments: str, **changed: str) -> AbstractContextManager[Running]:
         """Start a command, and kill it if it is still there at the end."""
-        return self._running(forked.started(arguments, self._environment(changed), self.folder))
+        return self._running(forked.started(arguments, self.environment(changed), self.folder))
 
     def start_afresh(
         self, *arguments: str, prefix: Sequence[str] = (), **changed: str
@@ -132,7 +132,7 @@ class Shell:
         """
         process = subprocess.Popen(
             [*prefix, *PRODUCT_SYNC, *arguments],
-            env=self._environment(changed),
+            env=self.environment(changed),
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -153,7 +153,7 @@ class Shell:
                 overdue.cancel()
                 process.kill()
 
-    def _environment(self, changed: dict[str, str]) -> dict[str, str]:
+    def environment(self, changed: dict[str, str]) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         quiet = {"LOG_FORMAT": "json", "STATUS_BIND": "off"}
         return inherited | self.tenant.environment() | quiet | self.settings | changed

@@ -21,7 +21,7 @@ from typing import IO
 
 LOADED = (
     "alembic.command",
-    "apscheduler.triggers.cron",
+    "apscheduler.triggers.base",
     "celery.worker.control",
     "psycopg",
     "sqlalchemy.dialects.postgresql.psycopg",

@@ -11,8 +11,6 @@ go to standard error. Only `outcome` catches errors and turns them into words an
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -20,7 +18,7 @@ import typer
 from typer.main import get_command
 
 from sync import __version__
-from sync.cli.console import emit, outcome
+from sync.cli.console import emit, flush_streams, open_streams, outcome
 from sync.cli.shared import app
 from sync.interpreter import end_undisturbed, load_undisturbed, share_one_heap
 
@@ -35,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what went wrong is one sentence on standard error."""
     share_one_heap()
     load_undisturbed()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a locale without umlauts is no reason to stop
+    open_streams()
     code = outcome(lambda: get_command(app).main(args=arguments, prog_name="product-sync"))
     end_undisturbed()
+    flush_streams()
     return code
 
 

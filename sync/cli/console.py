@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event, Thread
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import typer
 
@@ -80,33 +81,70 @@ def _show_cursor() -> None:
         sys.__stderr__.write("\x1b[?25h")
 
 
+def open_streams() -> None:
+    """Open the standard streams that the caller closed: else a database file could take the place of one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 -- lives as long as the process
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale without umlauts is no reason to stop
+
+
+def flush_streams() -> None:
+    """Write what is left; else Python tries at its end, and exits with 120 where the reader has left."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            silence(stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Let nothing more go to a stream that cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def emit(text: str) -> None:
-    """Write to standard output; a reader that left, as `head` does, ends the command quietly."""
-    emit_as_is(_spoken(text))
+    """Write to standard output. A reader that has left, as `head` does, changes nothing else."""
+    print_out(_spoken(text))
 
 
-def emit_as_is(text: str) -> None:
-    """The same for programs: whatever is spoken of, no line begins with its name."""
+def print_out(text: str) -> bool:
+    """Write to standard output as it is, for programs; False when the reader has left.
+
+    Raises NotWritten where it is a file that cannot be written.
+    """
     try:
         print(text, flush=True)  # noqa: T201 - this is the command line
     except BrokenPipeError:
-        end_quietly()
+        silence(sys.stdout)
+        return False
+    except OSError as error:
+        from sync.export import not_written
+
+        silence(sys.stdout)
+        raise not_written("standard output", error) from error
+    return True
 
 
 def end_quietly() -> NoReturn:
-    silence()
+    """End a command whose only work is to write for a reader that has left."""
+    silence(sys.stdout)
     raise typer.Exit
 
 
-def silence() -> None:
-    """Let nothing more go to standard output: else the flush at exit fails again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def complain(text: str) -> None:
-    """Write to standard error, whoever listens."""
-    with suppress(BrokenPipeError):
+    """Write to standard error, where somebody reads it."""
+    try:
         print(_spoken(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the command line
+    except OSError:
+        silence(sys.stderr)
 
 
 _subject: ContextVar[str] = ContextVar("subject", default="")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sync.cli.console import INTERRUPTED, complain, emit, stoppable
+from sync.cli.console import INTERRUPTED, complain, print_out, stoppable
 from sync.cli.shared import app, copy_settings
 from sync.cli.tenants import for_tenants
 
@@ -105,7 +105,8 @@ def _outlet(
 def _printed(entries: Sequence[Entry], stop: Event) -> Iterator[Sequence[Entry]]:
     """Print entries, and yield those that were written out before `stop` was set."""
     for count, entry in enumerate(entries, 1):
-        emit(entry.json.decode())
+        if not print_out(entry.json.decode()):
+            raise typer.Exit
         if stop.is_set():
             yield entries[:count]
             return

@@ -87,7 +87,7 @@ def _output(path: str) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         end_quietly()
     except OSError as error:
-        silence()
+        silence(sys.stdout)
         raise not_written("standard output", error) from error
 
 

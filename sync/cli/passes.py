@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync import __version__
-from sync.cli.console import BUG, complain, emit, emit_as_is, stoppable
+from sync.cli.console import BUG, complain, emit, print_out, stoppable
 from sync.cli.shared import (
     AsJson,
     DryRun,
@@ -186,7 +186,7 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
         summary, drift = passes.verify(live.sync("verify", watch, _views(store_view)))
     complain(text.summary_line(summary))
     if as_json:
-        emit_as_is(text.json_line(named(text.drift_as_json(summary, drift))))
+        print_out(text.json_line(named(text.drift_as_json(summary, drift))))
     else:
         emit(text.drift_report(drift))
     raise typer.Exit(1 if drift else summary.exit_code)
@@ -338,7 +338,7 @@ def _tell(summary: Summary, as_json: bool) -> None:
 
     complain(text.summary_line(summary))
     if as_json:
-        emit_as_is(text.json_line(named(summary.as_json())))
+        print_out(text.json_line(named(summary.as_json())))
 
 
 @contextmanager

@@ -1,0 +1,53 @@
+"""A command ends with the same exit code whatever becomes of its standard streams."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+
+from tests.command import PRODUCT_SYNC, Ended, Shell
+
+
+def in_bash(shell: Shell, line: str, **changed: str) -> Ended:
+    """Run a line of shell in which `product-sync` is the command; the first command's exit code counts."""
+    script = f'product-sync() {{ {shlex.join(PRODUCT_SYNC)} "$@"; }}\n{line}\nexit ${{PIPESTATUS[0]}}'
+    ended = subprocess.run(
+        ["bash", "-c", script],
+        env=shell.environment(changed),
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        timeout=shell.longest_s,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+LEFT = "2>&1 | true", "2>&1 | head -1", "| true"
+CLOSED = ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"
+
+
+@pytest.mark.parametrize("streams", LEFT + CLOSED)
+def test_a_pass_ends_with_its_own_exit_code(shell: Shell, streams: str) -> None:
+    """One that finds everything (0), a report that finds a difference (1), and one that is refused (78)."""
+    shell.tenant.catalogue.edit(3, name="Before")
+
+    codes = [in_bash(shell, f"product-sync backfill --json {streams}").code]
+    shell.tenant.catalogue.edit(7, name="After")
+    codes.append(in_bash(shell, f"product-sync verify {streams}").code)
+    codes.append(in_bash(shell, f"product-sync run {streams}", SYNC_PAGE_SIZE="none").code)
+
+    assert codes == [0, 1, 78]
+    assert len(shell.run("changes").out.splitlines()) == 300
+
+
+def test_a_result_that_cannot_be_written_is_an_error_in_words(shell: Shell) -> None:
+    shell.run("backfill")
+
+    ended = in_bash(shell, "product-sync status >/dev/full")
+
+    assert ended.code == 69
+    assert "standard output cannot be written: No space left on device" in ended.err
+    assert "Traceback" not in ended.err

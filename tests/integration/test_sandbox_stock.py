@@ -14,7 +14,8 @@ from sync.sandbox import Sandbox
 from sync.sandbox.catalogue import Catalogue
 from sync.sandbox.criteria import Criteria, Filter, Sort
 from sync.sandbox.generator import Generator
-from sync.sandbox.stock import Stock, fold
+from sync.sandbox.stock import Stock
+from sync.sandbox.values import fold
 
 SOURCES = ("default", "north")
 BY_SKU = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import requests
 import sqlalchemy as sa
+import structlog
 from pydantic import SecretStr
 
 from sync import __version__, logs, owner
@@ -29,14 +30,16 @@ from sync.commerce.products import Products
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
 from sync.db import existing, state
+from sync.db import tenant as tenants
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.shelf import Shelf
-from sync.errors import SettingsError, SyncError, UsageError
+from sync.errors import AnotherTenant, SettingsError, SyncError, UsageError
 from sync.health import Feed, Promise
 from sync.interpreter import alternate_often, collect_less_often
 from sync.journal import Journal
 from sync.model import PassKind
-from sync.notation import parse_https_url
+from sync.notation import are_two_tenants, parse_https_url, tenant_name
+from sync.passes.ownership import is_copy_of
 from sync.passes.run import Sync, Watch
 from sync.schedule import next_time
 from sync.settings import Settings
@@ -48,6 +51,7 @@ if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count or
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
 ALERT_PATIENCE_S = 60.0  # behind it the next look tries again
+_log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 TIMEOUTS_S = (10.0, 120.0)  # connect; the longest silence of a tenant that builds a heavy page
 
 
@@ -284,6 +288,61 @@ def writable_copy(settings: Settings) -> sa.Engine:
     return engine
 
 
+def own_copy(settings: Settings, stop: Event, *, max_retry_time: float | None = None) -> sa.Engine:
+    """The same, and this tenant's: one that has no tenant yet becomes so.
+
+    Raises AnotherTenant before anything is written; where the products have to be compared, also what a
+    request raises.
+    """
+    engine = connect(_plain(settings.database_url), writes=True)
+    with ExitStack() as closing:
+        closing.callback(engine.dispose)
+        if (existing.revision_of(engine) or "") < tenants.SINCE_REVISION:  # there is no table to ask yet
+            upgrade(engine)
+        is_new = is_newly_ours(engine, settings, stop, max_retry_time=max_retry_time)
+        upgrade(engine)
+        if is_new:
+            name = tenant_name(settings.api_endpoint)
+            in_transaction(engine, lambda tx: tenants.remember(tx, name), stop=stop)
+        closing.pop_all()
+    return engine
+
+
+def is_newly_ours(
+    db: sa.Engine,
+    settings: Settings,
+    stop: Event,
+    *,
+    max_retry_time: float | None = None,
+    timeouts: tuple[float, float] = TIMEOUTS_S,
+) -> bool:
+    """Whether this copy is to remember the tenant's name: it is empty, or holds this tenant's products.
+
+    False where it remembers it, which takes no request. Raises AnotherTenant, and what requests raise.
+    """
+    name = tenant_name(settings.api_endpoint)
+    known_as = reading(db, tenants.name)
+    if known_as == name:
+        return False
+    if reading(db, tenants.is_empty):
+        return True
+    if known_as is not None and are_two_tenants(known_as, name):
+        raise AnotherTenant(known_as, name)
+    overlap = timedelta(seconds=settings.sync_overlap)
+    with tenant_of(settings, Journal(), stop, max_retry_time=max_retry_time, timeouts=timeouts) as it:
+        if not is_copy_of(db, it.products, settings.store_views, overlap):
+            raise AnotherTenant(known_as, name)
+    _log.info("tenant.recognised", tenant=name, known_as=known_as)
+    return True
+
+
+def ensure_still_ours(db: sa.Engine, settings: Settings) -> None:
+    """Raise AnotherTenant when the copy was adopted by another tenant since it was opened."""
+    name, known_as = tenant_name(settings.api_endpoint), reading(db, tenants.name)
+    if known_as != name:
+        raise AnotherTenant(known_as, name)
+
+
 def _copy_to_compare(settings: Settings) -> sa.Engine:
     """What a dry run compares with: the copy as it is, or an empty one that leaves no trace."""
     return existing.find(_plain(settings.database_url)) or in_memory()
@@ -458,13 +517,15 @@ def opened(
     legacy            of an app that is closed by now: its token is used on
     max_retry_time    seconds, when it is to be less than the settings allow
 
-    Raises SchemaTooNew and DatabaseUnavailable.
+    Raises SchemaTooNew, DatabaseUnavailable, and what `own_copy` raises.
     """
     collect_less_often()
     alternate_often()
     with ExitStack() as closing:
-        db = _copy_to_compare(settings) if dry else writable_copy(settings)
+        db = _copy_to_compare(settings) if dry else own_copy(settings, stop, max_retry_time=max_retry_time)
         closing.callback(db.dispose)
+        if dry:
+            is_newly_ours(db, settings, stop, max_retry_time=max_retry_time)
         memory, journal = _recall(db), Journal()
         if legacy is not None and legacy.settings == settings:
             memory, journal = replace(memory, known=legacy.known), legacy.journal

@@ -15,11 +15,12 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from sync.app import Tenant, tenant_of
+from sync.app import Tenant, is_newly_ours, tenant_of
 from sync.commerce.stores import store_views
 from sync.db import existing
 from sync.errors import AccessDenied, DatabaseUnavailable, SettingsError, SyncError
 from sync.journal import Journal
+from sync.notation import tenant_name
 from sync.settings import Settings, unknown_variables
 
 PATIENCE_S = 10.0
@@ -52,7 +53,11 @@ def check(
         yield Finding("settings", "warning", hint)
     with tenant_of(settings, Journal(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
         yield from _tenant(tenant, settings.store_views, now)
-    yield _tried("database", lambda: _database(settings.database_url.get_secret_value()))
+    database = _tried("database", lambda: _database(settings.database_url.get_secret_value()))
+    yield database
+    if not database.exit_code and (engine := existing.find(settings.database_url.get_secret_value())):
+        yield _tried("copy", lambda: _copy(engine, settings, stop))
+        engine.dispose()
     if settings.celery_broker_url is not None:
         yield _tried("broker", lambda: _broker(settings))
 
@@ -137,6 +142,14 @@ def _database(url: str) -> str:
         return f"{shown} is empty: the first load sets it up"
     engine.dispose()
     return f"{shown} is up to date"
+
+
+def _copy(engine: sa.Engine, settings: Settings, stop: Event) -> str:
+    """Whose copy it is. Raises AnotherTenant."""
+    name = tenant_name(settings.api_endpoint)
+    if is_newly_ours(engine, settings, stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S):
+        return f"nothing in it is another tenant's: the next pass makes it the copy of {name}"
+    return f"of {name}"
 
 
 def _look_for_the_folder(url: sa.URL) -> None:

@@ -13,6 +13,7 @@
     ├── DatabaseError            our side of the wire
     │   ├── DatabaseUnavailable    out of reach, locked or full, once retries are spent  exit 69
     │   ├── SchemaTooNew           written by a newer product-sync                       exit 78
+    │   ├── AnotherTenant          the copy is that of another tenant                    exit 78
     │   ├── LeaseHeld              another run is at work, or took over                  exit 75
     │   └── RangeLost              another worker reads this range of ids by now         exit 75
     ├── QueueUnavailable         the broker is out of reach                              exit 69
@@ -126,6 +127,23 @@ class SchemaTooNew(DatabaseError):
 
     exit_code = 78
     fix = "install the newer product-sync again, or point DATABASE_URL at another database."
+
+
+class AnotherTenant(DatabaseError):
+    """The copy is that of another tenant than the settings name; nothing was written.
+
+    copy_of    None when the copy does not know, and its products are not the tenant's
+    """
+
+    exit_code = 78
+
+    def __init__(self, copy_of: str | None, tenant: str) -> None:
+        whose = "products of another tenant" if copy_of is None else f"the copy of {copy_of}"
+        super().__init__(
+            f"the database holds {whose}, and API_ENDPOINT names {tenant}.",
+            "correct API_ENDPOINT or DATABASE_URL; or run `product-sync adopt` to make this the copy of the "
+            "tenant in the settings.",
+        )
 
 
 class LeaseHeld(DatabaseError):

@@ -171,6 +171,30 @@ def is_saas(endpoint: str) -> bool:
     return SAAS_HOST in endpoint or "/rest/" not in f"{endpoint}/"
 
 
+def tenant_name(endpoint: str) -> str:
+    """What identifies a tenant, from its API_ENDPOINT: host, path, and the port where it is an unusual one.
+
+    >>> tenant_name("https://NA1.api.commerce.adobe.com:443/AbC"), tenant_name("https://shop.example:81/rest")
+    ('na1.api.commerce.adobe.com/AbC', 'shop.example:81/rest')
+    """
+    url = urlsplit(endpoint)
+    usual = {"https": 443, "http": 80}.get(url.scheme)
+    port = "" if url.port in (None, usual) else f":{url.port}"
+    return f"{(url.hostname or '').rstrip('.')}{port}{url.path}"
+
+
+def are_two_tenants(one: str, other: str) -> bool:
+    """Whether two names are those of two tenants for sure: on SaaS the tenant id tells.
+
+    >>> are_two_tenants("na1.api.commerce.adobe.com/AbC", "na1.api.commerce.adobe.com/XyZ")
+    True
+    >>> are_two_tenants("www.shop.example/rest", "shop.example/rest")
+    False
+    """
+    ids = {name.rpartition("/")[2] for name in (one, other)}
+    return is_saas(one) and is_saas(other) and len(ids) == 2
+
+
 def parse_database_url(text: str) -> str:
     """Check scheme and shape; whether the database answers is for later."""
     scheme, _, rest = text.partition("://")

@@ -130,6 +130,7 @@ class Status:
     open_rejections    products that were not copied
     feeds              the last run that came through of each kind of pass, newest first
     altered            products copied with a value replaced
+    copy_of            the tenant, None when the copy does not know yet
     """
 
     store_views: Sequence[StoreViewState]
@@ -138,6 +139,7 @@ class Status:
     lease: Holder | None
     feeds: Sequence[FeedState] = ()
     altered: int = 0
+    copy_of: str | None = None
 
 
 def status_report(status: Status) -> str:
@@ -161,6 +163,7 @@ def status_report(status: Status) -> str:
             table([columns, *map(_run_row, status.runs)]),
             *(f"    run {run['run_id']}: {shortened(run['error'])}" for run in status.runs if run["error"]),
             "",
+            f"Copy of: {status.copy_of or 'a tenant that the next pass will name'}",
             f"Rejected products, not resolved: {status.open_rejections}",
             f"Altered products, copied with a value replaced: {status.altered}",
             f"Writing now: {_holding(status.lease)}",

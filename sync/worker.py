@@ -25,10 +25,17 @@ import sqlalchemy as sa
 import structlog
 
 from sync import logs
-from sync.app import App, opened
+from sync.app import App, ensure_still_ours, opened
 from sync.db import state
 from sync.db.engine import reading
-from sync.errors import DatabaseUnavailable, Interrupted, QueueUnavailable, SettingsError, SyncError
+from sync.errors import (
+    AnotherTenant,
+    DatabaseUnavailable,
+    Interrupted,
+    QueueUnavailable,
+    SettingsError,
+    SyncError,
+)
 from sync.fleet import Fleet
 from sync.journal import Journal
 from sync.passes.run import repeating
@@ -334,11 +341,12 @@ def _obey(seat: Seat, order: Order, watch: Journal, stop: Event) -> None:
     with logs.of_tenant(seat.name), about:
         _log.debug("order.received", first_id=order.first_id)
         try:
+            ensure_still_ours(seat.live.db, seat.live.settings)
             outcome = work_off(sync, order, seat.unreported)
         except Interrupted:
             raise Reject("stopping", requeue=True) from None
-        except DatabaseUnavailable as error:
+        except (AnotherTenant, DatabaseUnavailable) as error:
             _log.error("range.put_back", first_id=order.first_id, error=str(error), fix=error.fix)
             stop.wait(DATABASE_AWAY_S)
-            raise Reject("no database", requeue=True) from None
+            raise Reject("not this worker's", requeue=True) from None
         _log.info(f"range.{outcome}", first_id=order.first_id)

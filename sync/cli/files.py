@@ -12,7 +12,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from sync.cli.console import complain, emit, end_quietly, silence, stoppable
-from sync.cli.shared import StoreView, app, copy_settings, db
+from sync.cli.shared import StoreView, app, copy_settings, db, settings_in_force
 from sync.cli.tenants import for_tenants
 from sync.errors import UsageError
 
@@ -127,6 +127,46 @@ def view(
         names = split_names(columns)
         made = in_transaction(engine, lambda tx: views.create(tx, name, names))
     emit(f"View {made} is ready. Try:\n  SELECT * FROM {made} WHERE store_view = 'all' LIMIT 10;")
+
+
+# --- whose it is -----------------------------------------------------------------------------
+
+
+@app.command(short_help="Take over a copy for this tenant.")
+@for_tenants(one_by_one=False)
+def adopt() -> None:
+    """Make the copy at DATABASE_URL that of the tenant at API_ENDPOINT, whosever it was.
+
+    For a copy that other commands refuse because it is another tenant's, and that you want to go on with. No
+    product is touched yet: the next `run` or `reconcile` reads the whole catalogue and writes what differs.
+    Where more is missing than SYNC_MAX_DELETE_FRACTION allows, deletions wait for --allow-mass-delete.
+
+    \b
+      product-sync adopt
+      product-sync reconcile --allow-mass-delete
+
+    Exit status: 0, 69 database out of reach, 75 busy, 78 settings.
+    """
+    from sync import owner
+    from sync.app import writable_copy
+    from sync.db import tenant
+    from sync.db.engine import reading
+    from sync.notation import tenant_name
+    from sync.passes import ownership
+
+    settings = settings_in_force()
+    name = tenant_name(settings.api_endpoint)
+    engine = writable_copy(settings)
+    try:
+        known_as = reading(engine, tenant.name)
+        if known_as == name:
+            emit(f"This is the copy of {name} already.")
+            return
+        ownership.adopt(engine, name, owner.describe("adopt"), owner.is_dead)
+    finally:
+        engine.dispose()
+    emit(f"This is the copy of {name} now{f'; it was that of {known_as}' if known_as else ''}.")
+    emit("Next: product-sync reconcile, which reads the whole catalogue.")
 
 
 # --- its schema ------------------------------------------------------------------------------

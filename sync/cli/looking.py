@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 @app.command(short_help="Try everything that a sync needs.")
 @for_tenants()
 def check() -> None:
-    """Try everything a sync needs: settings, token, API, permission, store views, clock, database.
+    """Try everything a sync needs: settings, token, API, permission, store views, clock, database, and whose
+    copy that is.
 
     Prints a line for each, with the remedy where one failed. Writes nothing.
 
@@ -105,7 +106,7 @@ def status(
 def _status(settings: Settings, runs: int) -> Status:
     from sync import text
     from sync.app import copy_of
-    from sync.db import leases, overview
+    from sync.db import leases, overview, tenant
     from sync.db.engine import reading
     from sync.db.rejected import ALTERED, NOT_COPIED, count_open
     from sync.db.runs import recent
@@ -118,6 +119,7 @@ def _status(settings: Settings, runs: int) -> Status:
             open_rejections=sum(reading(engine, partial(count_open, kinds=NOT_COPIED)).values()),
             altered=sum(reading(engine, partial(count_open, kinds=ALTERED)).values()),
             lease=leases.holder(engine),
+            copy_of=reading(engine, tenant.name),
         )
 
 

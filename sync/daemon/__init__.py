@@ -55,7 +55,7 @@ def serve(fleet: Fleet, reread: Callable[[], Fleet]) -> None:
 
     reread    whom to serve now, and how; raises SettingsError
 
-    Raises SchemaTooNew and DatabaseUnavailable when the only copy cannot be opened at the start.
+    Raises SchemaTooNew, AnotherTenant and DatabaseUnavailable when the only copy cannot be opened at first.
     """
     orders: SimpleQueue[int] = SimpleQueue()
     notifier = Notifier()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from threading import Event
 from time import monotonic
 from typing import Final
 
 import structlog
 
 from sync import logs
-from sync.app import unseen_copy, writable_copy
+from sync.app import own_copy, unseen_copy
 from sync.daemon.tenancy import Tenancy
 from sync.db.engine import reading
 from sync.db.health import freshness
@@ -25,6 +26,7 @@ from sync.settings import Settings
 from sync.sight import Standing, refused
 from sync.web.pages import Missing, Site
 
+ASKING_S: Final = 10.0  # for the tenant to show whose copy it is, where its name does not tell
 PARTING_S: Final = 2.5  # more than a receiver's answer in hand is waited for
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
@@ -77,7 +79,7 @@ class Roster:
         tenancy = self._tenancies.get(name)
         if tenancy is not None and tenancy.settings == found:
             return None
-        copy = writable_copy(found) if name == ALONE else unseen_copy(found)
+        copy = unseen_copy(found) if name else own_copy(found, Event(), max_retry_time=ASKING_S)
         if tenancy is not None:
             self._leave(tenancy.lookout)
             tenancy.replace(found, copy)

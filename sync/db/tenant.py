@@ -1,0 +1,106 @@
+"""Whose copy this is: the tenant's name, and what of its products tells it from another one.
+
+The name is that of `notation.tenant_name`, kept in `sync_state`. A copy of an older version has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from sync.db import state
+from sync.db.reference import ASKED
+from sync.db.schema import (
+    attributes,
+    categories,
+    product_prices,
+    products,
+    rejected_items,
+    source_items,
+    sync_findings,
+    sync_pages,
+    sync_partitions,
+    sync_state,
+    sync_watermarks,
+    websites,
+)
+
+NAME = "tenant"
+SINCE_REVISION = "0003"  # the first schema that has every table asked for here
+_FILLED = (products, source_items, product_prices, attributes, categories, websites)
+_LEARNED = ("pace", "page_size", "shared_pace", "shared_token", "prices", ASKED)
+_LAST, _FIRST = 10, 5  # products in a sample: the last that changed, and the first and the last made
+
+
+def name(connection: sa.Connection) -> str | None:
+    """The tenant that this copy is of; None for one that has no name yet."""
+    found: str | None = state.load(connection, NAME)
+    return found
+
+
+def remember(tx: sa.Connection, name: str) -> None:
+    state.save(tx, NAME, name)
+
+
+def is_empty(connection: sa.Connection) -> bool:
+    """Whether nothing of any tenant is here, no tombstone either."""
+    return not any(connection.scalar(sa.select(sa.exists().select_from(table))) for table in _FILLED)
+
+
+def adopt(tx: sa.Connection, name: str, at: datetime) -> None:
+    """Make this the copy of another tenant.
+
+    Products stay until they are read again. What tells a pass that it need not read them goes: watermarks,
+    pages, what is left of runs, rejections, and what was learned of the other tenant.
+    """
+    for table in (sync_watermarks, sync_pages, sync_partitions, sync_findings):
+        tx.execute(table.delete())
+    tx.execute(sync_state.delete().where(sync_state.c.name.in_(_LEARNED)))
+    tx.execute(rejected_items.update().where(rejected_items.c.resolved_at.is_(None)).values(resolved_at=at))
+    remember(tx, name)
+
+
+def view_to_compare(connection: sa.Connection, preferred: Sequence[str]) -> str | None:
+    """A store view that has live products here: `all`, else a preferred one; None where none has."""
+    view = products.c.store_view
+    for code in ("all", *preferred):
+        living = sa.exists().where(view == code, products.c.deleted_at.is_(None))
+        if connection.scalar(sa.select(living)):
+            return code
+    return connection.scalar(sa.select(view).where(products.c.deleted_at.is_(None)).limit(1))
+
+
+def sample(connection: sa.Connection, store_view: str) -> dict[int, str]:
+    """Some live products, as Commerce sent them, by id: those changed last, the first and the last."""
+    table = products.c
+    found: dict[int, str] = {}
+    for order, count in (
+        (table.updated_at.desc(), _LAST),
+        (table.product_id.asc(), _FIRST),
+        (table.product_id.desc(), _FIRST),
+    ):
+        chosen = (
+            sa.select(table.product_id)
+            .where(table.store_view == store_view, table.deleted_at.is_(None))
+            .order_by(order)
+            .limit(count)
+        )
+        ids = connection.execute(chosen).scalars().all()
+        rows = sa.select(table.product_id, table.document)
+        rows = rows.where(table.store_view == store_view, table.product_id.in_(ids))
+        found.update((row.product_id, row.document) for row in connection.execute(rows))
+    return found
+
+
+def count_stamped(connection: sa.Connection, store_view: str, begin: datetime, end: datetime) -> int:
+    """How many live products were stamped from `begin` on and before `end`."""
+    table = products.c
+    counted = sa.select(sa.func.count()).where(
+        table.store_view == store_view,
+        table.deleted_at.is_(None),
+        table.updated_at >= begin,
+        table.updated_at < end,
+    )
+    return int(connection.scalar(counted) or 0)

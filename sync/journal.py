@@ -125,10 +125,16 @@ class Journal:
         self._run.warning("deletion.held_back", reason=message)
 
     def feed_missed(self, message: str) -> None:
+        self._warn_once("feed.missed", message)
+
+    def store_view_unknown(self, message: str) -> None:
+        self._warn_once("store_view.unknown", message)
+
+    def _warn_once(self, event: str, message: str) -> None:
         """A warning once in a process: the daemon asks again every few minutes, and is refused again."""
         tell = self._run.info if message in self._missed else self._run.warning
         self._missed.add(message)
-        tell("feed.missed", reason=message)
+        tell(event, reason=message)
 
     def run_finished(self, summary: Summary) -> None:
         self.last = summary

@@ -23,7 +23,7 @@ from sync.pulse import Pulse
 class Meter:
     """The metrics and the pulse of a process.
 
-    held_back    by kind of pass, what its last run did not believe to be deleted; "" for nothing
+    held_back    by kind of pass, what its last run did not believe or could not read; "" for nothing
     """
 
     metrics: Metrics
@@ -126,6 +126,10 @@ class MeteredWatch:
 
     def feed_missed(self, message: str) -> None:
         self._then.feed_missed(message)
+
+    def store_view_unknown(self, message: str) -> None:
+        self._held_back.append(message)
+        self._then.store_view_unknown(message)
 
     def run_finished(self, summary: Summary) -> None:
         self._kind = summary.kind

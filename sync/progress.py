@@ -76,6 +76,9 @@ class Bar:
     def feed_missed(self, message: str) -> None:
         """The summary says it."""
 
+    def store_view_unknown(self, message: str) -> None:
+        """The summary says it."""
+
     def run_finished(self, summary: Summary) -> None:
         self._journal.last = summary
 

@@ -134,6 +134,9 @@ class Sightings:
     def feed_missed(self, message: str) -> None:
         self.held_back.append(message)
 
+    def store_view_unknown(self, message: str) -> None:
+        self.held_back.append(message)
+
     def run_finished(self, summary: Summary) -> None: ...
 
 

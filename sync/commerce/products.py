@@ -34,7 +34,7 @@ from sync.commerce.search import (
     updated_since,
     within,
 )
-from sync.errors import AnswerUnreadable, PageFailed
+from sync.errors import AnswerUnreadable, PageFailed, RequestRefused, SettingsError
 from sync.model import Count, Interval, KnownPage, Page, RawProduct, Unreadable
 
 T = TypeVar("T")
@@ -127,6 +127,14 @@ class Products:
     ) -> Count:
         """How many products an interval holds, of those stamped at `updated_from` or later."""
         return self._count(_Scope.since(store_view, updated_from), interval)
+
+    def knows(self, store_view: str) -> bool:
+        """Whether the tenant answers for this store view; it refuses a code that it does not know."""
+        try:
+            self.count(store_view, Interval(0, 0))
+        except (SettingsError, RequestRefused):
+            return False
+        return True
 
     def count_of(self, store_view: str, product_ids: Iterable[int]) -> int:
         """How many of these products exist."""

@@ -28,8 +28,9 @@ def backfill(sync: Sync, *, restart: bool = False, interval: Interval = EVERYTHI
     with start(sync, "backfill", scope, restart=restart) as run:
         read_all(run, interval)
         if interval == EVERYTHING:
-            for view in sync.store_views:
-                settle_all(run, view)
+            for view in run.sync.store_views:
+                with run.apart(view):
+                    settle_all(run, view)
             prove(run)
         fetch_on_sight(run)
     return run.summary()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import astuple, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -37,27 +38,31 @@ def incremental(sync: Sync) -> Summary:
     marks = {view: _watermark(sync, view) for view in sync.store_views}
     since = {view: mark - sync.overlap for view, mark in marks.items() if mark is not None}
     fresh = tuple(view for view in marks if view not in since)
-    if not fresh:
-        return _read_windows(sync, since)
-    loaded = backfill(replace(sync, store_views=fresh))
     if not since:
-        return loaded
-    return _together(sync, loaded, _read_windows(replace(sync, store_views=tuple(since)), since))
+        return backfill(sync)
+    unknown = [view for view in fresh if not sync.source.knows(view)]
+    fresh = tuple(view for view in fresh if view not in unknown)
+    windows = partial(_read_windows, replace(sync, store_views=(*since, *unknown)), since, unknown)
+    return _together(sync, backfill(replace(sync, store_views=fresh)), windows()) if fresh else windows()
 
 
 def _watermark(sync: Sync, store_view: str) -> datetime | None:
     return reading(sync.db, lambda connection: runs.watermark(connection, store_view), stop=sync.stop)
 
 
-def _read_windows(sync: Sync, since: Since) -> Summary:
+def _read_windows(sync: Sync, since: Since, unknown: Collection[str] = ()) -> Summary:
+    """Read what changed; `unknown` are store views that were never loaded and that the tenant refuses."""
     scope = ",".join(f"{view}>{begin:%Y-%m-%dT%H:%M:%S}" for view, begin in since.items())
     with start(sync, "incremental", scope) as run:
+        for view in unknown:
+            run.leave_out(view)
         todo, since = _todo(run, since)
         sweep(run, todo, since)
         suspects: set[int] = set()
-        for view in sync.store_views:
-            _retry_rejected(run, view)
-            suspects |= settle_deletions(run, view, suspects)
+        for view in run.sync.store_views:
+            with run.apart(view):
+                _retry_rejected(run, view)
+                suspects |= settle_deletions(run, view, suspects)
         if not run.held_back and _is_quiet(run, since, read={partition.store_view for partition in todo}):
             prove(run)
         fetch_on_sight(run)
@@ -75,7 +80,7 @@ def _is_quiet(run: Run, since: Since, read: Collection[str]) -> bool:
     return not any(
         run.sync.source.count(view, updated_from=begin).total
         for view, begin in since.items()
-        if view not in read
+        if view in run.sync.store_views and view not in read
     )
 
 
@@ -136,8 +141,9 @@ def targeted(sync: Sync, ids: Collection[int] = (), skus: Collection[str] = ()) 
     skus = {sku.strip() for sku in skus}
     unknown: set[str] = {*map(str, ids), *skus}
     with start(sync, "incremental") as run:
-        for view in sync.store_views:
-            unknown &= read_named(run, view, ids, skus)
+        for view in run.sync.store_views:
+            with run.apart(view):
+                unknown &= read_named(run, view, ids, skus)
         fetch_on_sight(run)
     return run.summary(), sorted(unknown)
 

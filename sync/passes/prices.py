@@ -122,7 +122,7 @@ def _remembered(run: Run) -> tuple[set[str], dict[int, str]]:
 
 def _make_sure(run: Run) -> None:
     """Raise what the tenant says of the credential as such, when it is that which is refused."""
-    run.sync.source.count(run.sync.store_views[0], Interval(0, 0))
+    run.sync.source.count(ADMIN, Interval(0, 0))
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -343,7 +343,8 @@ class _Work:
         if not waiting:
             return
         for view in self.run.sync.store_views:
-            read_named(self.run, view, list(waiting))
+            with self.run.apart(view):
+                read_named(self.run, view, list(waiting))
         results: list[_Verdict] = []
 
         def work(tx: sa.Connection) -> Tally:

@@ -31,10 +31,11 @@ def reconcile(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
     """
     with start(sync, "reconcile", ",".join(sync.store_views)) as run:
         read_all(run, Interval())
-        for view in sync.store_views:
-            bury_missing(run, view, allow_mass_delete=allow_mass_delete)
-            if not sync.dry:  # its tombstones are not here to be counted
-                settle_all(run, view)
+        for view in run.sync.store_views:
+            with run.apart(view):
+                bury_missing(run, view, allow_mass_delete=allow_mass_delete)
+                if not sync.dry:  # its tombstones are not here to be counted
+                    settle_all(run, view)
         run.transact(lambda tx: _resolve(tx, run))
         prove(run)
         fetch_on_sight(run)
@@ -67,7 +68,7 @@ def verify(sync: Sync) -> tuple[Summary, list[Drift]]:
     """Read the whole catalogue and report how the copy differs; no product is written."""
     with start(sync, "verify", ",".join(sync.store_views)) as run:
         inspect(run, todo(run, Interval()))
-        drift = [found for view in sync.store_views for found in _drift(run, view)]
+        drift = [found for view in run.sync.store_views for found in _drift(run, view)]
     return run.summary(), drift
 
 

@@ -66,6 +66,8 @@ def _attempt(run: Run, noun: str, part: Callable[[], None]) -> SyncError | None:
     try:
         part()
     except PARTIAL as error:
+        if isinstance(error, RequestRefused | SettingsError) and run.leave_out_unknown():
+            return _attempt(run, noun, part)
         run.do_without(f"The {noun} were not read and stay as they are: {error} To do: {error.fix}")
         return error
     return None
@@ -287,12 +289,17 @@ def _fetch(run: Run, unknown: Collection[Value]) -> None:
     """Each attribute once for each store view; nothing is deleted."""
     source = Reference(run.sync.client)
     codes = sorted({it.attribute_code for it in unknown})
-    for view in sorted({it.store_view for it in unknown}.union(run.sync.store_views)):
-        where = {"store_view": view, "attribute_code": codes}
-        for documents in _pages(source.attributes(view, codes)):
-            listed = by_key("attribute_options", rows.option_rows(view, documents))
-            work = partial(_written, run=run, table="attribute_options", where=where, listed=listed, gone=())
-            run.transact(work)
+    for view in run.sync.store_views:
+        with run.apart(view):
+            _fetch_in(run, source, view, codes)
+
+
+def _fetch_in(run: Run, source: Reference, view: str, codes: Sequence[str]) -> None:
+    where = {"store_view": view, "attribute_code": codes}
+    for documents in _pages(source.attributes(view, codes)):
+        listed = by_key("attribute_options", rows.option_rows(view, documents))
+        work = partial(_written, run=run, table="attribute_options", where=where, listed=listed, gone=())
+        run.transact(work)
 
 
 def _sighted(tx: sa.Connection, unknown: Collection[Value], end: int) -> None:

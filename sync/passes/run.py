@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from threading import Event, Thread
@@ -30,7 +30,7 @@ from sync.db.engine import in_transaction, reading
 from sync.db.leases import LIFE
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
-from sync.errors import Interrupted, SyncError
+from sync.errors import Interrupted, RequestRefused, SettingsError, SyncError
 from sync.logs import redacted
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
 from sync.passes.readahead import Item
@@ -53,6 +53,7 @@ class Watch(Protocol):
     def product_rejected(self, item: Unreadable) -> None: ...
     def deletion_held_back(self, message: str) -> None: ...
     def feed_missed(self, message: str) -> None: ...
+    def store_view_unknown(self, message: str) -> None: ...
     def run_finished(self, summary: Summary) -> None: ...
 
 
@@ -127,6 +128,7 @@ class Run:
     fence      makes sure, in a transaction, that we may still write; raises LeaseHeld or RangeLost
     resumed    ranges that an earlier run of the same scope left unread; None when this run starts afresh
     extra      in a dry run, ids stored here that no page listed, by store view; otherwise they are findings
+    left_out   what is said of store views that the tenant does not know; `sync` names only the others
     arrived    in a dry run, ids that the real one would by now have copied or rejected, by store view
     elsewhere  what workers asked of the tenant for this run
     unreported what this process asked of it and has to tell the run, where another one leads
@@ -143,6 +145,7 @@ class Run:
     began: float
     tally: Tally = field(default_factory=Tally)
     held_back: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     extra: dict[str, list[int]] = field(default_factory=dict)
     arrived: dict[str, set[int]] = field(default_factory=dict)
     elsewhere: Traffic = field(default_factory=Traffic)
@@ -227,19 +230,55 @@ class Run:
         self.held_back.append(message)
         self.sync.watch.feed_missed(message)
 
+    @contextmanager
+    def apart(self, store_view: str) -> Iterator[None]:
+        """Work on one store view; when the tenant does not know it any more, the others go on without it."""
+        try:
+            yield
+        except (SettingsError, RequestRefused):
+            self.leave_out_unknown()
+            if store_view in self.sync.store_views:
+                raise
+
+    def leave_out_unknown(self) -> bool:
+        """Go on without the store views that the tenant refuses, while it answers for another one.
+
+        Returns whether there are any. Commerce answers an unknown code as it does a wrong request, so each
+        store view is asked for nothing at all.
+        """
+        views = self.sync.store_views
+        unknown = [view for view in views if not self.sync.source.knows(view)]
+        if len(unknown) == len(views):
+            return False
+        for view in unknown:
+            self.leave_out(view)
+        return bool(unknown)
+
+    def leave_out(self, store_view: str) -> None:
+        """Say that the tenant does not know a store view, go on without it, and end as partial."""
+        others = tuple(view for view in self.sync.store_views if view != store_view)
+        self.sync = replace(self.sync, store_views=others)
+        message = (
+            f"Store view {store_view} was not read, because Commerce does not know it: correct STORE_VIEWS, "
+            f"and remove its rows with `product-sync forget --store-view {store_view}`."
+        )
+        self.left_out.append(message)
+        self.sync.watch.store_view_unknown(message)
+
     # --- the end -----------------------------------------------------------------------------
 
     def summary(self, status: RunStatus | None = None) -> Summary:
         traffic = self.sync.traffic() - self.before + self.elsewhere
+        remarks = [*self.held_back, *self.left_out]
         return Summary(
             run_id=self.run_id,
             kind=self.kind,
-            status=status or ("partial" if self.tally.rejected or self.held_back else "succeeded"),
+            status=status or ("partial" if self.tally.rejected or remarks else "succeeded"),
             store_views=self.sync.store_views,
             tally=self.tally,
             traffic=traffic,
             seconds=monotonic() - self.began,
-            held_back=" ".join(self.held_back) or None,
+            held_back=" ".join(remarks) or None,
             dry=self.sync.dry,
         )
 

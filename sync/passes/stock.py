@@ -50,7 +50,7 @@ def stock(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
         try:
             work.read_sources()
         except (AccessDenied, SettingsError, RequestRefused) as error:
-            sync.source.count(sync.store_views[0], Interval(0, 0))  # raises if it is the credential as such
+            sync.source.count("all", Interval(0, 0))  # raises if it is the credential as such
             todo = "" if isinstance(error, SettingsError) else f" To do: {error.fix}"
             run.do_without(f"Stock cannot be read: {error}{todo}")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from threading import Semaphore
 from typing import Final, NamedTuple
@@ -13,7 +14,7 @@ from sync.commerce.products import Extent
 from sync.db import pages, partitions, products
 from sync.db.dialects import capacity
 from sync.db.partitions import Partition
-from sync.errors import CommerceError
+from sync.errors import CommerceError, RequestRefused, SettingsError
 from sync.model import Capacity, Interval, Page, Tally, Unreadable
 from sync.passes.partitioning import cut
 from sync.passes.readahead import Item, read_ahead_in_groups
@@ -49,18 +50,24 @@ def ranges(
     The ranges end at the highest id of now, there or here: a catalogue that grows would keep us reading.
     A store view without products has no ranges.
     """
-    sync = run.sync
     planned: list[Partition] = []
-    for view in sync.store_views:
-        top = sync.source.highest(view, interval, updated_from=since[view] if since else None)
-        run.note_server_time(top.server_time)
-        run.expect(top.total)
-        here = 0 if since else run.read(lambda c, view=view: products.highest_live(c, view))  # type: ignore[misc]
-        highest = max(top.highest_id, here)
-        span = Interval(interval.after, highest if interval.last is None else min(highest, interval.last))
-        if not span.is_empty:
-            planned += [Partition.of(view, piece) for piece in (pieces or for_readers)(run, view, span, top)]
+    for view in run.sync.store_views:
+        with run.apart(view):
+            begin = since[view] if since else None
+            planned += [Partition.of(view, piece) for piece in _cut_up(run, view, interval, begin, pieces)]
     return planned
+
+
+def _cut_up(
+    run: Run, view: str, interval: Interval, since: datetime | None, pieces: Pieces | None
+) -> list[Interval]:
+    top = run.sync.source.highest(view, interval, updated_from=since)
+    run.note_server_time(top.server_time)
+    run.expect(top.total)
+    here = 0 if since else run.read(lambda c: products.highest_live(c, view))
+    highest = max(top.highest_id, here)
+    span = Interval(interval.after, highest if interval.last is None else min(highest, interval.last))
+    return [] if span.is_empty else (pieces or for_readers)(run, view, span, top)
 
 
 def todo(run: Run, interval: Interval, pieces: Pieces | None = None) -> list[Partition]:
@@ -203,9 +210,22 @@ def _sweep(
             for (partition, (item, _)), tally in zip(group, tallies, strict=True):
                 unread[partition] = _rest(partition, item.interval)
                 run.sync.watch.page_written(item.store_view, item, tally)
-    except CommerceError as error:
-        error.unread = in_words(unread)
+    except (CommerceError, SettingsError) as error:
+        if isinstance(error, RequestRefused | SettingsError) and run.leave_out_unknown():
+            _sweep(run, _of_others(run, unread), since, complete, audit, step)
+            return
+        if isinstance(error, CommerceError):
+            error.unread = in_words(unread)
         raise
+
+
+def _of_others(run: Run, unread: Mapping[Partition, Interval]) -> list[Partition]:
+    """What is still to be read of the store views that the tenant knows."""
+    return [
+        replace(partition, cursor=rest.after)
+        for partition, rest in unread.items()
+        if partition.store_view in run.sync.store_views and not rest.is_empty
+    ]
 
 
 class _Taken(NamedTuple):

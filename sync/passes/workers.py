@@ -121,6 +121,10 @@ class _Lead:
         while unread := self._look():
             todo = [found for found in unread if found.failure is None]
             if not todo:
+                self._run.leave_out_unknown()
+                unread = [it for it in unread if it.partition.store_view in self._run.sync.store_views]
+                if not unread:
+                    return
                 raise _failed(unread)
             if self._run.sync.stop.wait(LOOK_S):
                 raise Interrupted(

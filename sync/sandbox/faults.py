@@ -106,6 +106,7 @@ class Faults:
         self._forbidden: set[str] = set()
         self._broken: set[tuple[str, str]] = set()
         self._firewall: dict[str, Reply] = {}
+        self._dropped: set[str] = set()
         self._max_products: int | None = None
         self._max_bytes: int | None = None
         self._limiter: Limiter | None = None
@@ -221,6 +222,11 @@ class Faults:
         with self._lock:
             self._firewall[text] = reply
 
+    def drop_store_view(self, code: str) -> None:
+        """Delete a store view: its code is unknown from now on."""
+        with self._lock:
+            self._dropped.add(code)
+
     def memory(self, *, max_products: int | None = None, max_bytes: int | None = None) -> None:
         """Larger pages run out of memory; None for both lifts the limit."""
         with self._lock:
@@ -283,6 +289,9 @@ class Faults:
 
     def forbids(self, family: str) -> bool:
         return family in self._forbidden
+
+    def drops(self, store_view: str) -> bool:
+        return store_view in self._dropped
 
     def room(self) -> AbstractContextManager[None]:
         """Hold one of the workers."""

@@ -126,7 +126,10 @@ class Tenant:
         return self._known_view(first), behind
 
     def _known_view(self, code: str) -> str | None:
-        return code if code == ALL or code in self._store_views else None
+        return code if code == ALL or code in self._views() else None
+
+    def _views(self) -> list[str]:
+        return [code for code in self._store_views if not self._faults.drops(code)]
 
     def _admitted(self, request: Request, call: Call, effect: Effect) -> Reply:
         if len(request.path) + len(request.query) > MAX_URL:
@@ -178,7 +181,7 @@ class Tenant:
             return self._save(_product(request.body), store_view)
         if call.route.startswith(f"{PRODUCTS}/"):
             return self._one(request, unquote_plus(call.route.removeprefix(f"{PRODUCTS}/")), store_view)
-        plain = stores.answers(self._store_views).get(call.route) if request.method == "GET" else None
+        plain = stores.answers(self._views()).get(call.route) if request.method == "GET" else None
         return replies.no_route() if plain is None else replies.json_reply(200, plain)
 
     def _list(self, criteria: Criteria, store_view: str, wanted: str, effect: Effect) -> Reply:

@@ -63,6 +63,27 @@ def test_a_load_an_edit_and_a_deletion_arrive_and_are_told(shell: Shell) -> None
     assert shell.run("verify").code == 0
 
 
+@pytest.mark.parametrize("kind", ["saas", "paas"])
+def test_a_store_view_that_is_gone_is_named_once_and_the_others_are_fresh(shell: Shell, kind: str) -> None:
+    shell.settings["STORE_VIEWS"] = "all,default"
+    if kind == "paas":
+        shell.settings |= {"IMS_CLIENT_ID": "", "IMS_CLIENT_SECRET": "", "IMS_ORG_ID": ""}
+        shell.settings |= shell.tenant.paas_environment()
+    shell.run("backfill")
+    shell.tenant.faults.drop_store_view("default")
+    shell.tenant.catalogue.edit(7, name="A new name")
+    shell.tenant.catalogue.delete(8)
+
+    ran = shell.run("run", "--json", LOG_LEVEL="ERROR")
+
+    told = {"status": "partial", "store_views": ["all"], "updated": 1, "deleted": 1}
+    assert (ran.code, ran.objects[0] | told) == (1, ran.objects[0])
+    assert ran.err.count("Store view default") == 1
+    assert "forget --store-view default" in ran.err
+    views = shell.run("status", "--json").objects[0]["store_views"]
+    assert [(view["store_view"], view["live"]) for view in views] == [("all", 299), ("default", 300)]
+
+
 def test_a_value_that_the_database_cannot_hold_is_told_and_is_no_failure(shell: Shell) -> None:
     shell.tenant.catalogue.edit(7, created_at="0000-00-00 00:00:00")
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sync import diff, fitting, mapping
-from sync.db import changes, findings, pages, products, rejected
+from sync.db import changes, findings, pages, prices, products, rejected
 from sync.db.changes import Change
 from sync.db.dialects import capacity, utc_now
 from sync.db.products import Damage, Known, Stored, Write
@@ -44,6 +44,15 @@ from sync.model import (
     Unreadable,
     fingerprint,
 )
+from sync.pricing import ROW_KINDS, Scope, kept_rows, shown_in
+
+# Where a document differs when its prices do, as `diff` names it.
+_PRICED = {
+    "price",
+    "type_id",
+    "custom_attributes",
+    *(f"custom_attributes[{name}]" for name in prices.ATTRIBUTES),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class Comparison:
     updates: list[Write] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    repriced: list[int] = field(default_factory=list)  # ids whose prices may differ from `product_prices`
     missing: Sequence[int] = ()
     differing: dict[int, str] = field(default_factory=dict)  # id -> which columns or paths, in words
     is_new: bool = False  # all of it is inserted, and the copy knew nothing of the page's interval
@@ -169,6 +179,7 @@ def bury(tx: sa.Connection, store_view: str, ids: Collection[int], run_id: int) 
     now = utc_now(tx)
     gone = products.tombstone(tx, store_view, ids, now, run_id)
     changes.append(tx, [Change(store_view, i, sku, "delete") for i, sku in gone], now, run_id)
+    prices.drop_dead(tx, [i for i, _ in gone])
     rejected.resolve(tx, store_view, ids, now)
     return Tally(deleted=len(gone))
 
@@ -340,6 +351,7 @@ def _shortened(raw: bytes, room: int, notes: list[Note]) -> bytes:
 def _insert(rows: Rows, digest: str, now: datetime, found: Comparison) -> None:
     found.inserts.append(Write(rows.product, rows.children, digest, now, now))
     found.changes.append(_change(rows, "insert"))
+    found.repriced.append(int(str(rows.product[1])))
 
 
 def _update(
@@ -364,6 +376,8 @@ def _update(
     changed_at = now if is_change else stored.changed_at
     found.updates.append(Write(rows.product, children, digest, stored.first_seen_at, changed_at))
     product_id = rows.product[1]
+    if was_deleted or old_rows is None or _PRICED & paths.keys():
+        found.repriced.append(product_id)
     if is_change:
         kind: ChangeKind = "restore" if was_deleted else "update"
         found.changes.append(_change(rows, kind, _fields(paths, room) if paths else None))
@@ -426,6 +440,7 @@ def _audit(tx: sa.Connection, page: Page, items: Iterable[RawProduct], found: Co
         found.updates.append(mended)
         found.changes.append(_change(rows, "update", _fields(_repairs(damage), room)))
         found.differing[product_id] = ", ".join(sorted(_repairs(damage)))
+        found.repriced.append(product_id)
         found.unchanged -= 1
 
 
@@ -472,6 +487,7 @@ def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Readin
     now = found.now(tx)
     products.insert(tx, store_view, found.inserts, reading.run_id)
     products.update(tx, store_view, found.updates, reading.run_id)
+    _write_prices(tx, found.repriced, now)
     changes.append(tx, found.changes, now, reading.run_id)
     for reject in found.rejects:
         rejected.keep(tx, reject, now, reading.run_id)
@@ -481,3 +497,21 @@ def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Readin
     altered = {reject.product_id for reject in found.rejects if reject.kind == "altered"}
     rejected.resolve(tx, store_view, written, now, rejected.NOT_COPIED)
     rejected.resolve(tx, store_view, written - altered, now)
+
+
+def _write_prices(tx: sa.Connection, ids: Collection[int], now: datetime) -> None:
+    """Make `product_prices` agree with what these products carry now, in every store view.
+
+    Only after `prices` has begun to fill it: a first load leaves that to `prices`.
+    """
+    scopes = {view: Scope(*at) for view, at in prices.compared(tx).items()} if ids else {}
+    if not scopes:
+        return
+    carried = {view: prices.carried(tx, view, ids) for view in scopes}
+    known = prices.known(tx, ids)
+    rows: dict[prices.Key, set[prices.PriceRow]] = {
+        (i, kind): kept_rows(kind, known.get((i, kind), set()), shown_in(i, scopes, carried))
+        for i in ids
+        for kind in ROW_KINDS
+    }
+    prices.replace(tx, known, rows, now)

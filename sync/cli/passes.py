@@ -198,12 +198,16 @@ def prices(*, metrics_file: MetricsFile = None, as_json: AsJson = False) -> None
     """Read base, special and tier prices and costs, and again the products whose prices moved in silence.
 
     The bulk price endpoints of Commerce change prices without moving `updated_at`, so `run` does not see it.
-    The feeds answer 300 SKUs at a time, at a twentieth of what product pages cost the tenant. What they name
-    is kept in product_prices; a product that carries other prices is read again in every store view.
+    The feeds answer 300 SKUs at a time, at a twentieth of what product pages cost the tenant. A product that
+    carries other prices is read again in every store view. What it then carries is kept in product_prices;
+    for scopes that are not copied what the feeds name, but for special prices whose dates are ambiguous.
+    From then on, every pass that reads a product writes its prices too.
 
     \b
       product-sync prices           what the daemon does every SYNC_PRICES_INTERVAL
-      product-sync prices --json    fetched: products compared; updated: products changed
+      product-sync prices --json    fetched: products compared, and each store view of those read again;
+                                    inserted: products whose first prices were kept;
+                                    updated: products whose document or prices changed
 
     Exit status: 0 up to date, 1 a feed is refused or not believed or some products rejected, 69 out of reach,
     75 busy, 77 refused, 78 settings, 130 interrupted.

@@ -7,7 +7,7 @@ seen 8 would never look for 7 again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -54,6 +54,17 @@ def since(connection: sa.Connection, change_id: int, limit: int) -> list[sa.Row[
             sa.select(table).where(table.c.change_id > change_id).order_by(table.c.change_id).limit(limit)
         )
     )
+
+
+def changed_by(
+    connection: sa.Connection, run_id: int, store_views: Collection[str], product_ids: Collection[int]
+) -> set[int]:
+    """Those of these products of which this run has written an entry."""
+    table = product_changes.c
+    entries = sa.select(table.product_id).where(
+        table.store_view.in_(store_views), table.product_id.in_(product_ids), table.run_id == run_id
+    )
+    return set(connection.scalars(entries)) if product_ids else set()
 
 
 def history(connection: sa.Connection, store_view: str, product_id: int) -> list[sa.Row[tuple[object, ...]]]:

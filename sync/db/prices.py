@@ -1,8 +1,8 @@
-"""What the copy holds of prices: those its products carry, and those the light feeds last named."""
+"""What the copy holds of prices: those its products carry, and `product_prices`, which the feeds fill."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,12 +10,21 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from sync.db import state
 from sync.db.dialects import bulk_upsert
-from sync.db.schema import product_attributes, product_prices, product_tier_prices, products, store_views
+from sync.db.schema import (
+    product_attributes,
+    product_prices,
+    product_tier_prices,
+    products,
+    store_views,
+    sync_price_answers,
+)
 from sync.model import Interval
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # the beginning of a price that has none
 ATTRIBUTES: Final = ("special_price", "special_from_date", "special_to_date", "cost")
+MEMORY: Final = "prices"  # the name under which sync_state keeps what `prices` learned
 _COLUMNS: Final = ("product_id", "price_kind", "scope_id", "starts_at", "price", "ends_at", "changed_at")
 
 
@@ -49,7 +58,9 @@ class Carried:
     tiers: list[TierRow] = field(default_factory=list)
 
 
-Known = dict[tuple[int, str], set[PriceRow]]  # by product and kind
+Key = tuple[int, str]  # product and kind
+Known = dict[Key, set[PriceRow]]
+Moved = dict[Key, tuple[set[PriceRow], set[PriceRow]]]  # the rows that went, the rows that came
 
 
 # --- products of the copy --------------------------------------------------------------------
@@ -115,7 +126,13 @@ def _inside(table: sa.Table, which: Interval | Collection[int]) -> list[sa.Colum
     return [column > which.after, *upper]
 
 
-# --- what the feeds last named ---------------------------------------------------------------
+def compared(connection: sa.Connection) -> dict[str, tuple[int, int | None]]:
+    """Store views whose prices `prices` last compared: (id, website) by code. Empty before its first run."""
+    memory = state.load(connection, MEMORY) or {}
+    return {view: (scope_id, website_id) for view, (scope_id, website_id) in memory.get("scopes", {}).items()}
+
+
+# --- the prices kept -------------------------------------------------------------------------
 
 
 def known(connection: sa.Connection, which: Interval | Collection[int]) -> Known:
@@ -128,24 +145,24 @@ def known(connection: sa.Connection, which: Interval | Collection[int]) -> Known
 
 
 def replace(
-    connection: sa.Connection,
-    before: Known,
-    after: Iterable[tuple[tuple[int, str], set[PriceRow]]],
-    at: datetime,
-) -> None:
+    connection: sa.Connection, before: Known, after: Mapping[Key, set[PriceRow]], at: datetime
+) -> Moved:
     """Make the stored rows of these products and kinds what they are now; only what differs is written.
 
     before    what is stored
     """
-    written: list[tuple[Any, ...]] = []
-    gone: list[tuple[int, str, PriceRow]] = []
-    for key, rows in after:
-        stored = before.get(key, set())
-        written += [(*key, row.scope_id, row.starts_at, row.price, row.ends_at, at) for row in rows - stored]
-        kept = {(row.scope_id, row.starts_at) for row in rows}
-        gone += [(*key, row) for row in stored if (row.scope_id, row.starts_at) not in kept]
-    _delete(connection, gone)
+    moved = {
+        key: (before.get(key, set()) - rows, rows - before.get(key, set())) for key, rows in after.items()
+    }
+    moved = {key: (gone, come) for key, (gone, come) in moved.items() if gone or come}
+    _delete(connection, [(*key, row) for key, (gone, _) in moved.items() for row in gone])
+    written = [
+        (*key, row.scope_id, row.starts_at, row.price, row.ends_at, at)
+        for key, (_, come) in moved.items()
+        for row in come
+    ]
     bulk_upsert(connection, product_prices, _COLUMNS, written)
+    return moved
 
 
 def _delete(connection: sa.Connection, gone: Sequence[tuple[int, str, PriceRow]]) -> None:
@@ -169,5 +186,45 @@ def _delete(connection: sa.Connection, gone: Sequence[tuple[int, str, PriceRow]]
 
 def drop(connection: sa.Connection, product_ids: Collection[int]) -> None:
     """Forget the prices of products that are gone."""
-    if product_ids:
-        connection.execute(product_prices.delete().where(product_prices.c.product_id.in_(product_ids)))
+    for table in (product_prices, sync_price_answers) if product_ids else ():
+        connection.execute(table.delete().where(table.c.product_id.in_(product_ids)))
+
+
+def drop_dead(connection: sa.Connection, product_ids: Collection[int]) -> None:
+    """Forget the prices of those of these products that live in no store view."""
+    views = compared(connection) if product_ids else {}
+    if views:
+        table = products.c
+        alive = sa.select(table.product_id).where(
+            table.store_view.in_(views), table.product_id.in_(product_ids), table.deleted_at.is_(None)
+        )
+        drop(connection, set(product_ids) - set(connection.scalars(alive)))
+
+
+# --- what the feeds last named, where the rows kept are something else ------------------------
+
+
+def answers(connection: sa.Connection, which: Interval | Collection[int]) -> dict[Key, str]:
+    """Digests of what the feeds named, by product and kind."""
+    table = sync_price_answers
+    return {
+        (row.product_id, row.price_kind): row.digest
+        for row in connection.execute(sa.select(table).where(*_inside(table, which)))
+    }
+
+
+def remember(connection: sa.Connection, before: Mapping[Key, str], now: Mapping[Key, str | None]) -> None:
+    """Keep these digests; None where the rows kept, or the product, say what the feed named."""
+    table = sync_price_answers
+    outdated = [key for key, digest in now.items() if key in before and digest is None]
+    if outdated:
+        connection.execute(
+            table.delete().where(
+                table.c.product_id == sa.bindparam("old_product_id"),
+                table.c.price_kind == sa.bindparam("old_price_kind"),
+            ),
+            [{"old_product_id": product_id, "old_price_kind": kind} for product_id, kind in outdated],
+        )
+    columns = ("product_id", "price_kind", "digest")
+    new = [(*key, digest) for key, digest in now.items() if digest is not None and before.get(key) != digest]
+    bulk_upsert(connection, table, columns, new)

@@ -363,6 +363,16 @@ sync_pages = Table(
     PrimaryKeyConstraint("store_view", "after_id"),
 )
 
+# What a price feed named for a product, as a digest, where the copy's rows do not say it.
+sync_price_answers = Table(
+    "sync_price_answers",
+    metadata,
+    _id("product_id"),
+    Column("price_kind", sa.String(16), nullable=False),
+    Column("digest", sa.String(16), nullable=False),
+    PrimaryKeyConstraint("product_id", "price_kind"),
+)
+
 # One row: whose turn it is to write. `fencing` grows with every new holder.
 sync_leases = Table(
     "sync_leases",

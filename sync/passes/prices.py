@@ -5,25 +5,30 @@
 
 A product is read again when it carries other prices than the feeds name and they named others before; so
 what differs by nature (a scope that shows no price of its own, an attribute that documents lack) is read
-again once. Rows are kept only behind that reading, so a crash in between costs a repeat and forgets nothing.
+again once. A special price with the dates of several scopes is read again whenever its answer moved: the feed
+pairs every price with every date, and only the product tells which belong together. Rows are kept only after
+that reading, so a crash in between costs a repeat and forgets nothing.
 
 An outage can look like a tenant without prices. Where products are read again because a feed no longer
 names their price, and most of them, and more than DOUBTFUL, carry it still, the feed is not believed: their
 rows stay, no further product is read for it, and the run ends as partial.
 
 A run counts as fetched the products whose prices it compared; those it read again, once for each store view.
+It counts as inserted a product whose first rows it kept in `product_prices`, as updated one whose document or
+rows changed. Rows that changed have an entry in the product's feed too, but for those of a kind never read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from itertools import chain
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
+from sync import diff
 from sync.commerce import stores
 from sync.commerce.prices import (
     KINDS,
@@ -36,23 +41,32 @@ from sync.commerce.prices import (
     Told,
     by_product,
 )
+from sync.db import changes, state
 from sync.db import prices as stored
-from sync.db import state
+from sync.db.changes import Change
 from sync.db.dialects import utc_now
-from sync.db.prices import Carried, Known, PriceRow
+from sync.db.prices import MEMORY, Carried, Key, Known, Moved, PriceRow
 from sync.errors import AccessDenied, CommerceError, RequestRefused, SettingsError
 from sync.model import Interval, Tally
 from sync.passes.incremental import read_named
-from sync.passes.pricing import Scope, agrees, agrees_tiers, digest, price_rows
 from sync.passes.readahead import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
+from sync.pricing import (
+    Scope,
+    Shown,
+    agrees,
+    agrees_tiers,
+    digest,
+    is_certain,
+    kept_rows,
+    price_rows,
+    shown_in,
+)
 
 ADMIN: Final = "all"
 DOUBTFUL: Final = 10  # products that contradict a feed and none that confirms it: then it is not believed
 MOST_AT_ONCE: Final = 1_000  # products to be read again that wait for each other
-MOST_REMEMBERED: Final = 10_000  # products whose tier prices differ by nature
 MOST_NAMED: Final = 10  # SKUs in one sentence
-MEMORY: Final = "prices"  # the name under which sync_state keeps what was read before
 NOUNS: Final[Mapping[PriceKind, str]] = {
     "base": "base prices",
     "special": "special prices",
@@ -60,19 +74,19 @@ NOUNS: Final[Mapping[PriceKind, str]] = {
     "tier": "tier prices",
 }
 
-Key = tuple[int, PriceKind]
 Doubt = tuple[PriceKind, bool]  # a kind, and whether it is about prices that are named no more
 
 
 def prices(sync: Sync) -> Summary:
     """Read the four feeds for every product of the copy, and again each product that they contradict."""
     with start(sync, "prices") as run:
-        work = _Work(run, Prices(sync.client), _scopes(run), *_remembered(run))
+        work = _Work(run, Prices(sync.client), _scopes(run), _read_before(run))
+        work.remember(work.read)
         intervals = _intervals(run)
         for interval, chunk in read_ahead(intervals, partial(_read, run, work.feeds), sync.concurrency):
             work.take(interval, chunk)
         work.read_again()
-        work.remember()
+        work.remember(work.read | (set(KINDS) - work.closed))
     return run.summary()
 
 
@@ -102,7 +116,8 @@ def _scopes(run: Run) -> dict[str, Scope]:
         found = run.read(stored.scopes)
         if not found.keys() >= set(views) - {ADMIN}:
             found = _told_scopes(run)
-    return {ADMIN: Scope(0, None)} | {view: Scope(*found[view]) for view in views if view in found}
+    found = found | {ADMIN: (0, None)}
+    return {view: Scope(*found[view]) for view in views if view in found}
 
 
 def _told_scopes(run: Run) -> dict[str, tuple[int, int | None]]:
@@ -114,10 +129,9 @@ def _told_scopes(run: Run) -> dict[str, tuple[int, int | None]]:
         return {}
 
 
-def _remembered(run: Run) -> tuple[set[str], dict[int, str]]:
-    """The kinds read before, and digests of the tier prices that products are known not to carry."""
-    found = run.read(lambda c: state.load(c, MEMORY)) or {}
-    return set(found.get("read", ())), {int(i): text for i, text in found.get("differing", {}).items()}
+def _read_before(run: Run) -> set[str]:
+    """The kinds that an earlier run read to the end."""
+    return set((run.read(lambda c: state.load(c, MEMORY)) or {}).get("read", ()))
 
 
 def _make_sure(run: Run) -> None:
@@ -138,7 +152,7 @@ class _Chunk:
     products: list[tuple[int, str]]
     quotes: dict[PriceKind, dict[int, list[Quote]]] = field(default_factory=dict)
     tiers: dict[int, list[Tier]] | None = None
-    refused: dict[Key, str] = field(default_factory=dict)
+    refused: dict[tuple[int, PriceKind], str] = field(default_factory=dict)
     closed: list[FeedClosed] = field(default_factory=list)
 
 
@@ -175,11 +189,13 @@ class _Open:
     """A product to be read again, and what the feeds named for it.
 
     rows       by kind, of the kinds in which it differs
+    agreed     of the others
     refused    why a feed would say nothing about it
     """
 
     sku: str
-    rows: dict[PriceKind, set[PriceRow]] = field(default_factory=dict)
+    rows: dict[PriceKind, list[PriceRow]] = field(default_factory=dict)
+    agreed: dict[PriceKind, list[PriceRow]] = field(default_factory=dict)
     tiers: list[Tier] | None = None
     refused: str | None = None
 
@@ -190,15 +206,24 @@ class _Open:
 
 @dataclass(slots=True)
 class _Copy:
-    """What the copy holds of some products: the prices they carry, by store view, and the stored rows."""
+    """What the copy holds of some products.
 
+    carried    the prices they carry, by store view
+    known      the rows of `product_prices`
+    answers    digests of what the feeds named, where the rows do not say it
+    """
+
+    scopes: Mapping[str, Scope]
     carried: dict[str, dict[int, Carried]]
     known: Known
+    answers: dict[Key, str]
 
     @classmethod
-    def of(cls, tx: sa.Connection, views: Iterable[str], which: Interval | list[int]) -> _Copy:
+    def of(
+        cls, tx: sa.Connection, views: Iterable[str], scopes: Mapping[str, Scope], which: Interval | list[int]
+    ) -> _Copy:
         carried = {view: stored.carried(tx, view, which) for view in views}
-        return cls(carried, stored.known(tx, which))
+        return cls(scopes, carried, stored.known(tx, which), stored.answers(tx, which))
 
     def live(self) -> set[int]:
         return set(chain.from_iterable(self.carried.values()))
@@ -206,8 +231,34 @@ class _Copy:
     def sku(self, product_id: int) -> str:
         return next(found[product_id].sku for found in self.carried.values() if product_id in found)
 
+    def shown(self, product_id: int) -> Shown:
+        return shown_in(product_id, self.scopes, self.carried)
 
-Settled = list[tuple[tuple[int, str], set[PriceRow]]]
+    def agrees(self, product_id: int, kind: PriceKind, named: list[PriceRow]) -> bool:
+        shown = self.shown(product_id)
+        return all(agrees(kind, named, carried, scope) for scope, carried in shown)
+
+    def has_seen(self, key: Key, named: list[PriceRow]) -> bool:
+        """Whether the feed named the same when the product was last compared with it."""
+        if key in self.answers:
+            return self.answers[key] == digest(named)
+        return self.known.get(key, set()) == set(named)
+
+
+@dataclass(slots=True)
+class _Settled:
+    """What is to be kept: rows of `product_prices`, and digests of answers that the rows do not say."""
+
+    rows: dict[Key, set[PriceRow]] = field(default_factory=dict)
+    answers: dict[Key, str | None] = field(default_factory=dict)
+
+    def add_all(self, product_id: int, named: Mapping[PriceKind, list[PriceRow]], copy: _Copy) -> None:
+        """What a feed named for a product, and the product did not contradict."""
+        shown = copy.shown(product_id)
+        for kind, rows in named.items():
+            key = (product_id, kind)
+            self.rows[key] = kept_rows(kind, rows, shown)
+            self.answers[key] = None if self.rows[key] == set(rows) else digest(rows)
 
 
 @dataclass(slots=True)
@@ -216,7 +267,6 @@ class _Work:
 
     scopes       of the store views that could be told apart
     read         kinds that an earlier run read to the end
-    differing    digests of tier prices that products do not carry, and did not when they were read again
     waiting      products to be read again, by id
     doubts       what is no longer compared in this run
     """
@@ -225,7 +275,6 @@ class _Work:
     feeds: Prices
     scopes: dict[str, Scope]
     read: set[str]
-    differing: dict[int, str]
     waiting: dict[int, _Open] = field(default_factory=dict)
     doubts: set[Doubt] = field(default_factory=set)
     closed: set[PriceKind] = field(default_factory=set)
@@ -239,13 +288,13 @@ class _Work:
         found: list[dict[int, _Open]] = []
 
         def work(tx: sa.Connection) -> Tally:
-            copy = _Copy.of(tx, self.run.sync.store_views, interval)
+            copy = self._copy(tx, interval)
             settled, still_open = self._compare(chunk, copy)
             found.append(still_open)
-            stored.replace(tx, copy.known, settled, utc_now(tx))
+            written = self._keep(tx, copy, settled)
             stored.drop(tx, {i for i, _ in copy.known} - copy.live())
             done = len(chunk.products) - len(still_open)
-            return Tally(fetched=done, unchanged=done)
+            return written + Tally(fetched=done, unchanged=done)
 
         tally = self.run.commit(work)
         self.waiting |= found[-1]
@@ -253,69 +302,91 @@ class _Work:
         if len(self.waiting) >= MOST_AT_ONCE:
             self.read_again()
 
-    def _compare(self, chunk: _Chunk, copy: _Copy) -> tuple[Settled, dict[int, _Open]]:
-        settled: Settled = []
+    def _copy(self, tx: sa.Connection, which: Interval | list[int]) -> _Copy:
+        return _Copy.of(tx, self.run.sync.store_views, self.scopes, which)
+
+    def _keep(self, tx: sa.Connection, copy: _Copy, settled: _Settled, told: Collection[int] = ()) -> Tally:
+        """Write what is settled; returns what moves from `unchanged` to another counter.
+
+        told    products that this run has counted as changed already
+        """
+        now = utc_now(tx)
+        moved = stored.replace(tx, copy.known, settled.rows, now)
+        stored.remember(tx, copy.answers, settled.answers)
+        changes.append(tx, list(self._entries(copy, moved)), now, self.run.run_id)
+        had_rows = {product_id for product_id, _ in copy.known}
+        written = {product_id for product_id, _ in moved} - set(told)
+        updated = len(written & had_rows)
+        return Tally(inserted=len(written) - updated, updated=updated, unchanged=-len(written))
+
+    def _entries(self, copy: _Copy, moved: Moved) -> Iterator[Change]:
+        """What the feed says of rows that moved; those of a kind that was never read are no news."""
+        by_id: dict[int, Moved] = {}
+        for (product_id, kind), rows in moved.items():
+            if kind in self.read:
+                by_id.setdefault(product_id, {})[product_id, kind] = rows
+        for product_id, rows_of in sorted(by_id.items()):
+            view = next(view for view, carried in copy.carried.items() if product_id in carried)
+            old, new = (
+                [
+                    {"price_kind": kind, **row._asdict()}
+                    for (_, kind), rows in rows_of.items()
+                    for row in sorted(rows[i])
+                ]
+                for i in (0, 1)
+            )
+            fields = diff.encode({"product_prices": {"old": old, "new": new}})
+            yield Change(view, product_id, copy.sku(product_id), "update", fields)
+
+    def _compare(self, chunk: _Chunk, copy: _Copy) -> tuple[_Settled, dict[int, _Open]]:
+        settled = _Settled()
         still_open: dict[int, _Open] = {}
         for product_id, sku in chunk.products:
             product = _Open(sku)
             for kind, quotes in chunk.quotes.items():
                 if (product_id, kind) not in chunk.refused:
-                    rows = price_rows(quotes.get(product_id, ()))
-                    self._compare_rows(product_id, kind, rows, copy, product, settled)
+                    named = price_rows(quotes.get(product_id, ()))
+                    self._compare_rows(product_id, kind, named, copy, product)
             if chunk.tiers is not None and (product_id, "tier") not in chunk.refused:
-                self._compare_tiers(product_id, chunk.tiers.get(product_id, []), copy, product)
+                self._compare_tiers(product_id, chunk.tiers.get(product_id, []), copy, product, settled)
             reasons = [chunk.refused[product_id, k] for k in KINDS if (product_id, k) in chunk.refused]
             product.refused = reasons[0] if reasons else None
-            if not product.is_settled:
+            if product.is_settled:
+                settled.add_all(product_id, product.agreed, copy)
+            else:
                 still_open[product_id] = product
         return settled, still_open
 
     def _compare_rows(
-        self,
-        product_id: int,
-        kind: PriceKind,
-        rows: set[PriceRow],
-        copy: _Copy,
-        product: _Open,
-        settled: Settled,
+        self, product_id: int, kind: PriceKind, named: list[PriceRow], copy: _Copy, product: _Open
     ) -> None:
-        before = copy.known.get((product_id, kind), set())
-        if self._agrees(product_id, kind, rows, copy) and not self._moved_unseen(before, rows):
-            settled.append(((product_id, kind), rows))
-        elif (kind, not rows) in self.doubts:
-            if rows:
-                settled.append(((product_id, kind), rows))
-        elif rows != before or not (before or kind in self.read):
-            product.rows[kind] = rows
+        key = (product_id, kind)
+        is_seen, was_read = copy.has_seen(key, named), key in copy.known or key in copy.answers
+        is_clear = is_seen or (is_certain(named) and not (was_read and self._is_blind()))
+        if copy.agrees(product_id, kind, named) and is_clear:
+            product.agreed[kind] = named
+        elif (kind, not named) in self.doubts:
+            if named:
+                product.agreed[kind] = named
+        elif not is_seen or not (was_read or kind in self.read):
+            product.rows[kind] = named
 
-    def _compare_tiers(self, product_id: int, tiers: list[Tier], copy: _Copy, product: _Open) -> None:
+    def _is_blind(self) -> bool:
+        """Whether a price that moved may be that of a store view that cannot be told apart."""
+        return any(view not in self.scopes for view in self.run.sync.store_views)
+
+    def _compare_tiers(
+        self, product_id: int, tiers: list[Tier], copy: _Copy, product: _Open, settled: _Settled
+    ) -> None:
+        key: Key = (product_id, "tier")
         if self._agrees_tiers(product_id, tiers, copy):
-            self.differing.pop(product_id, None)
-        elif ("tier", not tiers) not in self.doubts and self.differing.get(product_id) != digest(tiers):
+            settled.answers[key] = None
+        elif ("tier", not tiers) not in self.doubts and copy.answers.get(key) != digest(tiers):
             product.tiers = tiers
 
-    def _agrees(self, product_id: int, kind: PriceKind, rows: set[PriceRow], copy: _Copy) -> bool:
-        return all(
-            agrees(kind, rows, copy.carried[view][product_id], scope)
-            for view, scope in self._shown(product_id, copy)
-        )
-
     def _agrees_tiers(self, product_id: int, tiers: list[Tier], copy: _Copy) -> bool:
-        return all(
-            agrees_tiers(tiers, copy.carried[view][product_id], scope, self.groups)
-            for view, scope in self._shown(product_id, copy)
-        )
-
-    def _shown(self, product_id: int, copy: _Copy) -> Iterator[tuple[str, Scope]]:
-        """The store views in which the copy has this product, and which can be told apart."""
-        for view, carried in copy.carried.items():
-            if product_id in carried and view in self.scopes:
-                yield view, self.scopes[view]
-
-    def _moved_unseen(self, before: set[PriceRow], rows: set[PriceRow]) -> bool:
-        """Whether prices moved that may be those of a store view that cannot be told apart."""
-        is_blind = any(view not in self.scopes for view in self.run.sync.store_views)
-        return is_blind and bool(before) and before != rows
+        shown = copy.shown(product_id)
+        return all(agrees_tiers(tiers, carried, scope, self.groups) for scope, carried in shown)
 
     # --- what cannot be read ------------------------------------------------------------------
 
@@ -348,12 +419,13 @@ class _Work:
         results: list[_Verdict] = []
 
         def work(tx: sa.Connection) -> Tally:
-            copy = _Copy.of(tx, self.run.sync.store_views, list(waiting))
+            copy = self._copy(tx, list(waiting))
             verdict = self._judge(waiting, copy)
             results.append(verdict)
-            stored.replace(tx, copy.known, verdict.believed(), utc_now(tx))
+            told = changes.changed_by(tx, self.run.run_id, copy.carried.keys(), list(waiting))
+            written = self._keep(tx, copy, verdict.settled, told)
             stored.drop(tx, waiting.keys() - copy.live())
-            return Tally()
+            return written
 
         self.run.commit(work)
         self._conclude(results[-1])
@@ -365,21 +437,23 @@ class _Work:
         for product_id, product in waiting.items():
             if product_id not in live or copy.sku(product_id) != product.sku:
                 continue
-            for kind, rows in product.rows.items():
-                agreed = self._agrees(product_id, kind, rows, copy)
-                before = copy.known.get((product_id, kind), set())
-                verdict.votes.append(_Vote((product_id, kind), rows, before, agreed))
+            verdict.settled.add_all(product_id, product.agreed, copy)
+            for kind, named in product.rows.items():
+                agreed = copy.agrees(product_id, kind, named)
+                verdict.votes.append(_Vote(product_id, kind, named, (product_id, kind) in copy.known, agreed))
             if product.tiers is not None:
                 is_carried = self._agrees_tiers(product_id, product.tiers, copy)
                 verdict.named.append((bool(product.tiers), is_carried))
-                verdict.tiers[product_id] = None if is_carried else digest(product.tiers)
+                verdict.settled.answers[product_id, "tier"] = None if is_carried else digest(product.tiers)
             if product.refused is not None:
                 verdict.refused[product.sku] = product.refused
+        for vote in verdict.believed():
+            verdict.settled.add_all(vote.product_id, {vote.kind: vote.named}, copy)
         return verdict
 
     def _conclude(self, verdict: _Verdict) -> None:
         doubts = verdict.doubts()
-        kept = {vote.key[1] for vote in verdict.votes if vote.before and not vote.rows and not vote.agrees}
+        kept = {v.kind for v in verdict.votes if v.had_rows and not v.named and not v.agrees}
         for kind, is_gone in sorted(doubts - self.doubts):
             if is_gone and kind in kept:
                 self.run.do_without(
@@ -387,10 +461,6 @@ class _Work:
                     "and its rows stay. To do: check the tenant; the next run asks again."
                 )
         self.doubts |= doubts
-        for product_id, text in verdict.tiers.items():
-            self.differing.pop(product_id, None)
-            if text is not None and len(self.differing) < MOST_REMEMBERED:
-                self.differing[product_id] = text
         if verdict.refused:
             named = ", ".join(repr(sku) for sku in list(verdict.refused)[:MOST_NAMED])
             self.run.do_without(
@@ -399,21 +469,22 @@ class _Work:
                 f"{next(iter(verdict.refused.values()))}"
             )
 
-    def remember(self) -> None:
-        """Keep which kinds have been read to the end, for the next run."""
-        memory = {
-            "read": sorted(self.read | (set(KINDS) - self.closed)),
-            "differing": {str(i): text for i, text in self.differing.items()},
-        }
+    def remember(self, read: set[str]) -> None:
+        """Keep which kinds were read to the end, and which scopes pages are to write the prices of."""
+        memory = {"read": sorted(read), "scopes": {view: astuple(it) for view, it in self.scopes.items()}}
         self.run.transact(lambda tx: state.save(tx, MEMORY, memory))
 
 
 class _Vote(NamedTuple):
-    """A product read again: whether it now carries the rows that a feed named for it, or named before."""
+    """A product read again: whether it now carries what a feed named for it.
 
-    key: Key
-    rows: set[PriceRow]
-    before: set[PriceRow]
+    had_rows    whether anything was stored before
+    """
+
+    product_id: int
+    kind: PriceKind
+    named: list[PriceRow]
+    had_rows: bool
     agrees: bool
 
 
@@ -421,12 +492,11 @@ class _Vote(NamedTuple):
 class _Verdict:
     """What a second reading says of the feeds.
 
-    tiers    of each product with other tier prices: None where they agree now, else their digest
-    named    for each of these whether the feed still names any, and whether they agree
+    named    for each product with other tier prices: whether the feed still names any, and whether they agree
     """
 
     votes: list[_Vote] = field(default_factory=list)
-    tiers: dict[int, str | None] = field(default_factory=dict)
+    settled: _Settled = field(default_factory=_Settled)
     named: list[tuple[bool, bool]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -434,7 +504,7 @@ class _Verdict:
         """How many products contradict and how many confirm, by kind and whether the price is gone."""
         found: dict[Doubt, list[int]] = {}
         for vote in self.votes:
-            found.setdefault((vote.key[1], not vote.rows), [0, 0])[vote.agrees] += 1
+            found.setdefault((vote.kind, not vote.named), [0, 0])[vote.agrees] += 1
         for is_named, is_carried in self.named:
             found.setdefault(("tier", not is_named), [0, 0])[is_carried] += 1
         return found
@@ -452,14 +522,10 @@ class _Verdict:
             if (no > yes and lies if is_gone else no > DOUBTFUL and not yes)
         }
 
-    def believed(self) -> Settled:
-        """The rows to be kept: all but those of prices said to be gone, in doubt, and carried still."""
+    def believed(self) -> list[_Vote]:
+        """All but those of prices said to be gone, in doubt, and carried still."""
         doubts = self.doubts()
-        return [
-            (vote.key, vote.rows)
-            for vote in self.votes
-            if vote.rows or vote.agrees or (vote.key[1], True) not in doubts
-        ]
+        return [vote for vote in self.votes if vote.named or vote.agrees or (vote.kind, True) not in doubts]
 
 
 def _in_words(closed: FeedClosed) -> str:

@@ -1,7 +1,11 @@
-"""Prices that moved in silence are found by the light feeds, and only their products are read again."""
+"""Prices that moved in silence are found by the light feeds, and only their products are read again.
+
+What `product_prices` keeps is what the products carry, after any pass.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -135,7 +139,7 @@ def test_unchanged_prices_cost_the_feeds_and_nothing_else(loaded: Bench) -> None
 
 
 def test_each_store_view_is_compared_with_its_own_scope(tenant: Sandbox, sqlite: sa.Engine) -> None:
-    """A price of a store view that is not copied changes no product."""
+    """A price of a store view that is not copied changes no document, only a row of product_prices."""
     bench = Bench(tenant, sqlite, store_views=("all", "de"), page_size=300)
     bench.backfill()
     copied, elsewhere = priced(bench, 2)
@@ -145,7 +149,7 @@ def test_each_store_view_is_compared_with_its_own_scope(tenant: Sandbox, sqlite:
 
     summary, asked = read(bench)
 
-    assert (summary.tally.updated, asked.count(SIMPLE)) == (1, 2)
+    assert (summary.tally.updated, asked.count(SIMPLE)) == (2, 2)
     assert rows(bench, product_prices.c.product_id == elsewhere, product_prices.c.scope_id == 1) != []
     bench.assert_copy_is_exact()
 
@@ -326,13 +330,211 @@ def test_a_crash_before_the_second_reading_forgets_no_product(tenant: Sandbox, t
         bench.assert_copy_is_exact()
 
 
-def test_the_run_counts_what_it_compared_and_what_it_changed(loaded: Bench) -> None:
+# --- counters and the feed -------------------------------------------------------------------
+
+
+def test_the_run_counts_what_it_compared_and_what_it_wrote(loaded: Bench) -> None:
+    """Each product once: the first rows of most, one document that changed, the rest as it was."""
     loaded.sandbox.prices.set_base(priced(loaded, 1)[0], 4242)
     read(loaded)
 
     run = loaded.rows(sync_runs, sync_runs.c.kind == "prices")[0]
+    with_rows = {row[0] for row in rows(loaded)}
 
-    assert (run.status, run.fetched, run.updated, run.unchanged) == ("succeeded", 60, 1, 59)
+    assert (run.status, run.fetched, run.updated, run.inserted) == ("succeeded", 60, 1, len(with_rows) - 1)
+    assert run.unchanged == 60 - run.inserted - 1
+    assert {change.kind for change in loaded.changes()[60:]} == {"update"}
+    assert len(loaded.changes()) == 61
+
+
+def test_a_price_of_a_scope_that_is_not_copied_is_counted_and_in_the_feed(loaded: Bench) -> None:
+    """No document shows it: the entry names the rows of product_prices that moved."""
+    number = priced(loaded, 1, "special-price")[0]
+    loaded.sandbox.prices.set_special(number, 5, "2026-01-01 00:00:00")
+    read(loaded)
+    told = len(loaded.changes())
+    loaded.sandbox.prices.set_special(number, 3, "2026-01-01 00:00:00", store_id=2)
+
+    summary, _ = read(loaded)
+
+    assert (summary.tally.updated, summary.tally.unchanged) == (1, 59)
+    [entry] = loaded.changes()[told:]
+    assert (entry.store_view, entry.product_id, entry.kind) == ("all", number, "update")
+    moved = entry.fields["product_prices"]
+    assert moved["old"] == []
+    assert [(row["price_kind"], row["scope_id"], row["price"]) for row in moved["new"]] == [("special", 2, 3)]
+    assert read(loaded)[0].tally.unchanged == 60
+    assert len(loaded.changes()) == told + 1
+
+
+def test_a_product_whose_document_and_other_scopes_moved_is_counted_once(loaded: Bench) -> None:
+    read(loaded)
+    moved = priced(loaded, 20)
+    for number in moved:
+        loaded.sandbox.prices.set_base(number, 77)
+        loaded.sandbox.prices.set_base(number, 66, store_id=1)
+
+    summary, _ = read(loaded)
+
+    assert (summary.tally.updated, summary.tally.unchanged) == (20, 40)
+    assert {row[2] for row in rows(loaded, product_prices.c.product_id.in_(moved))} >= {0, 1}
+
+
+# --- special prices of several scopes --------------------------------------------------------
+
+YEAR_END, CHRISTMAS, EASTER = (f"{day} 00:00:00" for day in ("2027-01-01", "2026-12-24", "2026-04-05"))
+
+
+def on_sale(bench: Bench, number: int) -> None:
+    """One price, with starts and ends of three scopes, two of them alike: the feed answers nine rows."""
+    bench.sandbox.prices.set_special(number, 8, "2026-01-01 00:00:00", YEAR_END)
+    for view, starts in (("default", "2026-01-15 00:00:00"), ("de", "2026-06-01 00:00:00")):
+        edit = {"special_from_date": starts, "special_to_date": CHRISTMAS}
+        bench.sandbox.catalogue.edit(number, store_view=view, touch=False, **edit)
+
+
+def sales(bench: Bench, number: int) -> dict[int, tuple[str, str]]:
+    """The stored special price of a product: start and end by scope."""
+    found = bench.rows(
+        product_prices, product_prices.c.product_id == number, product_prices.c.price_kind == "special"
+    )
+    assert len(found) == len({row.scope_id for row in found})
+    return {row.scope_id: (f"{row.starts_at:%F}", f"{row.ends_at:%F}") for row in found}
+
+
+def test_product_prices_holds_the_pairs_that_scopes_have(db: sa.Engine) -> None:
+    with Sandbox(products=40, store_views=("default", "de")) as tenant:
+        bench = Bench(tenant, db, store_views=("all", "default", "de"), page_size=300)
+        number = priced(bench, 1, "special-price")[0]
+        on_sale(bench, number)
+        assert len(tenant.prices.information("special-price", [tenant.catalogue.sku(number)])) == 9
+        bench.backfill()
+        read(bench)
+        assert sales(bench, number) == {
+            0: ("2026-01-01", "2027-01-01"),
+            1: ("2026-01-15", "2026-12-24"),
+            2: ("2026-06-01", "2026-12-24"),
+        }
+        tenant.catalogue.edit(number, store_view="de", touch=False, special_to_date=EASTER)
+
+        summary, asked = read(bench)
+
+        assert (summary.tally.updated, asked.count(SIMPLE)) == (1, 3)
+        assert sales(bench, number)[2] == ("2026-06-01", "2026-04-05")
+        assert bench.changes()[-1].fields.keys() == {"custom_attributes[special_to_date]"}
+        assert SIMPLE not in read(bench)[1]
+        assert bench.reconcile().tally.updated == 0
+
+
+def test_an_end_that_moves_to_one_that_another_scope_has_is_found(tenant: Sandbox, sqlite: sa.Engine) -> None:
+    """The feed names the same prices and dates as before; only how often differs."""
+    bench = Bench(tenant, sqlite, store_views=("all", "default", "de"), page_size=300)
+    number = priced(bench, 1, "special-price")[0]
+    on_sale(bench, number)
+    tenant.catalogue.edit(number, store_view="de", touch=False, special_to_date=EASTER)
+    bench.backfill()
+    read(bench)
+    tenant.catalogue.edit(number, store_view="de", touch=False, special_to_date=CHRISTMAS)
+
+    assert read(bench)[0].tally.updated == 1
+    assert sales(bench, number)[2] == ("2026-06-01", "2026-12-24")
+    bench.assert_copy_is_exact()
+
+
+def test_dates_of_scopes_that_are_not_copied_are_no_pairs_of_those_that_are(loaded: Bench) -> None:
+    """Only `all` is copied: its pair is kept, and the dates of the others with no price."""
+    number = priced(loaded, 1, "special-price")[0]
+    on_sale(loaded, number)
+
+    first, second = read(loaded)[0], read(loaded)[1]
+
+    assert (first.tally.updated, SIMPLE in second) == (1, False)
+    assert sales(loaded, number) == {0: ("2026-01-01", "2027-01-01")}
+
+
+def test_a_copy_of_an_older_version_loses_the_pairs_that_no_scope_has(loaded: Bench) -> None:
+    number = priced(loaded, 1, "special-price")[0]
+    on_sale(loaded, number)
+    read(loaded)
+    loaded.execute("DELETE FROM sync_price_answers")
+    wrong = loaded.rows(product_prices, product_prices.c.product_id == number)[-1]._asdict()
+    with loaded.db.begin() as tx:
+        tx.execute(product_prices.insert().values(wrong | {"starts_at": datetime(2026, 6, 1, tzinfo=UTC)}))
+
+    summary, _ = read(loaded)
+
+    assert summary.tally.updated == 1
+    assert sales(loaded, number) == {0: ("2026-01-01", "2027-01-01")}
+
+
+# --- product_prices and the products say the same --------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["run", "reconcile", "run_named", "backfill"])
+def test_a_product_that_is_read_again_has_its_prices_in_product_prices(
+    tenant: Sandbox, sqlite: sa.Engine, by: str
+) -> None:
+    bench = Bench(tenant, sqlite, store_views=("all", "de"), page_size=300)
+    number, other = priced(bench, 2, "cost")
+    bench.backfill()
+    read(bench)
+    before = rows(bench, product_prices.c.product_id == other)
+    tenant.catalogue.edit(
+        number, price=99.5, special_price="9.500000", special_from_date="2026-03-01 00:00:00", cost="4.000000"
+    )
+    tenant.catalogue.edit(number, store_view="de", special_to_date=EASTER)
+
+    passes = {
+        "run_named": lambda: bench.run_named(ids=[number]),
+        "backfill": lambda: bench.backfill(restart=True),
+    }
+    (passes.get(by) or getattr(bench, by))()
+
+    assert {
+        (kind, scope, price, ends is not None)
+        for _, kind, scope, _, price, ends in rows(bench, product_prices.c.product_id == number)
+    } >= {
+        ("base", 0, Decimal("99.5"), False),
+        ("special", 0, Decimal("9.5"), False),
+        ("special", 2, Decimal("9.5"), True),
+        ("cost", 0, Decimal(4), False),
+    }
+    assert rows(bench, product_prices.c.product_id == other) == before
+    assert read(bench)[0].tally.updated == 0
+
+
+def test_a_product_that_loses_its_special_price_or_is_deleted_has_no_row_of_it(loaded: Bench) -> None:
+    ended, gone = priced(loaded, 2, "special-price")
+    for number in (ended, gone):
+        loaded.sandbox.prices.set_special(number, 2)
+    read(loaded)
+    loaded.sandbox.catalogue.edit(ended, special_price=None)
+    loaded.sandbox.catalogue.delete(gone)
+
+    loaded.run()
+
+    assert sales_rows(loaded, ended) == []
+    assert rows(loaded, product_prices.c.product_id == gone) == []
+
+
+def sales_rows(bench: Bench, number: int) -> list[tuple[Any, ...]]:
+    return rows(bench, product_prices.c.product_id == number, product_prices.c.price_kind == "special")
+
+
+def test_a_new_product_has_its_prices_with_the_run_that_brings_it(loaded: Bench) -> None:
+    read(loaded)
+    number = loaded.sandbox.catalogue.add(sku="NEW", price=12.5)
+
+    loaded.run()
+
+    assert [row[1:3] + row[4:5] for row in rows(loaded, product_prices.c.product_id == number)] == [
+        ("base", 0, Decimal("12.5"))
+    ]
+
+
+def test_a_first_load_writes_no_prices(loaded: Bench) -> None:
+    """They come with the first `prices`."""
+    assert rows(loaded) == []
 
 
 def test_an_empty_copy_is_no_error(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sync.commerce.prices import EVERY_GROUP, PriceKind, Quote, Tier, by_product
 from sync.db.prices import Carried, TierRow
-from sync.passes.pricing import EVERY_GROUP_ID, Scope, agrees, agrees_tiers, amount, digest, price_rows
+from sync.pricing import EVERY_GROUP_ID, Scope, agrees, agrees_tiers, amount, digest, kept_rows, price_rows
 
 ADMIN, DE = Scope(0, None), Scope(2, 1)
 GROUPS = {"General": 1, "Wholesale": 2}
@@ -117,10 +117,11 @@ def test_rows_find_their_products_by_sku_as_commerce_compares_it() -> None:
     assert {product_id: len(rows) for product_id, rows in found.items()} == {1: 1, 2: 1, 3: 1}
 
 
-def test_of_two_rows_with_one_key_the_last_is_kept() -> None:
-    rows = price_rows([quote("1"), quote("2")])
+def test_of_two_prices_for_one_scope_the_one_is_kept_that_the_product_carries() -> None:
+    named = price_rows([quote("1"), quote("2")])
 
-    assert [(row.scope_id, row.price) for row in rows] == [(0, Decimal(2))]
+    assert {row.price for row in kept_rows("base", named, [(ADMIN, carried("2"))])} == {Decimal(2)}
+    assert kept_rows("base", named, []) == set()
 
 
 @pytest.mark.parametrize("text", [None, "", "a lot", "NaN", "1e20", "-1e999999999"])

@@ -1,14 +1,19 @@
-"""Whether a product carries the prices that the light feeds name. Pure.
+"""Prices as the feeds name them, as products carry them, and as `product_prices` keeps them. Pure.
 
 A store view shows the price of its own scope, or the default one where it has none. Prices are compared as
 they are stored here, to the sixth decimal.
+
+The feed of special prices answers every price with every start and every end of any scope, so it does not
+tell which dates belong to which price. The products do: what they carry is kept for the scopes of the copied
+store views, in place of what a feed names. Of other scopes only a price that is named once is kept.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Final
@@ -18,6 +23,7 @@ from sync.commerce.prices import EVERY_GROUP, PriceKind, Quote, Tier, price_time
 from sync.db.dialects import MICRO
 from sync.db.prices import EPOCH, Carried, PriceRow, TierRow
 
+ROW_KINDS: Final[tuple[PriceKind, ...]] = ("base", "special", "cost")  # those that `product_prices` keeps
 DEFAULT_SCOPE: Final = 0
 EVERY_GROUP_ID: Final = 32_000
 _SIMPLE: Final = frozenset({"simple", "virtual", "downloadable"})
@@ -38,13 +44,60 @@ class Scope:
     website_id: int | None
 
 
-def price_rows(quotes: Iterable[Quote]) -> set[PriceRow]:
-    """The rows to be stored: of two with the same scope and beginning the last."""
-    rows = {}
-    for quote in quotes:
-        row = PriceRow(quote.scope_id, quote.starts_at or EPOCH, quote.price.quantize(MICRO), quote.ends_at)
-        rows[row[:2]] = row
-    return set(rows.values())
+Shown = list[tuple[Scope, Carried]]
+
+
+def shown_in(
+    product_id: int, scopes: Mapping[str, Scope], carried: Mapping[str, Mapping[int, Carried]]
+) -> Shown:
+    """What the copy has of a product, in the order of the scopes.
+
+    scopes, carried    by store view; one without a scope cannot be told apart
+    """
+    found = [
+        (scope, carried[view][product_id]) for view, scope in scopes.items() if product_id in carried[view]
+    ]
+    return sorted(found, key=lambda pair: pair[0].scope_id)
+
+
+def price_rows(quotes: Iterable[Quote]) -> list[PriceRow]:
+    """What a feed named for a product, one row for each quote."""
+    return [
+        PriceRow(quote.scope_id, quote.starts_at or EPOCH, quote.price.quantize(MICRO), quote.ends_at)
+        for quote in quotes
+    ]
+
+
+def is_certain(named: Iterable[PriceRow]) -> bool:
+    """Whether a feed named one price for each scope, so that its dates are those of that scope."""
+    rows = set(named)
+    return len({row.scope_id for row in rows}) == len(rows)
+
+
+def kept_rows(kind: PriceKind, named: Iterable[PriceRow], shown: Shown) -> set[PriceRow]:
+    """The rows that `product_prices` keeps: those named, where the product does not carry something else.
+
+    A store view has a row of its own only where it shows another price than the default one.
+    """
+    rows = set(named)
+    if not is_certain(rows):
+        rows = set()
+    for scope, carried in shown:
+        if scope.scope_id == DEFAULT_SCOPE and agrees(kind, rows, carried, scope):
+            continue
+        rows = {row for row in rows if row.scope_id != scope.scope_id}
+        if not agrees(kind, rows, carried, scope):
+            rows |= _carried_rows(kind, carried, scope.scope_id)
+    return rows
+
+
+def _carried_rows(kind: PriceKind, carried: Carried, scope_id: int) -> set[PriceRow]:
+    """The price that a product carries, as a row of this scope; none where it has no such price."""
+    if kind == "special":
+        price = amount(carried.attributes.get("special_price"))
+        return set() if price is None else {PriceRow(scope_id, _begins(carried), price, _ends(carried))}
+    price = _fixed_price(kind, carried)
+    return set() if price is None else {PriceRow(scope_id, EPOCH, price, None)}
 
 
 def agrees(kind: PriceKind, rows: Iterable[PriceRow], carried: Carried, scope: Scope) -> bool:
@@ -57,20 +110,31 @@ def agrees(kind: PriceKind, rows: Iterable[PriceRow], carried: Carried, scope: S
         return True
     if kind == "special":
         return _agrees_special(valid, carried)
-    price = carried.price if kind == "base" else amount(carried.attributes.get("cost"))
+    price = _fixed_price(kind, carried)
     if not valid:
         return not price
     return any((price or 0) == row.price for row in valid)
 
 
-def _agrees_special(valid: Sequence[PriceRow], carried: Carried) -> bool:
+def _fixed_price(kind: PriceKind, carried: Carried) -> Decimal | None:
+    return carried.price if kind == "base" else amount(carried.attributes.get("cost"))
+
+
+def _agrees_special(valid: Iterable[PriceRow], carried: Carried) -> bool:
     """The dates too, but only where there is a price: what is left of an earlier one means nothing."""
     price = amount(carried.attributes.get("special_price"))
     if not valid or price is None:
         return not valid and price is None
-    begins = price_time(carried.attributes.get("special_from_date")) or EPOCH
-    ends = price_time(carried.attributes.get("special_to_date"))
-    return any((row.price, row.starts_at, row.ends_at) == (price, begins, ends) for row in valid)
+    expected = (price, _begins(carried), _ends(carried))
+    return any((row.price, row.starts_at, row.ends_at) == expected for row in valid)
+
+
+def _begins(carried: Carried) -> datetime:
+    return price_time(carried.attributes.get("special_from_date")) or EPOCH
+
+
+def _ends(carried: Carried) -> datetime | None:
+    return price_time(carried.attributes.get("special_to_date"))
 
 
 def _in_force(rows: Iterable[PriceRow], scope_id: int) -> list[PriceRow]:
@@ -118,9 +182,9 @@ def _group(name: str, groups: Mapping[str, int] | None) -> object:
     return EVERY_GROUP_ID if name == EVERY_GROUP else groups.get(name, name)
 
 
-def digest(tiers: Iterable[Tier]) -> str:
-    """The same for the same tier prices, in whatever order the feed names them."""
-    return sha256(repr(sorted(map(repr, tiers))).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def digest(named: Iterable[PriceRow | Tier]) -> str:
+    """The same for the same prices, in whatever order the feed names them; how often counts."""
+    return sha256(repr(sorted(map(repr, named))).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def amount(text: str | None) -> Decimal | None:

@@ -86,7 +86,8 @@ def export(
 ) -> int:
     """Write the selected products, and return how many rows they are.
 
-    names     of columns and attributes, with commas between them; None for every column of `products`
+    names     of columns and attributes, with commas between them; None for every column of `products`. The
+              store view is put before them unless the selection names one
 
     Raises UsageError, Interrupted when `stop` is set, DatabaseUnavailable.
     """
@@ -94,7 +95,10 @@ def export(
     def work(connection: sa.Connection) -> int:
         columns = product_columns()
         if names is not None:
-            columns = resolve(connection, split_names(names), labels=labels)
+            asked = split_names(names)
+            if selection.store_view is None and "store_view" not in asked:
+                asked = ["store_view", *asked]
+            columns = resolve(connection, asked, labels=labels)
         writer = write_to(columns)
         try:
             return _write(writer, rows.pages(connection, columns, selection), stop)

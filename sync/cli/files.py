@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -15,6 +15,9 @@ from sync.cli.console import complain, emit, end_quietly, silence, stoppable
 from sync.cli.shared import StoreView, app, copy_settings, db, settings_in_force
 from sync.cli.tenants import for_tenants
 from sync.errors import UsageError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 
 @app.command(short_help="Write products to a file.")
@@ -44,7 +47,10 @@ def export(
 
     The products are those of one moment, also while a pass writes. The file takes its name when it is
     complete; a failure leaves what was there. Without --columns, it has every column of the table
-    products. Attributes have the types that Commerce gives them; a value that is none of its type is null.
+    products; with --columns, the store view comes first unless --store-view names one. A name that is a
+    column and an attribute means the column; attribute:NAME is the attribute. Attributes have the types that
+    Commerce gives them; a value that is none of its type is null. With --labels, an attribute with options is
+    text.
 
     \b
       product-sync export products.parquet
@@ -64,12 +70,26 @@ def export(
     form = format_of(path, form)
     with copy_of(copy_settings()) as engine, stoppable() as stop:
         since = None if changed_since is None else parse_since(changed_since, reading(engine, utc_now))
+        _say_ambiguous(engine, columns)
         selection = Selection(store_view, sku or (), type_id or (), since)
         with _output(path) as file:
             count = write_rows(
                 engine, partial(writer_for, form, file), columns, selection, labels=labels, stop=stop
             )
     complain(f"product-sync: {count} {'row' if count == 1 else 'rows'} written to {path}.")
+
+
+def _say_ambiguous(engine: sa.Engine, columns: str | None) -> None:
+    """Say which of the names asked for mean a column although there is such an attribute too."""
+    from sync.db.engine import reading
+    from sync.db.flat import ATTRIBUTE, ambiguous, split_names
+
+    names = [] if columns is None else split_names(columns)
+    for name in reading(engine, lambda connection: ambiguous(connection, names)):
+        complain(
+            f"product-sync: {name} means the column of the table products. For the attribute of that name,"
+            f" write {ATTRIBUTE}{name}."
+        )
 
 
 @contextmanager
@@ -103,8 +123,10 @@ def view(
 ) -> None:
     """Make a flat SQL view, or make it anew: a row per product and store view, a typed column per name.
 
-    Options read as their labels. What a store view lacks is taken from `all`; a value that is none of its
-    attribute's type ("abc" for a decimal) is null. store_view and product_id are always there.
+    Options read as their labels, as ids while the copy knows none. What a store view lacks is taken from
+    `all`; a value that is none of its attribute's type ("abc" for a decimal) is null. store_view and
+    product_id are always there. A name that is a column and an attribute means the column; attribute:NAME is
+    the attribute.
 
     \b
       product-sync view --name bags --columns sku,name,price,color,size
@@ -125,6 +147,7 @@ def view(
             emit(f"View {name} is gone.")
             return
         names = split_names(columns)
+        _say_ambiguous(engine, columns)
         made = in_transaction(engine, lambda tx: views.create(tx, name, names))
     emit(f"View {made} is ready. Try:\n  SELECT * FROM {made} WHERE store_view = 'all' LIMIT 10;")
 

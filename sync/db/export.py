@@ -24,6 +24,7 @@ FIRST_PAGE, LONGEST_PAGE = 100, 2000  # products
 PAGE_CHARACTERS = 4_000_000
 
 Values = Mapping[str, str]  # attribute code -> value, of one product
+Labelled = Mapping[str, str | None]  # option id -> label, of one attribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ def _store_views(connection: sa.Connection, asked: str | None) -> list[str]:
 def _pages_of(
     connection: sa.Connection, store_view: str, columns: Sequence[FlatColumn], selection: Selection
 ) -> Iterator[list[Row]]:
-    names = [column.name for column in columns if not column.is_attribute]
-    codes = [column.name for column in columns if column.is_attribute]
+    names = [column.source for column in columns if not column.is_attribute]
+    codes = [column.source for column in columns if column.is_attribute]
     readers = _readers(columns, _labels(connection, store_view, columns))
     select = (
         sa.select(products.c.product_id.label("_id"), *(products.c[name] for name in names))
@@ -139,11 +140,11 @@ def _values(
 Reader = Callable[[Row, Values], Any]
 
 
-def _readers(columns: Sequence[FlatColumn], labels: Mapping[str, Values]) -> list[Reader]:
+def _readers(columns: Sequence[FlatColumn], labels: Mapping[str, Labelled]) -> list[Reader]:
     """What finds each column's value in a row of `products`, whose id comes first, and its attributes."""
     places = iter(range(1, len(columns) + 1))
     return [
-        _of_attribute(column, labels.get(column.name, {})) if column.is_attribute else _at(next(places))
+        _of_attribute(column, labels.get(column.source, {})) if column.is_attribute else _at(next(places))
         for column in columns
     ]
 
@@ -152,8 +153,8 @@ def _at(place: int) -> Reader:
     return lambda row, _values: row[place]
 
 
-def _of_attribute(column: FlatColumn, labels: Values) -> Reader:
-    code, kind = column.name, column.kind
+def _of_attribute(column: FlatColumn, labels: Labelled) -> Reader:
+    code, kind = column.source, column.kind
 
     def read(_row: Row, values: Values) -> Any:
         value = values.get(code)
@@ -164,24 +165,30 @@ def _of_attribute(column: FlatColumn, labels: Values) -> Reader:
     return read
 
 
-def _label(many: Labels, value: str, labels: Values) -> str | None:
-    """The label of an option id, or those of several; None where Commerce lists no such option."""
+def _label(many: Labels, value: str, labels: Labelled) -> str | None:
+    """The label of an option id, or those of several; None where Commerce lists no such option.
+
+    Where the copy knows no option of the attribute, the value as it stands.
+    """
+    if not labels:
+        return value
     if many == "one":
         return labels.get(value)
-    return ", ".join(labels[part] for part in value.split(",") if part in labels) or None
+    known = [label for part in value.split(",") if (label := labels.get(part)) is not None]
+    return ", ".join(known) if known else None
 
 
-def _labels(connection: sa.Connection, store_view: str, columns: Sequence[FlatColumn]) -> dict[str, Values]:
+def _labels(connection: sa.Connection, store_view: str, columns: Sequence[FlatColumn]) -> dict[str, Labelled]:
     """Option labels by attribute and id: those of the store view, else those of `all`."""
-    codes = [column.name for column in columns if column.labels != "none"]
+    codes = [column.source for column in columns if column.labels != "none"]
     table = attribute_options.c
-    found: dict[str, dict[str, str]] = {code: {} for code in codes}
+    found: dict[str, dict[str, str | None]] = {code: {} for code in codes}
     for view in ("all", store_view) if codes else ():
         rows = connection.execute(
             sa.select(table.attribute_code, table.option_value, table.label).where(
-                table.store_view == view, table.attribute_code.in_(codes), table.label.is_not(None)
+                table.store_view == view, table.attribute_code.in_(codes)
             )
         )
         for code, value, label in rows:
-            found[code][value] = label
+            found[code][value] = found[code].get(value) if label is None else label
     return dict(found)

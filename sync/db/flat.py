@@ -1,11 +1,15 @@
 """Columns that people name: of `products`, or codes of attributes, each with the type its values have.
 
+A name that is both stands for the column; `attribute:document` is the attribute `document`. What Commerce
+itself sends as a column (sku, name, price …) is the same under both names.
+
 A flat view and an export take the same names and give the same values: `views` reads attribute
 values in SQL, `read_value` in Python, by the same rules. A value that is not what its attribute says
 ("abc" for a decimal) reads as null.
 
     frontend_input, backend_type    reads as
-    select, multiselect             the label, where labels are asked for and Commerce lists options
+    select, multiselect             the label as text, where labels are asked for; the id as text as long as
+                                    the copy knows no option of the attribute
     boolean                         true or false
     date                            a date
     price, weight; decimal          a decimal of 13 digits and 6 places
@@ -18,8 +22,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Literal
@@ -27,8 +31,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from sync.db.dialects import MICRO, Money, UtcDateTime
-from sync.db.schema import attribute_options, attributes, products
+from sync.db.schema import attributes, products
 from sync.errors import UsageError
+from sync.model import PRODUCT_COLUMNS
 
 Kind = Literal["text", "integer", "decimal", "boolean", "date", "time"]
 Labels = Literal["none", "one", "many"]
@@ -52,11 +57,14 @@ _BY_BACKEND: dict[str | None, Kind] = {"decimal": "decimal", "int": "integer", "
 class FlatColumn:
     """One column: of `products`, or an attribute.
 
+    name      in the view or the file
+    source    name in `products`, or code of the attribute
     kind      what its values are
     labels    whether a value is an id, or several, whose label `attribute_options` has
     """
 
     name: str
+    source: str
     kind: Kind
     is_attribute: bool = False
     labels: Labels = "none"
@@ -64,7 +72,7 @@ class FlatColumn:
 
 def product_columns() -> list[FlatColumn]:
     """Every column of `products`, in its order."""
-    return [FlatColumn(column.name, _kind_of(column.type)) for column in products.c]
+    return [FlatColumn(column.name, column.name, _kind_of(column.type)) for column in products.c]
 
 
 def _kind_of(column: sa.types.TypeEngine[Any]) -> Kind:
@@ -76,6 +84,9 @@ def _kind_of(column: sa.types.TypeEngine[Any]) -> Kind:
 
 
 # --- names -----------------------------------------------------------------------------------
+
+ATTRIBUTE = "attribute:"
+SENT = {*PRODUCT_COLUMNS} - {"store_view", "product_id", "document"}  # attributes of Commerce's own
 
 
 def split_names(text: str) -> list[str]:
@@ -96,35 +107,60 @@ def split_names(text: str) -> list[str]:
 def resolve(connection: sa.Connection, names: Sequence[str], *, labels: bool) -> list[FlatColumn]:
     """What each name stands for: a column of `products`, else an attribute. Raises UsageError.
 
-    labels    let options read as their labels, where the copy knows any option of the attribute
+    An attribute is called by its code, or `attribute_<code>` where another column has that name.
+
+    labels    let options read as their labels
     """
-    known = {column.name: column for column in product_columns()}
-    codes = [name for name in names if name not in known]
-    known.update((column.name, column) for column in _attributes(connection, codes, labels))
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    columns = {column.name: column for column in product_columns()}
+    codes = {name: name.removeprefix(ATTRIBUTE) for name in names if name not in columns}
+    found = _attributes(connection, [*codes.values()], labels)
+    found |= {code: columns[code] for code in SENT}
+    if unknown := [name for name, code in codes.items() if code not in found]:
         raise _unknown(connection, unknown)
-    return [known[name] for name in names]
+    bare = {name.casefold() for name in names}
+    for name, code in codes.items():
+        columns[name] = replace(found[code], name=_column_name(name, code, bare))
+    return _distinct([columns[name] for name in names])
 
 
-def _attributes(connection: sa.Connection, codes: Sequence[str], labels: bool) -> Iterator[FlatColumn]:
+def _column_name(name: str, code: str, bare: Collection[str]) -> str:
+    return f"attribute_{code}" if name != code and code.casefold() in bare else code
+
+
+def _distinct(columns: list[FlatColumn]) -> list[FlatColumn]:
+    """The same columns. Raises UsageError when two have one name, in whatever letters."""
+    taken: set[str] = set()
+    for column in columns:
+        if column.name.casefold() in taken:
+            raise UsageError(f"--columns makes two columns called {column.name}.", "leave one of them out.")
+        taken.add(column.name.casefold())
+    return columns
+
+
+def ambiguous(connection: sa.Connection, names: Sequence[str]) -> list[str]:
+    """Names that stand for a column of `products` and are codes of attributes of the copy too."""
+    ours = [name for name in names if name in products.c and name not in SENT]
+    codes = sa.select(attributes.c.attribute_code).where(attributes.c.attribute_code.in_(ours))
+    return sorted(connection.execute(codes).scalars())
+
+
+def _attributes(connection: sa.Connection, codes: Collection[str], labels: bool) -> dict[str, FlatColumn]:
+    """Attributes that the copy knows, by code."""
+    table = attributes.c
     rows = connection.execute(
-        sa.select(attributes.c.attribute_code, attributes.c.frontend_input, attributes.c.backend_type).where(
-            attributes.c.attribute_code.in_(codes)
+        sa.select(table.attribute_code, table.frontend_input, table.backend_type).where(
+            table.attribute_code.in_(codes)
         )
     )
-    for code, frontend_input, backend_type in rows.all():
-        many = frontend_input == "multiselect"
-        if labels and (many or frontend_input == "select") and _has_options(connection, code):
-            yield FlatColumn(code, "text", is_attribute=True, labels="many" if many else "one")
-        else:
-            kind = _BY_INPUT.get(frontend_input) or _BY_BACKEND.get(backend_type) or "text"
-            yield FlatColumn(code, "text" if many else kind, is_attribute=True)
+    return {row[0]: _attribute(*row, labels=labels) for row in rows}
 
 
-def _has_options(connection: sa.Connection, code: str) -> bool:
-    option = sa.select(sa.literal(1)).where(attribute_options.c.attribute_code == code).limit(1)
-    return connection.execute(option).first() is not None
+def _attribute(code: str, frontend_input: str | None, backend_type: str | None, labels: bool) -> FlatColumn:
+    many = frontend_input == "multiselect"
+    if labels and (many or frontend_input == "select"):
+        return FlatColumn(code, code, "text", is_attribute=True, labels="many" if many else "one")
+    kind = _BY_INPUT.get(frontend_input) or _BY_BACKEND.get(backend_type) or "text"
+    return FlatColumn(code, code, "text" if many else kind, is_attribute=True)
 
 
 def _unknown(connection: sa.Connection, names: Sequence[str]) -> UsageError:
@@ -132,7 +168,7 @@ def _unknown(connection: sa.Connection, names: Sequence[str]) -> UsageError:
     known = [*products.c.keys(), *codes]
     told = []
     for name in names:
-        close = difflib.get_close_matches(name, known, n=3)
+        close = difflib.get_close_matches(name.removeprefix(ATTRIBUTE), known, n=3)
         told.append(f"{name} (did you mean {' or '.join(close)}?)" if close else name)
     return UsageError(
         f"neither products nor the attributes of the copy have: {', '.join(told)}.",

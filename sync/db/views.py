@@ -33,8 +33,7 @@ FALLING_BACK = ("name", "type_id", "attribute_set_id", "status", "visibility", "
 def create(connection: sa.Connection, name: str, columns: Sequence[str]) -> str:
     """Make the view, or make it anew, and return its name as SQL writes it. Raises UsageError.
 
-    columns    names of columns of `products` and codes of attributes; what tells the rows apart is put
-               before them
+    columns    names as `flat.resolve` takes them; what tells the rows apart is put before them
     """
     made = _made(connection)
     _check_name(connection, name, made)
@@ -146,7 +145,7 @@ def _select(connection: sa.Connection, columns: Sequence[FlatColumn]) -> str:
     """A row per live product of each store view, with what is missing there taken from `all`."""
     quote = connection.dialect.identifier_preparer.quote_identifier
     shown = ", ".join(
-        f"{_attribute(connection, column) if column.is_attribute else _of_product(column.name)}"
+        f"{_attribute(connection, column) if column.is_attribute else _of_product(column.source)}"
         f" AS {quote(column.name)}"
         for column in columns
     )
@@ -163,8 +162,8 @@ def _of_product(name: str) -> str:
 
 
 def _attribute(connection: sa.Connection, column: FlatColumn) -> str:
-    """One value: typed, or its label."""
-    code = _literal(connection, column.name)
+    """One value: typed, or its label. Which options there are is asked with each query."""
+    code = _literal(connection, column.source)
     value, joins = "COALESCE(own.value, base.value)", ""
     if column.labels == "none":
         shown = AS_KIND[_family(connection)](column.kind, value)
@@ -172,6 +171,13 @@ def _attribute(connection: sa.Connection, column: FlatColumn) -> str:
         shown = _labels(connection, code, value)
     else:
         shown, joins = LABEL, _options(code, value)
+    if column.labels != "none":
+        options = ", ".join(
+            f"(SELECT min(option_value) FROM attribute_options WHERE store_view = {store_view}"
+            f" AND attribute_code = {code})"
+            for store_view in ("'all'", "p.store_view")
+        )
+        shown = f"CASE WHEN COALESCE({options}) IS NULL THEN {value} ELSE {shown} END"
     return (
         f"(SELECT {shown} FROM (SELECT 1 AS one) one"
         " LEFT JOIN product_attributes own ON own.store_view = p.store_view"

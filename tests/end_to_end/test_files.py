@@ -53,9 +53,41 @@ def test_standard_output_takes_json_lines_or_what_is_asked_for(loaded: Shell) ->
     named = loaded.run("export", "-", "--sku", json.loads(lines.out.splitlines()[0])["sku"])
 
     assert len(lines.objects) == 300
-    assert text.out.startswith("sku\n")
+    assert text.out.startswith("store_view,sku\n")
     assert 1 < len(text.out.splitlines()) < 300
     assert json.loads(named.objects[0]["document"])["sku"] == lines.objects[0]["sku"]
+
+
+def test_an_attribute_called_like_a_column_is_reached_and_said(shell: Shell) -> None:
+    """Somebody's shop has a field `document` for data sheets; sku, name and price are no news."""
+    shell.tenant.reference.add_attribute("document", "Data sheet", "text")
+    shell.tenant.catalogue.edit(7, document="sheet-7.pdf")
+    shell.run("backfill")
+    shell.run("reference")
+
+    column = shell.run("export", "-", "--columns", "sku,name,price,document")
+    attribute = shell.run("export", "-", "--columns", "document,product_id,attribute:document")
+    viewed = shell.run("view", "--name", "sheets", "--columns", "sku,attribute:document")
+
+    said = "document means the column of the table products. For the attribute of that name, write"
+    assert [said in ended.err for ended in (column, attribute, viewed)] == [True, True, False]
+    assert column.err.count(" means the column ") == 1
+    assert json.loads(column.objects[6]["document"])["id"] == 7
+    (row,) = (row for row in attribute.objects if row["product_id"] == 7)
+    assert (json.loads(row["document"])["id"], row["attribute_document"]) == (7, "sheet-7.pdf")
+    with sqlite3.connect(shell.folder / "products.db") as copy:
+        assert copy.execute("SELECT document FROM sheets WHERE product_id = 7").fetchone() == ("sheet-7.pdf",)
+
+
+def test_two_store_views_are_told_apart_unless_one_is_chosen(shell: Shell) -> None:
+    shell.settings["STORE_VIEWS"] = "all,default"
+    shell.run("backfill")
+
+    both = shell.run("export", "-", "--columns", "sku,name,price", "--format", "csv").out.splitlines()
+    one = shell.run("export", "-", "--columns", "sku", "--store-view", "default", "--format", "csv").out
+
+    assert (both[0], len(both), len({*both})) == ("store_view,sku,name,price", 601, 601)
+    assert one.splitlines()[0] == "sku"
 
 
 def test_a_flat_view_is_made_read_and_dropped(loaded: Shell) -> None:

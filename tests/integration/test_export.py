@@ -111,7 +111,8 @@ def test_csv_is_what_its_standard_says(db: sa.Engine) -> None:
     for i, text in enumerate(texts):
         shelf.product(i, name=text, values={"sale": "1"})
 
-    text = written(db, "csv", "product_id,name,price,sale,changed_at,deleted_at").decode()
+    columns = "product_id,name,price,sale,changed_at,deleted_at"
+    text = written(db, "csv", columns, Selection("all")).decode()
 
     head, *records = csv.reader(text.splitlines(keepends=True))
     assert text.startswith("product_id,name,price,sale,changed_at,deleted_at\r\n")
@@ -135,7 +136,7 @@ def test_json_lines_keep_types_and_places(db: sa.Engine) -> None:
 
 def test_labels_are_spelled_out_as_a_flat_view_does(db: sa.Engine) -> None:
     shelf = furnished(db)
-    shelf.attribute("size", "select", "int")  # Commerce lists no options of it
+    shelf.attribute("size", "select", "int")  # the copy knows no options of it: ids, as text
     shelf.product(3, values={"size": "7"})
     names = "store_view,product_id,color,activity,size"
     in_transaction(db, lambda tx: views.create(tx, "flat", ["color", "activity", "size"]))
@@ -146,20 +147,20 @@ def test_labels_are_spelled_out_as_a_flat_view_does(db: sa.Engine) -> None:
     assert found == [
         ("all", 1, "Black", "Yoga, Hike, Run", None),
         ("all", 2, None, None, None),
-        ("all", 3, None, None, 7),
+        ("all", 3, None, None, "7"),
         ("de", 1, "Schwarz", "Laufen, Yoga", None),
     ]
 
 
 def test_an_empty_copy_makes_an_empty_file_with_a_head(sqlite: sa.Engine) -> None:
-    assert written(sqlite, "csv", "sku,name") == b"sku,name\r\n"
+    assert written(sqlite, "csv", "sku,name") == b"store_view,sku,name\r\n"
     assert written(sqlite, "jsonl", "sku,name") == b""
     assert pq.read_table(BytesIO(written(sqlite, "parquet"))).num_rows == 0
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=8))
 def test_every_text_survives_every_format(texts: list[str]) -> None:
-    columns = [FlatColumn("a", "text"), FlatColumn("b", "text")]
+    columns = [FlatColumn("a", "a", "text"), FlatColumn("b", "b", "text")]
     files = {}
     for form in ("csv", "jsonl", "parquet"):
         file = BytesIO()

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from sync.commerce.listing import HIGHEST_ID
 from sync.commerce.products import Products
 from sync.db import findings, products, rejected
 from sync.db.partitions import Partition
@@ -101,27 +102,21 @@ def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) 
 
     suspects    ids that were just found gone in another store view: asked for first
 
-    No further than the copy's highest id: a product added since the window was read would hide a
-    deletion. Returns the ids tombstoned.
+    Returns the ids tombstoned.
     """
-    highest = run.read(lambda c: products.highest_live(c, store_view))
-    return _settle(run, store_view, highest, suspects).buried if highest else set()
+    highest, listed = _read_above(run, store_view)
+    return _settle(run, store_view, highest, suspects, listed).buried
 
 
 def settle_all(run: Run, store_view: str) -> None:
     """After a whole catalogue was read: whether that was all the tenant has, and only that.
 
-    No further than the highest id of now: a catalogue that grows would keep us here. The answer that names it
-    also counts: a product added in that moment can hide one that was deleted while the pass read, and was the
-    next pass's to find in any case.
     Raises AnswerUnreadable when it counts products that it does not list: an outage can look like an end.
     """
     if run.held_back:
         return
-    here = run.read(lambda c: products.highest_live(c, store_view))
-    top = run.sync.source.highest(store_view)  # which counts them too
-    highest = max(here, top.highest_id)
-    settled = _settle(run, store_view, highest, listed=top.total)
+    highest, listed = _read_above(run, store_view)
+    settled = _settle(run, store_view, highest, listed=listed)
     if settled.agree or run.held_back or run.sync.dry:  # what a dry run reads is not here to be counted again
         return
     _, missing = _shortfall(run, store_view, highest)
@@ -131,6 +126,25 @@ def settle_all(run: Run, store_view: str) -> None:
             "looks like an outage.",
             "check the tenant; the next run reads again.",
         )
+
+
+def _read_above(run: Run, store_view: str) -> tuple[int, int | None]:
+    """Read what the tenant has above the highest id of the copy: new, or with a stamp that no window reaches.
+
+    Read first: there it would hide a deletion from the counts. Returns the highest id there or here, up to
+    which to count, for a catalogue that grows would keep us here; and how many products the tenant has just
+    counted up to it, None when it must be asked again.
+    """
+    besides = _not_in_copy(run, store_view, HIGHEST_ID)
+    here = max([run.read(lambda c: products.highest_live(c, store_view)), *besides])
+    top = run.sync.source.highest(store_view)
+    if top.highest_id <= here:
+        return here, top.total
+    above = Interval(here, top.highest_id)
+    more = top.total - run.read(lambda c: products.count_live(c, store_view))
+    cuts = cut(above, top.highest_id, max(0, more), run.sync.page_size, run.sync.concurrency)
+    sweep(run, [Partition.of(store_view, piece) for piece in cuts], complete=True)
+    return top.highest_id, None
 
 
 class _Settled(NamedTuple):

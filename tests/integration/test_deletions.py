@@ -126,6 +126,55 @@ def add_once(bench: Bench) -> None:
     bench.sandbox.catalogue.add(name="Newer than the copy")
 
 
+@pytest.mark.parametrize("number", [1, 25])
+def test_what_carries_an_old_stamp_above_the_highest_id_is_read(loaded: Bench, number: int) -> None:
+    """A database restored, a direct import: no window shows it. One product is deleted besides."""
+    gone = loaded.sandbox.catalogue.ids()[17]
+    loaded.sandbox.catalogue.delete(gone)
+    for _ in range(number):
+        loaded.sandbox.catalogue.add(updated_at="2019-01-01 00:00:00")
+
+    summary = loaded.run()
+
+    assert (summary.tally.inserted, summary.tally.deleted) == (number, 1)
+    loaded.assert_copy_is_exact()
+    loaded.assert_feed_tells_who_lives()
+
+
+def test_what_a_permission_hid_at_both_ends_is_read_once_it_shows(tenant: Sandbox, sqlite: sa.Engine) -> None:
+    bench = Bench(tenant, sqlite, page_size=10)
+    bench.overlap *= 0
+    hidden = [*tenant.catalogue.ids()[3:6], *tenant.catalogue.ids()[-5:]]
+    for number in hidden:
+        tenant.catalogue.hide(number)
+    bench.backfill()
+    for number in hidden:
+        tenant.catalogue.show(number)
+
+    assert bench.run().tally.inserted == len(hidden)
+
+    bench.assert_copy_is_exact()
+
+
+def test_an_idle_run_asks_three_light_questions_and_one_more_for_what_is_above(loaded: Bench) -> None:
+    before = len(loaded.sandbox.requests)
+    loaded.run()
+    assert requests_since(loaded, before) == ["count"] * 3
+
+    loaded.sandbox.catalogue.add(updated_at="2019-01-01 00:00:00")
+    before = len(loaded.sandbox.requests)
+    loaded.run()
+    assert requests_since(loaded, before) == ["count", "count", "page", "count", "count"]
+
+
+def test_a_product_on_top_that_cannot_be_read_is_rejected_once_a_run(loaded: Bench) -> None:
+    number = loaded.sandbox.catalogue.add(updated_at="2019-01-01 00:00:00")
+    loaded.sandbox.faults.poison(number)
+
+    assert [loaded.run().tally.rejected for _ in range(2)] == [1, 1]
+    assert [item.product_id for item in loaded.watch.rejected] == [number] * 2
+
+
 def test_each_store_view_is_counted(tenant: Sandbox, sqlite: sa.Engine) -> None:
     """What one store view lost is asked for by name in the next."""
     bench = Bench(tenant, sqlite, store_views=("default", "de"), page_size=10)

@@ -8,13 +8,18 @@ How codes are ordered is the tenant's collation, so it is never compared here: a
 counts that do not add up, tell what was lost. The `Store` scope decides the labels of options and the names
 of categories; observed on Magento 2.4.7: options carry no `store_labels`, so each store view is read.
 
+An item that fails every page it is on (an attribute whose extension was removed: observed on Magento 2.4.7)
+is narrowed down by smaller pages until it is alone, left out, and named by counting, which does not load it.
+The tenant must answer another question meanwhile: in an outage everything fails.
+
 Labels are the tenant's: texts in them are hostile. Items are handed on as the bytes that were sent.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
@@ -25,7 +30,7 @@ from sync.commerce.client import Answer, Client
 from sync.commerce.decoding import Count, decoded
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import Echo
-from sync.errors import AnswerUnreadable, PageFailed
+from sync.errors import AccessDenied, AnswerUnreadable, PageFailed, RequestRefused, SettingsError
 
 EVERYWHERE: Final = "all"  # the scope of what no store view shows differently
 ROUNDS: Final = 3  # how often a list is read while it moves
@@ -54,6 +59,26 @@ ATTRIBUTE_SETS: Final = _Listing(
 )
 CATEGORIES: Final = _Listing("/V1/categories/list", "entity_id", "id", 50, "categories")
 MOST_KEYS: Final = 100  # in one filter: keeps the URL below 4 kB for codes of 30 letters
+MOST_BROKEN: Final = 20  # items in a row that fail alone: more is no matter of items
+WIDEST_GAP: Final = 1_000  # ids between two readable items among which a broken one is looked for
+LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789_"  # `_` last: in a pattern it stands for any letter
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An item that fails every page it is on.
+
+    key      None where it could not be told; then `place` says where in the list it is
+    """
+
+    noun: str
+    key: str | None
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        """As the subject of a sentence."""
+        return f"One of the {self.noun}, {self.key or f'the one {self.place}'}, cannot be read"
 
 
 class _Rule(NamedTuple):
@@ -61,11 +86,18 @@ class _Rule(NamedTuple):
     value: str
 
 
+_Group = tuple[_Rule, ...]  # any of these
+
+
 class _Page(NamedTuple):
-    """Items by key, in the order sent, and how many there were from the first of them on."""
+    """Items by key, in the order sent, and how many there were from the first of them on.
+
+    skipped    broken items before them, which are not counted
+    """
 
     items: dict[Key, bytes]
     total_count: Count
+    skipped: int = 0
 
 
 class _Envelope(msgspec.Struct):
@@ -86,12 +118,30 @@ _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 class Reference:
     """The reference data of one tenant. Every method raises what `Client.get` raises.
 
+    without    keys by noun that are known to be broken: they are not asked for
+    likely     keys by noun that the copy has: a broken item is looked for among them first
+    broken     what turned out to be broken
+
     Lists come page by page and are complete when they end: AnswerUnreadable tells that a list did not add up
     however often it was read. A list that moved meanwhile is read again, so a page may come twice.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(
+        self,
+        client: Client,
+        without: Mapping[str, Collection[str]] | None = None,
+        likely: Mapping[str, Collection[Key]] | None = None,
+    ) -> None:
         self._client = client
+        self._without = {noun: set(keys) for noun, keys in (without or {}).items()}
+        self._likely = likely or {}
+        self.broken: list[Broken] = []
+
+    def cannot_show(self, noun: str, key: object) -> bool:
+        """Whether this item may be missing from its list because it is broken."""
+        if str(key) in self._without.get(noun, ()):
+            return True
+        return any(it.noun == noun and it.key in (None, str(key)) for it in self.broken)
 
     def attributes(self, store_view: str, codes: Collection[str] | None = None) -> Iterator[list[bytes]]:
         """Attributes with their options, labelled as in a store view.
@@ -127,18 +177,20 @@ class Reference:
         if keys is None:
             yield from self._rounds(listing, store_view, None)
             return
-        named = [str(key) for key in keys]
+        without = self._without.get(listing.noun, set())
+        named = [str(key) for key in keys if str(key) not in without]
         for start in range(0, len(named), MOST_KEYS):
-            some = _Rule("in", ",".join(named[start : start + MOST_KEYS]))
-            yield from self._rounds(listing, store_view, some)
+            yield from self._rounds(listing, store_view, named[start : start + MOST_KEYS])
 
-    def _rounds(self, listing: _Listing, store_view: str, some: _Rule | None) -> Iterator[list[bytes]]:
+    def _rounds(
+        self, listing: _Listing, store_view: str, keys: Sequence[str] | None
+    ) -> Iterator[list[bytes]]:
         """Read until the counts add up."""
         for _ in range(ROUNDS):
             adds_up = True
             expected: int | None = None
-            for page in self._walk(listing, store_view, some):
-                adds_up = adds_up and expected in (None, page.total_count)
+            for page in self._walk(listing, store_view, keys):
+                adds_up = adds_up and expected in (None, page.total_count + page.skipped)
                 expected = page.total_count - len(page.items)
                 if page.items:
                     yield list(page.items.values())
@@ -149,31 +201,124 @@ class Reference:
             "try again later; if it stays so, look into the tenant's exception log.",
         )
 
-    def _walk(self, listing: _Listing, store_view: str, some: _Rule | None) -> Iterator[_Page]:
+    def _walk(self, listing: _Listing, store_view: str, keys: Sequence[str] | None) -> Iterator[_Page]:
         """Pages by key, until one holds all that it counts. One that fails is asked for in smaller ones."""
-        seen: set[Key] = set()
-        rules, size = [some] if some else [], listing.page_size
+        seen: dict[Key, None] = {}
+        always = self._always(listing, keys)
+        rules, size = always, listing.page_size
+        left = None if keys is None else len(keys)
         while True:
             try:
                 page = self._page(listing, store_view, rules, size, seen)
             except PageFailed as failure:
-                if size == 1:
-                    raise
-                size = _smaller(size, failure)
-                continue
+                if size > 1:
+                    size = _smaller(size, failure)
+                    continue
+                after_broken = self._after_broken(listing, store_view, rules, seen, left)
+                if after_broken is None:
+                    return
+                page, size = after_broken, listing.page_size
+                always = self._always(listing, keys)
             yield page
-            if len(page.items) == page.total_count or not page.items:
+            left = page.total_count - len(page.items)
+            if not left or not page.items:
                 return
-            seen.update(page.items)
-            rules = [*([some] if some else []), _Rule("gt", str(list(page.items)[-1]))]
+            seen |= dict.fromkeys(page.items)
+            rules = [*always, (_Rule("gt", str(list(page.items)[-1])),)]
+
+    def _always(self, listing: _Listing, keys: Sequence[str] | None) -> list[_Group]:
+        """The filters of every page of a list."""
+        if keys is not None:
+            return [(_Rule("in", ",".join(keys)),)]
+        without = sorted(self._without.get(listing.noun, ()))
+        return [(_Rule("nin", ",".join(without)),)] if without else []
 
     def _page(
-        self, listing: _Listing, store_view: str, rules: Sequence[_Rule], size: int, seen: Collection[Key]
+        self,
+        listing: _Listing,
+        store_view: str,
+        rules: Sequence[_Group],
+        size: int,
+        seen: Collection[Key] = (),
+        *,
+        number: int = 1,
+        direction: str = "ASC",
     ) -> _Page:
-        reader = partial(_read, listing, rules, size, seen)
-        return self._client.get(
-            listing.path, _params(listing, rules, size), store_view, reader, patient=size == 1
-        )
+        reader = partial(_read, listing, rules, size, number, seen)
+        params = _params(listing, rules, size, number, direction)
+        return self._client.get(listing.path, params, store_view, reader, patient=False)
+
+    # --- broken items ------------------------------------------------------------------------
+
+    def _after_broken(
+        self,
+        listing: _Listing,
+        store_view: str,
+        rules: Sequence[_Group],
+        seen: Collection[Key],
+        left: int | None,
+    ) -> _Page | None:
+        """The page of one after the items that fail alone, which are noted; None when nothing follows.
+
+        left    how many items there are, if that is known
+        """
+        self._wait_for_tenant()
+        reason = ""
+        for number in range(1, MOST_BROKEN + 2):
+            if left is not None and number > left:
+                break
+            try:
+                page = self._page(listing, store_view, rules, 1, seen, number=number)
+            except PageFailed as failure:
+                reason = str(failure)
+                continue
+            if not page.items:
+                left = number - 1
+                break
+            skipped = number - 1
+            if skipped:
+                self._note_broken(listing, store_view, rules, seen, page.items, skipped, reason)
+            return page._replace(total_count=page.total_count - skipped, skipped=skipped)
+        self._wait_for_tenant()
+        if left is None or left > MOST_BROKEN:
+            raise AnswerUnreadable(
+                f"More than {MOST_BROKEN} {listing.noun} in a row cannot be read (store view {store_view}).",
+                "look into the tenant's exception log: something breaks all of them, an extension perhaps.",
+            )
+        if left:
+            self._note_broken(listing, store_view, rules, seen, {}, left, reason)
+        return None
+
+    def _wait_for_tenant(self) -> None:
+        """Ask something else until it is answered; a refusal is an answer."""
+        with suppress(AccessDenied, RequestRefused, SettingsError):
+            self.store_views()
+
+    def _note_broken(
+        self,
+        listing: _Listing,
+        store_view: str,
+        rules: Sequence[_Group],
+        seen: Collection[Key],
+        following: Collection[Key],
+        count: int,
+        reason: str,
+    ) -> None:
+        before, behind = next(reversed(list(seen)), None), next(iter(following), None)
+        search = _Search(partial(self._page, listing, store_view), rules, before, behind)
+        try:
+            names = search.names(listing, self._likely.get(listing.noun, ()), count)
+        except (AnswerUnreadable, RequestRefused):
+            names = []
+        place = "alone in its list"
+        if before is not None or behind is not None:
+            place = f"before {behind}" if before is None else f"after {before}"
+        for name in names:
+            self._without.setdefault(listing.noun, set()).add(name)
+            self.broken.append(Broken(listing.noun, name, place, reason))
+        unnamed = Broken(listing.noun, None, place, reason)
+        if len(names) < count and unnamed not in self.broken:
+            self.broken.append(unnamed)
 
     # --- arrays ------------------------------------------------------------------------------
 
@@ -185,37 +330,130 @@ def _smaller(size: int, failure: PageFailed) -> int:
     return max(1, min(failure.maximum, size - 1) if isinstance(failure, PageTooLarge) else size // 2)
 
 
-def _params(listing: _Listing, rules: Sequence[_Rule], size: int) -> list[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Finds the keys of broken items by counting them together with a readable neighbour.
+
+    Only the neighbour stands on the page of one that is asked for, so nothing broken is loaded.
+
+    page      asks for a page
+    rules     of the list
+    before    the readable key before the broken ones, None at the start
+    behind    the one after them, None at the end
+    """
+
+    page: Callable[..., _Page]
+    rules: Sequence[_Group]
+    before: Key | None
+    behind: Key | None
+
+    def names(self, listing: _Listing, likely: Collection[Key], count: int) -> list[str]:
+        """Their keys, as many as can be told."""
+        given = [rule.value.split(",") for group in self.rules for rule in group if rule.condition == "in"]
+        if given and len(given[0]) == count:
+            return given[0]
+        if self.before is None and self.behind is None:
+            return []
+        candidates = list(dict.fromkeys(map(str, [*likely, *self._ids_between()])))
+        found: list[str] = []
+        for start in range(0, len(candidates), MOST_KEYS):
+            found += self._among(candidates[start : start + MOST_KEYS])
+        if len(found) < count and isinstance(self.before or self.behind, str):
+            found += [code for code in self._spelled("", count) if code not in found]
+        return found
+
+    def _ids_between(self) -> Sequence[int]:
+        low = self.before if isinstance(self.before, int) else None
+        high = self.behind if isinstance(self.behind, int) else None
+        if low is None and high is None:
+            return ()
+        low = max(0, (high or 0) - WIDEST_GAP) if low is None else low
+        high = low + WIDEST_GAP if high is None else high
+        return range(low + 1, high) if high - low <= WIDEST_GAP else ()
+
+    def _among(self, keys: Sequence[str], count: int | None = None) -> list[str]:
+        count = self._count([_Rule("in", ",".join(keys))]) if count is None else count
+        if not count or len(keys) == 1:
+            return list(keys) if count else []
+        half = len(keys) // 2
+        first = self._count([_Rule("in", ",".join(keys[:half]))])
+        return [*self._among(keys[:half], first), *self._among(keys[half:], count - first)]
+
+    def _spelled(self, beginning: str, count: int) -> Iterator[str]:
+        """The codes that begin so, letter by letter."""
+        longer = self._count([_Rule("like", f"{beginning}_%")])
+        if longer < count and beginning:
+            yield beginning
+        yield from self._spelled_on(beginning, LETTERS, longer)
+
+    def _spelled_on(self, beginning: str, letters: str, count: int) -> Iterator[str]:
+        if not count:
+            return
+        if len(letters) == 1:
+            yield from self._spelled(beginning + letters, count)
+            return
+        half = len(letters) // 2
+        first = self._count([_Rule("like", f"{beginning}{letter}%") for letter in letters[:half]])
+        yield from self._spelled_on(beginning, letters[:half], first)
+        yield from self._spelled_on(beginning, letters[half:], count - first)
+
+    def _count(self, tests: Sequence[_Rule]) -> int:
+        """How many broken items pass one of these tests."""
+        neighbour, direction = (self.before, "ASC") if self.before is not None else (self.behind, "DESC")
+        bounds: list[_Group] = [group for group in self.rules if group[0].condition in ("in", "nin")]
+        if self.before is not None:
+            bounds.append((_Rule("gteq", str(self.before)),))
+        if self.behind is not None:
+            bounds.append((_Rule("lteq" if self.before is None else "lt", str(self.behind)),))
+        group = (_Rule("eq", str(neighbour)), *tests)
+        found = self.page([*bounds, group], 1, direction=direction)
+        if [str(key) for key in found.items] != [str(neighbour)]:
+            raise AnswerUnreadable("Commerce counted other items than it was asked for.")
+        return found.total_count - 1
+
+
+def _params(
+    listing: _Listing, rules: Sequence[_Group], size: int, number: int, direction: str
+) -> list[tuple[str, str]]:
     pairs = []
-    for number, rule in enumerate(rules):
-        name = f"searchCriteria[filterGroups][{number}][filters][0]"
-        pairs += [
-            (f"{name}[field]", listing.key),
-            (f"{name}[conditionType]", rule.condition),
-            (f"{name}[value]", rule.value),
-        ]
+    for place, group in enumerate(rules):
+        for index, rule in enumerate(group):
+            name = f"searchCriteria[filterGroups][{place}][filters][{index}]"
+            pairs += [
+                (f"{name}[field]", listing.key),
+                (f"{name}[conditionType]", rule.condition),
+                (f"{name}[value]", rule.value),
+            ]
     return [
         *pairs,
         ("searchCriteria[sortOrders][0][field]", listing.key),
-        ("searchCriteria[sortOrders][0][direction]", "ASC"),
+        ("searchCriteria[sortOrders][0][direction]", direction),
         ("searchCriteria[pageSize]", str(size)),
-        ("searchCriteria[currentPage]", "1"),
+        ("searchCriteria[currentPage]", str(number)),
     ]
 
 
 def _read(
-    listing: _Listing, rules: Sequence[_Rule], size: int, seen: Collection[Key], answer: Answer
+    listing: _Listing,
+    rules: Sequence[_Group],
+    size: int,
+    number: int,
+    seen: Collection[Key],
+    answer: Answer,
 ) -> _Page:
     """Read a page, and believe it only if it is about what was asked for.
 
     Raises PageFailed for a body that is not JSON to its end, AnswerUnreadable for any other misfit.
     """
     envelope = decoded(_ENVELOPE, _whole_characters(answer.body), listing.noun)
-    asked = frozenset(frozenset(((listing.key, rule.condition, rule.value),)) for rule in rules)
+    asked = frozenset(
+        frozenset((listing.key, rule.condition, rule.value) for rule in group) for group in rules
+    )
     if envelope.search_criteria.page_size != size or envelope.search_criteria.asked() != asked:
         raise AnswerUnreadable(f"Commerce answered about other {listing.noun} than it was asked for.")
     sent = envelope.items or []
-    if len(sent) > min(size, envelope.total_count) or (envelope.total_count and not sent):
+    is_beyond = envelope.total_count <= (number - 1) * size
+    if len(sent) > min(size, envelope.total_count) or not (sent or is_beyond):
         raise AnswerUnreadable(
             f"Commerce sent {len(sent)} {listing.noun} of {envelope.total_count} for a page of {size}."
         )

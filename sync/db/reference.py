@@ -234,3 +234,69 @@ def remember_asked(connection: sa.Connection, missing: Iterable[tuple[str, str]]
     """Add options that were asked for in vain; the oldest are forgotten behind MOST_ASKED."""
     known = dict.fromkeys([*asked(connection), *missing])
     state.save(connection, ASKED, [list(it) for it in list(known)[-MOST_ASKED:]])
+
+
+# --- products that lose a value with what is deleted ------------------------------------------
+
+TAKEN: Final = "reference_taken"  # the name under which sync_state keeps keys of rows that were deleted
+CARRIED: Final = ("attribute_options", "attributes", "categories", "websites")  # what products refer to
+
+
+def taken(connection: sa.Connection) -> list[list[Any]]:
+    """[table, key without the store view] of rows whose products were not read again yet."""
+    return state.load(connection, TAKEN) or []
+
+
+def remember_taken(connection: sa.Connection, table: str, gone: Iterable[Key]) -> None:
+    """Add deleted rows, in the transaction that deletes them."""
+    if table in CARRIED and (keys := [[table, *_bare(table, key)] for key in gone]):
+        known = taken(connection)
+        state.save(connection, TAKEN, [*known, *(key for key in keys if key not in known)])
+
+
+def forget_taken(connection: sa.Connection) -> None:
+    state.save(connection, TAKEN, [])
+
+
+def _bare(table: str, key: Key) -> Key:
+    return key[1:] if "store_view" in TABLES[table].primary_key.columns else key
+
+
+def carriers(connection: sa.Connection, store_view: str, gone: Iterable[Sequence[Any]]) -> set[int]:
+    """Products of a store view that have one of these values here. Reads all values of these attributes."""
+    options: dict[str, set[str] | None] = {}
+    ids: dict[str, list[int]] = {"categories": [], "websites": []}
+    for table, *key in gone:
+        if table in ids:
+            ids[table].append(key[0])
+        elif table == "attributes":
+            options[key[0]] = None
+        elif (values := options.setdefault(key[0], set())) is not None:
+            values.add(key[1])
+    found = set(_with_option(connection, store_view, options))
+    for table, column in (
+        ("categories", schema.product_categories.c.category_id),
+        ("websites", schema.product_websites.c.website_id),
+    ):
+        for some in _chunks(ids[table]):
+            has = column.table.c
+            query = sa.select(has.product_id).where(has.store_view == store_view, column.in_(some))
+            found.update(connection.execute(query).scalars())
+    return found
+
+
+def _with_option(
+    connection: sa.Connection, store_view: str, options: Mapping[str, set[str] | None]
+) -> Iterator[int]:
+    """Products with one of an attribute's values, alone or in a list with commas; None is any value."""
+    has = product_attributes.c
+    for some in _chunks(list(options)):
+        rows = connection.execution_options(yield_per=CHANGES_AT_ONCE).execute(
+            sa.select(has.product_id, has.attribute_code, has.value).where(
+                has.store_view == store_view, has.attribute_code.in_(some)
+            )
+        )
+        for product_id, code, value in rows:
+            values = options[code]
+            if values is None or not values.isdisjoint((value or "").split(",")):
+                yield product_id

@@ -6,26 +6,24 @@ import becomes visible minutes after the time it is stamped with (observed on Ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import astuple, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 import sqlalchemy as sa
 
-from sync.collation import collated
-from sync.db import products, rejected, runs
+from sync.db import rejected, runs
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
 from sync.db.partitions import Partition
-from sync.errors import RequestBlocked, RequestRefused, SettingsError
-from sync.model import Interval, Page, RawProduct, RunStatus, Traffic, Unreadable
+from sync.model import Interval, RunStatus, Traffic
 from sync.passes.backfill import backfill, prove
-from sync.passes.deletions import bury_missing, settle_deletions
+from sync.passes.deletions import settle_deletions
+from sync.passes.named import read_named
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import Since, ranges, sweep
-from sync.pipeline import reject_unreadable, sku_of, sync_page
 
 TOLERANCE = timedelta(minutes=2)  # `Date` has whole seconds, and first answers may have taken their time
 
@@ -146,55 +144,3 @@ def targeted(sync: Sync, ids: Collection[int] = (), skus: Collection[str] = ()) 
                 unknown &= read_named(run, view, ids, skus)
         fetch_on_sight(run)
     return run.summary(), sorted(unknown)
-
-
-def read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str] = ()) -> set[str]:
-    """Read these products of a store view; returns the names that are unknown in it."""
-    source = run.sync.source
-    here = run.read(lambda c: products.named(c, view, ids, skus))
-    by_sku, blocked = _by_skus(run, view, sorted(skus))
-    blocked_ids = [i for i, sku in here.items() if _is_among(sku, blocked)]
-    read = [*source.by_ids(view, {*ids, *blocked_ids}), *by_sku]
-    found = {item.product_id: item for item in read if isinstance(item, RawProduct)}
-    _write_named(run, Page(view, Interval(), tuple(found[i] for i in sorted(found)), len(found), None))
-    broken = [item for item in read if isinstance(item, Unreadable)]
-    for item in broken:
-        _reject_named(run, item)
-    failed = {item.product_id for item in broken}
-    bury_missing(run, view, [i for i in here if i not in found and i not in failed], allow_mass_delete=True)
-    unknown_ids = set(ids) - found.keys() - here.keys() - failed
-    named = [*here.values(), *(sku_of(item) for item in found.values())]
-    unknown = [sku for sku in skus if not _is_among(sku, named) and sku not in blocked]
-    if len(by_sku) and unknown:  # found under a name that Commerce alone takes for the same
-        unknown = [sku for sku in unknown if not any(True for _ in source.by_skus(view, [sku]))]
-    return {*map(str, unknown_ids), *unknown}
-
-
-def _is_among(sku: str, others: Collection[str]) -> bool:
-    return collated(sku) in map(collated, others)
-
-
-def _by_skus(run: Run, view: str, skus: Sequence[str]) -> tuple[list[RawProduct | Unreadable], list[str]]:
-    """The products with these SKUs, and the SKUs that something in between does not let us ask for."""
-    try:
-        return list(run.sync.source.by_skus(view, skus)), []
-    except (RequestBlocked, RequestRefused, SettingsError) as error:
-        run.sync.source.count(view, Interval(0, 0))  # raises when it is no matter of SKUs
-        if len(skus) == 1:
-            run.do_without(f"Product {skus[0]} cannot be asked for by its SKU: {error} To do: {error.fix}")
-            return [], list(skus)
-    half = len(skus) // 2
-    (some, blocked), (others, more) = _by_skus(run, view, skus[:half]), _by_skus(run, view, skus[half:])
-    return some + others, blocked + more
-
-
-def _write_named(run: Run, page: Page) -> None:
-    reading = run.reading(page.store_view, filtered=True)
-    tally = run.commit(lambda tx: sync_page(tx, page, reading).tally)
-    run.sync.watch.page_written(page.store_view, page, tally)
-
-
-def _reject_named(run: Run, item: Unreadable) -> None:
-    reading = run.reading(item.store_view, filtered=True)
-    run.commit(lambda tx: reject_unreadable(tx, item, reading))
-    run.sync.watch.product_rejected(item)

@@ -48,7 +48,7 @@ from sync.db.dialects import utc_now
 from sync.db.prices import MEMORY, Carried, Key, Known, Moved, PriceRow
 from sync.errors import AccessDenied, CommerceError, RequestRefused, SettingsError
 from sync.model import Interval, Tally
-from sync.passes.incremental import read_named
+from sync.passes.named import read_named
 from sync.passes.readahead import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
 from sync.pricing import (

@@ -5,7 +5,11 @@ read whole and held against what is here; what differs is written, with an entry
 
 A row that is not listed goes only when the tenant, asked again, does not list it either, and never when
 nothing is listed or a large share would go: that looks like an outage. A part whose right the credential
-lacks, or that cannot be read, stays as it is and is said once; the rest goes on.
+lacks, or that cannot be read, stays as it is and is said once; the rest goes on. So does a single item that
+the tenant cannot show: it is remembered by its key, and asked for again after ASK_AGAIN.
+
+An option, an attribute or a category that is deleted takes its values out of products and moves no stamp:
+the products that have them here are read again, in the same run or, if that ends early, in the next.
 
 `fetch_on_sight` is for the passes over products: an option that a product has and that is not here was made
 after the last reference pass, and is fetched at once.
@@ -14,6 +18,7 @@ after the last reference pass, and is fetched at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -21,6 +26,7 @@ import sqlalchemy as sa
 
 from sync.commerce.reference import Reference
 from sync.db import reference as db
+from sync.db import state
 from sync.db.dialects import capacity, utc_now
 from sync.db.reference import Key, Row, Value, Where
 from sync.errors import (
@@ -34,11 +40,15 @@ from sync.errors import (
 from sync.mapping import Unmappable, decode
 from sync.model import Tally
 from sync.passes import reference_rows as rows
+from sync.passes.named import read_named
 from sync.passes.reference_rows import Document, by_key, code_of, compare
 from sync.passes.run import Run, Summary, Sync, start
 
 # What ends one part and leaves the others alone; a tenant out of reach ends the run.
 PARTIAL: Final = (AccessDenied, AnswerUnreadable, RequestRefused, SettingsError)
+ASK_AGAIN: Final = timedelta(days=1)
+BROKEN: Final = "reference_broken"  # sync_state: noun -> key -> when it was asked for last
+NOUNS: Final = {"attributes": "attributes", "attribute_sets": "attribute sets", "categories": "categories"}
 Again = Callable[[list[Key]], set[Key]]  # keys that were not listed -> those that are, asked for once more
 
 
@@ -56,8 +66,10 @@ def reference(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
             "websites, store groups and store views": work.stores,
         }
         failures = [error for noun, part in parts.items() if (error := _attempt(run, noun, part))]
+        note_broken(run, work.source, is_complete=not failures)
         if len(failures) == len(parts):
             raise failures[0]
+        _read_carriers(run)
     return run.summary()
 
 
@@ -73,12 +85,25 @@ def _attempt(run: Run, noun: str, part: Callable[[], None]) -> SyncError | None:
     return None
 
 
+def _read_carriers(run: Run) -> None:
+    """Read the products again that have what was deleted here, by this run or by one that ended early."""
+    gone = run.read(db.taken)
+    if not gone:
+        return
+    for view in run.sync.store_views:
+        with run.apart(view):
+            ids = sorted(run.read(partial(db.carriers, store_view=view, gone=gone)))
+            for begin in range(0, len(ids), run.sync.page_size):
+                read_named(run, view, ids[begin : begin + run.sync.page_size])
+    run.transact(db.forget_taken)
+
+
 class _Work:
     """The parts of one reference pass."""
 
     def __init__(self, run: Run, allow_mass_delete: bool) -> None:
         self._run = run
-        self._source = Reference(run.sync.client)
+        self.source = open_reference(run)
         self._allow_mass_delete = allow_mass_delete
         self._room = run.read(capacity)
 
@@ -88,34 +113,34 @@ class _Work:
         """A page at a time: a single attribute may have a hundred thousand options."""
         first, *others = self._run.sync.store_views
         codes: set[str] = set()
-        for documents in _pages(self._source.attributes(first)):
+        for documents in _pages(self.source.attributes(first)):
             codes |= self._take_attributes(documents)
             self._take_options(first, documents)
         self._drop_attributes(first, codes)
         for view in others:
-            for documents in _pages(self._source.attributes(view)):
+            for documents in _pages(self.source.attributes(view)):
                 self._take_options(view, documents)
         self._run.transact(db.sight)
 
     def attribute_sets(self) -> None:
         def read() -> list[Row]:
-            pages = _pages(self._source.attribute_sets())
+            pages = _pages(self.source.attribute_sets())
             return [rows.set_row(document) for documents in pages for document in documents]
 
         self._settle_whole("attribute_sets", {}, read)
 
     def categories(self) -> None:
         for view in self._run.sync.store_views:
-            documents = [it for page in _pages(self._source.categories(view)) for it in page]
+            documents = [it for page in _pages(self.source.categories(view)) for it in page]
             listed = by_key("categories", rows.category_rows(view, documents, self._room))
-            again = partial(_categories_again, self._source, view, listed)
+            again = partial(_categories_again, self.source, view, listed)
             self._settle("categories", {"store_view": view}, listed, again)
 
     def stores(self) -> None:
         for table, read, row in (
-            ("websites", self._source.websites, rows.website_row),
-            ("store_groups", self._source.store_groups, rows.store_group_row),
-            ("store_views", self._source.store_views, rows.store_view_row),
+            ("websites", self.source.websites, rows.website_row),
+            ("store_groups", self.source.store_groups, rows.store_group_row),
+            ("store_views", self.source.store_views, rows.store_view_row),
         ):
             self._settle_whole(table, {}, partial(_mapped, read, row))
 
@@ -131,13 +156,13 @@ class _Work:
     def _take_options(self, view: str, documents: Sequence[Document]) -> None:
         listed = by_key("attribute_options", rows.option_rows(view, documents))
         codes = [code for document in documents if (code := code_of(document))]
-        again = partial(_options_again, self._source, view)
+        again = partial(_options_again, self.source, view)
         self._settle("attribute_options", {"store_view": view, "attribute_code": codes}, listed, again)
 
     def _drop_attributes(self, view: str, codes: set[str]) -> None:
         """Attributes that are gone, with their options in every store view."""
         listed = [(code,) for code in codes]
-        again = partial(_attributes_again, self._source, view, codes)
+        again = partial(_attributes_again, self.source, view, codes)
         gone = self._gone("attributes", {}, listed, again)
         if gone:
             where = {"attribute_code": [code for (code,) in gone]}
@@ -158,8 +183,8 @@ class _Work:
     def _gone(self, table: str, where: Where, listed: Collection[Key], again: Again) -> list[Key]:
         """Keys of rows here that the tenant does not list, nor when it is asked again."""
         here = self._run.read(lambda c: db.keys(c, table, where))
-        listed = set(listed)
-        missing = [key for key in here if key not in listed]
+        listed, noun = set(listed), NOUNS.get(table, "")
+        missing = [key for key in here if key not in listed and not self.source.cannot_show(noun, key[-1])]
         if not missing or self._too_many(table, where, missing, len(here), len(listed)):
             return []
         there = again(missing)
@@ -190,7 +215,51 @@ def _written(
 ) -> Tally:
     found = compare(db.stored(tx, table, where), listed, gone)
     db.write(tx, table, found.differences, found.stamped, utc_now(tx), run.run_id)
+    db.remember_taken(tx, table, gone)
     return found.tally
+
+
+# --- what the tenant cannot show ------------------------------------------------------------
+
+
+def open_reference(run: Run) -> Reference:
+    """The tenant's reference data without what could not be read of late."""
+    likely = {
+        noun: [key[-1] for key in run.read(partial(db.keys, table=table, where={}))]
+        for table, noun in NOUNS.items()
+    }
+    return Reference(run.sync.client, _asked_of_late(run), likely)
+
+
+def _asked_of_late(run: Run) -> dict[str, dict[str, str]]:
+    """Keys by noun of what could not be read, with the time, as long as it is not asked for again."""
+    remembered = run.read(lambda c: state.load(c, BROKEN)) or {}
+    begin = (run.read(utc_now) - ASK_AGAIN).isoformat()
+    return {noun: {key: at for key, at in keys.items() if at > begin} for noun, keys in remembered.items()}
+
+
+def note_broken(run: Run, source: Reference, *, is_complete: bool) -> None:
+    """Name what could not be read, and remember it by its key.
+
+    is_complete    every list was read: what is missing for longer is named too, or forgotten once it is well
+    """
+    remembered = _asked_of_late(run)
+    if is_complete:
+        for noun, keys in remembered.items():
+            for key, at in keys.items():
+                run.do_without(
+                    f"One of the {noun}, {key}, could not be read at {at[:16]} UTC: it is asked for again a "
+                    "day after that, and what the copy has of it stays."
+                )
+    for item in source.broken:
+        run.do_without(
+            f"{item}: {item.reason} What the copy has of it stays, all else was read. To do: look into the "
+            "tenant's exception log; where an extension was removed, delete what it left."
+        )
+        if item.key is not None:
+            remembered.setdefault(item.noun, {})[item.key] = run.read(utc_now).isoformat()
+    if is_complete or source.broken:
+        run.transact(lambda tx: state.save(tx, BROKEN, remembered))
 
 
 # --- what was sent ---------------------------------------------------------------------------
@@ -287,11 +356,12 @@ def _unknown(run: Run, after: int, end: int) -> set[Value]:
 
 def _fetch(run: Run, unknown: Collection[Value]) -> None:
     """Each attribute once for each store view; nothing is deleted."""
-    source = Reference(run.sync.client)
+    source = open_reference(run)
     codes = sorted({it.attribute_code for it in unknown})
     for view in run.sync.store_views:
         with run.apart(view):
             _fetch_in(run, source, view, codes)
+    note_broken(run, source, is_complete=False)
 
 
 def _fetch_in(run: Run, source: Reference, view: str, codes: Sequence[str]) -> None:

@@ -15,6 +15,8 @@ from sync.db.schema import (
     attribute_sets,
     attributes,
     categories,
+    product_attributes,
+    product_changes,
     reference_changes,
     store_groups,
     store_views,
@@ -59,6 +61,13 @@ def labels(bench: Bench, code: str, store_view: str = "all") -> dict[str, str]:
 def paths(bench: Bench, store_view: str = "all") -> dict[int, str]:
     found = bench.rows(categories, categories.c.store_view == store_view)
     return {row.category_id: row.path for row in found}
+
+
+def with_value(bench: Bench, code: str, value: str, store_view: str = "all") -> list[int]:
+    """Products here that have an option, alone or among others."""
+    where = product_attributes.c.attribute_code == code, product_attributes.c.store_view == store_view
+    found = bench.rows(product_attributes, *where)
+    return [row.product_id for row in found if value in row.value.split(",")]
 
 
 def asked(bench: Bench, part: str = "/V1/products/attributes") -> int:
@@ -171,6 +180,7 @@ def test_only_differences_are_written_and_each_is_kept(read: Bench) -> None:
     color, old = next(iter(labels(read, "color").items()))
     read.sandbox.reference.rename_option("color", color, "Navy")
     gone = next(iter(labels(read, "material").items()))
+    losing = with_value(read, "material", gone[0])
     read.sandbox.reference.delete_option("material", gone[0])
     value = read.sandbox.reference.add_option("size", "Huge")
 
@@ -183,7 +193,7 @@ def test_only_differences_are_written_and_each_is_kept(read: Bench) -> None:
     assert update[3] == {"label": {"old": old, "new": "Navy"}}
     assert found["attribute_options", "insert"][1]["option_value"] == value
     assert found["attribute_options", "delete"][3]["label"] == {"old": gone[1]}
-    assert (summary.tally.inserted, summary.tally.updated, summary.tally.deleted) == (1, 1, 1)
+    assert (summary.tally.inserted, summary.tally.updated, summary.tally.deleted) == (1, 1 + len(losing), 1)
 
 
 def test_a_second_pass_writes_nothing(read: Bench) -> None:
@@ -465,3 +475,169 @@ def test_options_that_may_not_be_read_cost_the_run_no_product(read: Bench) -> No
     read.sandbox.faults.permit("attributes")
     read.run()
     assert labels(read, "color")[value] == "Sea green"
+
+
+# --- what the tenant cannot show -------------------------------------------------------------
+
+
+def codes(bench: Bench) -> set[str]:
+    return {row.attribute_code for row in bench.rows(attributes)}
+
+
+def test_a_broken_attribute_is_named_and_everything_else_is_read(bench: Bench) -> None:
+    """Its source class is gone: each page that holds it is 500, for ever; first seen by an empty copy."""
+    there = {it["attribute_code"] for it in bench.sandbox.reference.attributes()}
+    for code in sorted(there):
+        bench.sandbox.faults.break_item("attributes", code)
+        bench.execute("DELETE FROM sync_state")
+
+        summary = refresh(bench)
+
+        assert (summary.exit_code, str(summary.held_back).count(code)) == (1, 1), code
+        assert codes(bench) >= there - {code}
+        assert bench.rows(categories)
+        assert bench.rows(websites)
+        bench.sandbox.faults.mend_item("attributes", code)
+
+
+@pytest.mark.parametrize("code", ["a", "zz_9", "my__odd_code_of_a_removed_extension_7"])
+def test_a_broken_attribute_that_no_copy_knows_is_spelled_out(bench: Bench, code: str) -> None:
+    bench.sandbox.reference.add_attribute(code)
+    bench.sandbox.faults.break_item("attributes", code)
+
+    assert f" {code}, " in str(refresh(bench).held_back)
+
+
+def test_several_broken_attributes_next_to_each_other_are_named_too(bench: Bench) -> None:
+    broken = ["brand_a", "brand_b", "brand_b_2", "zzz", "zzzz"]
+    for code in broken:
+        bench.sandbox.reference.add_attribute(code)
+        bench.sandbox.faults.break_item("attributes", code)
+    there = {it["attribute_code"] for it in bench.sandbox.reference.attributes()}
+
+    summary = refresh(bench)
+
+    assert codes(bench) == there - set(broken)
+    assert all(f" {code}, " in str(summary.held_back) for code in broken)
+
+
+def test_a_broken_attribute_keeps_its_rows_and_is_asked_for_once_a_day(read: Bench) -> None:
+    before = labels(read, "material")
+    read.sandbox.faults.break_item("attributes", "material")
+    assert refresh(read).exit_code == 1
+
+    requests = len(read.sandbox.requests)
+    again = refresh(read)
+
+    assert (again.exit_code, str(again.held_back).count("material")) == (1, 1)
+    assert all(served.status == 200 for served in read.sandbox.requests[requests:])
+    assert (labels(read, "material"), "material" in codes(read)) == (before, True)
+
+    read.sandbox.faults.mend_item("attributes", "material")
+    value = read.sandbox.reference.add_option("material", "Felt")
+    assert refresh(read).exit_code == 1
+    read.execute("UPDATE sync_state SET value = replace(value, '20', '19') WHERE name = 'reference_broken'")
+    assert refresh(read).exit_code == 0
+    assert labels(read, "material")[value] == "Felt"
+    assert refresh(read).exit_code == 0
+
+
+def test_a_run_that_meets_options_of_a_broken_attribute_does_not_wait(read: Bench) -> None:
+    """Once it is named by whichever pass meets it, further runs neither ask nor speak of it."""
+    read.sandbox.faults.break_item("attributes", "color")
+    read.sandbox.reference.rename_option("material", "31", "Inox")
+    use(read, "998")
+    first = read.run()
+    assert (first.exit_code, str(first.held_back).count(" color, ")) == (1, 1)
+
+    before = asked(read)
+    use(read, "999", place=8)
+    second = read.run()
+
+    assert (second.exit_code, second.held_back, asked(read)) == (0, None, before)
+
+
+def test_broken_categories_and_sets_are_named_and_the_others_are_read(bench: Bench) -> None:
+    refresh(bench)
+    bench.sandbox.faults.break_item("categories", GEAR)
+    bench.sandbox.faults.break_item("attribute_sets", 4)
+    other = bench.sandbox.reference.add_category(2, "Other")
+
+    summary = refresh(bench)
+
+    assert summary.exit_code == 1
+    assert f"categories, {GEAR}, " in str(summary.held_back)
+    assert "attribute sets, 4, " in str(summary.held_back)
+    assert {GEAR, other} <= paths(bench).keys()
+    assert 4 in {row.attribute_set_id for row in bench.rows(attribute_sets)}
+
+
+def test_an_outage_is_no_broken_attribute(bench: Bench) -> None:
+    """Everything fails after the first page: nothing is named, and the run waits and ends with 69."""
+    refresh(bench)
+    before = everything_in(bench)
+    bench.max_retry_time = 0.2
+    bench.sandbox.faults.fail(500, kind=None)
+
+    with pytest.raises(CommerceUnavailable):
+        refresh(bench)
+    bench.sandbox.faults.clear()
+
+    assert everything_in(bench) == before
+    assert refresh(bench).exit_code == 0
+
+
+# --- what products lose ----------------------------------------------------------------------
+
+
+def test_a_deleted_option_leaves_the_products_and_they_are_read_again(tenant: Sandbox, db: sa.Engine) -> None:
+    """Of a select and of a multiselect, in each store view; no stamp moves."""
+    bench = Bench(tenant, db, store_views=("all", "de"), page_size=10)
+    refresh(bench)
+    tenant.catalogue.edit(tenant.catalogue.ids()[7], touch=False, material="31,32")
+    bench.backfill()
+    color = next(value for value in labels(bench, "color") if with_value(bench, "color", value))
+    losing = {*with_value(bench, "color", color), *with_value(bench, "material", "31")}
+    tenant.reference.delete_option("color", color)
+    tenant.reference.delete_option("material", "31")
+    assert bench.run().tally.updated == 0
+    last = bench.changes()[-1].change_id
+
+    summary = refresh(bench)
+
+    assert summary.exit_code == 0
+    bench.assert_copy_is_exact()
+    for view in ("all", "de"):
+        assert not with_value(bench, "color", color, view)
+        assert not with_value(bench, "material", "31", view)
+    entries = bench.rows(product_changes, product_changes.c.change_id > last)
+    assert {(it.store_view, it.product_id, it.kind) for it in entries} == {
+        (view, number, "update") for view in ("all", "de") for number in losing
+    }
+    requests = len(tenant.requests)
+    refresh(bench)
+    assert not any(it.path.endswith("/V1/products") for it in tenant.requests[requests:])
+
+
+def test_deleted_attributes_and_categories_leave_the_products_too(read: Bench) -> None:
+    read.sandbox.reference.delete_attribute("material")
+    read.sandbox.reference.delete_category(GEAR)
+    read.max_delete_fraction = 1.0
+
+    refresh(read)
+
+    read.assert_copy_is_exact()
+
+
+def test_products_of_a_deleted_option_are_read_after_a_crash(read: Bench) -> None:
+    """The run ended after the option was deleted here and before its products were read."""
+    read.sandbox.reference.delete_option("material", "31")
+    read.sandbox.faults.deny(kind="page")
+    with pytest.raises(AccessDenied):
+        refresh(read)
+    assert "31" not in labels(read, "material")
+    read.sandbox.faults.clear()
+
+    refresh(read)
+
+    read.assert_copy_is_exact()

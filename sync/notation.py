@@ -116,6 +116,10 @@ def parse_https_url(text: str) -> str:
     if re.search(r"[\s<>]", text):
         raise ValueError("holds a blank, or a <placeholder> that was not filled in")
     _check_port(text)
+    try:
+        url.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("has a host name that is none: its parts have 1 to 63 characters") from None
     return text
 
 
@@ -209,6 +213,8 @@ def parse_database_url(text: str) -> str:
         )
     if scheme != "sqlite":
         _check_port(text)
+    if scheme == "mysql+pymysql" and not urlsplit(text).path.strip("/"):
+        raise ValueError("names no database after the host")
     return text
 
 
@@ -346,9 +352,18 @@ def parse_host_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_credential(text: str) -> str:
+    """A part of a credential: printable ASCII, as every issuer writes it and every header carries it."""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(
+            "holds a blank or a sign that no credential has, perhaps an invisible one: copy it as plain text"
+        )
+    return text
+
+
 def parse_scopes(text: str) -> str:
     """IMS takes them separated by commas; people also write blanks."""
-    return ",".join(re.findall(r"[^\s,]+", text))
+    return parse_credential(",".join(re.findall(r"[^\s,]+", text)))
 
 
 def parse_ca_bundle(text: str) -> Path:

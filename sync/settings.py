@@ -54,6 +54,7 @@ from sync.notation import (
     parse_api_endpoint,
     parse_broker_url,
     parse_ca_bundle,
+    parse_credential,
     parse_database_url,
     parse_duration,
     parse_host_names,
@@ -86,6 +87,7 @@ OF_THE_PROCESS = (
     "log_format",
     "log_level",
 )
+BYTE_ORDER_MARK: Final = "\ufeff"  # what some editors begin a file with
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 AnySettings = TypeVar("AnySettings", bound="Settings")
 
@@ -93,6 +95,8 @@ AnySettings = TypeVar("AnySettings", bound="Settings")
 ApiEndpoint = Annotated[str, BeforeValidator(parse_api_endpoint)]
 HttpsUrl = Annotated[str, BeforeValidator(parse_https_url)]
 Scopes = Annotated[str, BeforeValidator(parse_scopes)]
+Credential = Annotated[str | None, BeforeValidator(parse_credential)]
+SecretCredential = Annotated[SecretStr | None, BeforeValidator(parse_credential)]
 StoreViews = Annotated[tuple[str, ...], BeforeValidator(parse_store_views), PlainSerializer(",".join)]
 DatabaseUrl = Annotated[SecretStr, BeforeValidator(parse_database_url), PlainSerializer(mask_url)]
 BrokerUrl = Annotated[SecretStr | None, BeforeValidator(parse_broker_url), PlainSerializer(mask_url)]
@@ -143,31 +147,31 @@ class Settings(BaseSettings):
         description="the REST base URL: https://<region>.api.commerce.adobe.com/<tenant-id> or https://<host>/rest",
         examples=["https://na1.api.commerce.adobe.com/AbCdEfGh1234567890"],
     )
-    ims_client_id: str | None = Field(
+    ims_client_id: Credential = Field(
         None,
         description="SaaS: client id of the OAuth server-to-server credential",
         examples=["0123456789abcdef0123456789abcdef"],
     )
-    ims_client_secret: SecretStr | None = Field(
+    ims_client_secret: SecretCredential = Field(
         None, description="SaaS: one of its client secrets", examples=["p8e-..."]
     )
-    ims_org_id: str | None = Field(
+    ims_org_id: Credential = Field(
         None, description="SaaS: id of the IMS organization", examples=["0123456789ABCDEF01234567@AdobeOrg"]
     )
     ims_token_url: HttpsUrl = Field(
         "https://ims-na1.adobelogin.com/ims/token/v3", description="SaaS: where tokens come from"
     )
     ims_scopes: Scopes = Field(SCOPES, description="SaaS: the scopes a token is asked for")
-    commerce_access_token: SecretStr | None = Field(
+    commerce_access_token: SecretCredential = Field(
         None, description="PaaS: access token of an integration; alone it is sent as Bearer", examples=["..."]
     )
-    commerce_consumer_key: str | None = Field(
+    commerce_consumer_key: Credential = Field(
         None, description="PaaS: with the next two, requests are signed (OAuth 1.0a)", examples=["..."]
     )
-    commerce_consumer_secret: SecretStr | None = Field(
+    commerce_consumer_secret: SecretCredential = Field(
         None, description="PaaS: consumer secret of the integration", examples=["..."]
     )
-    commerce_access_token_secret: SecretStr | None = Field(
+    commerce_access_token_secret: SecretCredential = Field(
         None, description="PaaS: access token secret of the integration", examples=["..."]
     )
     store_views: StoreViews = Field(
@@ -243,7 +247,7 @@ class Settings(BaseSettings):
         description="host names the status page answers to, besides localhost and the machine's own",
         examples=["sync.example.com"],
     )
-    status_token: SecretStr | None = Field(
+    status_token: SecretCredential = Field(
         None, description='bearer token that allows the page\'s "run now"', examples=["..."]
     )
     celery_broker_url: BrokerUrl = Field(
@@ -363,7 +367,8 @@ class FileSource(PydanticBaseSettingsSource):
             return ValueError(f"is set, and {name}_FILE too: keep one of them")
         file = f"the file that {name}_FILE names"  # not the path: people put the secret itself there
         try:
-            return Path(path).read_text(encoding="utf-8").strip() or ValueError(f"is empty in {file}")
+            text = Path(path).read_text(encoding="utf-8").strip().removeprefix(BYTE_ORDER_MARK).strip()
+            return text or ValueError(f"is empty in {file}")
         except OSError as error:
             return ValueError(f"cannot be read from {file}: {error.strerror}")
         except UnicodeDecodeError:
@@ -385,7 +390,7 @@ def _trimmed(value: Any) -> Any:
     """Text without the white space and the quotes around it, as `docker --env-file` leaves them."""
     if not isinstance(value, str):
         return value
-    text = value.strip()
+    text = value.strip().removeprefix(BYTE_ORDER_MARK).strip()
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1].strip() if quoted else text
 

@@ -79,8 +79,15 @@ class Complaint:
 def read_complaint(body: bytes) -> Complaint:
     """Read an error body of any of the five parties; never raises."""
     try:
+        return _read_complaint(body)
+    except RecursionError:
+        return Complaint(text="JSON that is nested too deep", is_json=True)
+
+
+def _read_complaint(body: bytes) -> Complaint:
+    try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         return Complaint(text=_page_text(body))
     if not isinstance(document, dict):
         return Complaint(text=clean(str(document)) or "no message", is_json=True)

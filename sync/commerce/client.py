@@ -38,12 +38,13 @@ from sync.commerce.retry import (
     retry_after,
     server_time,
 )
-from sync.commerce.transport import Body, read_body
+from sync.commerce.transport import Body, BodyTooLarge, read_body
 from sync.errors import AnswerUnreadable
 
 T = TypeVar("T")
 
 LONGEST_BODY: Final = 64 << 20
+LONGEST_ERROR: Final = 1 << 20
 NO_BODY: Final = Body(b"")
 
 
@@ -234,6 +235,9 @@ class Client:
             return reader(answer)
         except AnswerUnreadable as drift:
             raise Setback(judge_reading(drift)) from drift
+        except RecursionError:
+            too_deep = AnswerUnreadable(f"{request} was answered with JSON that is nested too deep.")
+            raise Setback(judge_reading(too_deep)) from None
         except requests.RequestException as fault:  # the body is not in the coding it says
             raise Setback(self._judge_fault(request, fault)) from fault
 
@@ -263,7 +267,7 @@ class Client:
             prepared = self._prepare(request)
             began = self._patience.clock()  # signing may have waited for a token
             with self._send(prepared) as response:
-                body = read_body(response, self._longest_body)
+                body = self._read(response)
             seconds = self._patience.clock() - began
             verdict = judge_answer(
                 str(request),
@@ -277,6 +281,15 @@ class Client:
             return _Try(self._patience.clock() - began, self._judge_fault(request, fault))
         self._known.answered = True
         return _Try(seconds, verdict, response.status_code, response.headers, body, prepared)
+
+    def _read(self, response: requests.Response) -> Body:
+        """The body; of an error, what fits in LONGEST_ERROR bytes or nothing: its status says enough."""
+        if response.ok:
+            return read_body(response, self._longest_body)
+        try:
+            return read_body(response, LONGEST_ERROR)
+        except BodyTooLarge:
+            return NO_BODY
 
     def _prepare(self, request: _Request) -> PreparedRequest:
         scope = f"/{quote(request.store_view, safe='')}" if self._store_in_path else ""

@@ -176,7 +176,7 @@ class ImsTokens:
     def _read(self, body: bytes, asked_at: float) -> Token:
         try:
             answer = _TOKEN_ANSWER.decode(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             text = read_complaint(body).text if not body.lstrip().startswith(b"{") else "JSON without a token"
             raise _unreadable(f"IMS answered with {text} instead of a token.") from None
         if not _SENDABLE.fullmatch(answer.access_token):

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import LocationValueError
 
 LOOK_S: Final = 0.25
 GRACE_S: Final = 2.0  # for the answer in hand, once we are told to stop
@@ -135,6 +137,10 @@ class _HttpsPool(HTTPSConnectionPool):
     ConnectionCls = _Https
 
 
+class UnusableCaBundle(requests.RequestException):
+    """The file or folder of CA certificates is gone or cannot be read."""
+
+
 class Adapter(HTTPAdapter):
     """requests' own, with connections that `lines` can hang up."""
 
@@ -152,10 +158,21 @@ class Adapter(HTTPAdapter):
         return manager
 
     def send(self, *arguments: Any, **options: Any) -> Any:
-        """As requests does; who reads the body says `lines.end()`."""
+        """As requests does; who reads the body says `lines.end()`.
+
+        Raises requests' InvalidURL and UnusableCaBundle where requests lets other libraries' errors through.
+        """
         self.lines.begin()
         try:
             return super().send(*arguments, **options)
+        except (LocationValueError, UnicodeError) as error:
+            self.lines.end()
+            raise requests.exceptions.InvalidURL(error) from error
+        except OSError as error:
+            self.lines.end()
+            if isinstance(error, requests.RequestException):
+                raise
+            raise UnusableCaBundle(error) from error
         except BaseException:
             self.lines.end()
             raise

@@ -35,12 +35,14 @@ from itertools import count
 from math import isfinite
 from typing import Final, NoReturn, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import requests
 import urllib3.exceptions
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from sync.commerce.answers import Complaint, clean, read_complaint, remedy
+from sync.commerce.lines import UnusableCaBundle
 from sync.commerce.transport import Body, BodyTooLarge
 from sync.errors import (
     AccessDenied,
@@ -176,10 +178,18 @@ def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, pat
         return _transient(f"{host} sent more than one answer may hold", patient=False, too_large=True)
     if isinstance(fault, requests.exceptions.ContentDecodingError):
         return _transient(f"{host} sent a body that is not in the coding it says", patient=patient)
+    if isinstance(fault, UnusableCaBundle):
+        fix = "put the file back, or correct SYNC_CA_BUNDLE."
+        return _stop(SettingsError("SYNC_CA_BUNDLE: names no certificates that can be read.", fix))
     if isinstance(fault, requests.exceptions.InvalidHeader):
         return _stop(SettingsError("A credential or a store view holds a sign no header can carry."))
     if isinstance(fault, ValueError):
-        return _stop(SettingsError(f"{setting} is not a URL that can be asked.", f"correct {setting}."))
+        named = (
+            f"{setting}, or a proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names,"
+            if getproxies()
+            else setting
+        )
+        return _stop(SettingsError(f"{named} is not a URL that can be asked.", "correct it."))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         fix = "set SYNC_CA_BUNDLE to the file of the CA that signed it, if that is a private one."
         return _stop(CommerceUnavailable(f"The certificate of {host} cannot be verified.", fix))
@@ -228,8 +238,7 @@ def _not_json(request: str, body: bytes, *, patient: bool) -> Verdict:
 
 
 def _redirected(request: str, headers: Mapping[str, str]) -> Verdict:
-    target = urlsplit(headers.get("Location", ""))
-    address = clean(f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path)
+    address = clean(_without_credentials(headers.get("Location", "")))
     return _stop(
         SettingsError(
             f"{request} is redirected to {address or 'nowhere'}; redirects are not followed, "
@@ -237,6 +246,15 @@ def _redirected(request: str, headers: Mapping[str, str]) -> Verdict:
             "set API_ENDPOINT to the address that answers by itself, with the right scheme and host.",
         )
     )
+
+
+def _without_credentials(location: str) -> str:
+    """Where a redirect leads, without user name, query and fragment; what is no URL names nothing."""
+    try:
+        target = urlsplit(location)
+    except ValueError:
+        return "something that is no URL"
+    return f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path
 
 
 def _refused(reason: str, status: int, complaint: Complaint, *, patient: bool) -> Verdict:

@@ -60,11 +60,15 @@ class _Session(requests.Session):
     """Verifies as `verify` says, where requests would let REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE overrule it.
 
     The environment's proxies are looked up once for a host: requests reads all of it for every request.
+    Redirects are never followed. requests would still read the whole body of one, and parse where it leads.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._proxies: dict[str, dict[str, str]] = {}
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         host = "/".join(url.split("/", 3)[:3])

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from ssl import SSLError
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 import tenacity
 
 from sync.db.dialects import is_transient, make_schema, own_schema, schema_lock
-from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew
+from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -40,6 +41,7 @@ RETRY_TIME_S = 90  # a PostgreSQL restart takes seconds, a failover about a minu
 _PREPARE_MARIADB = (
     "SET time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION'"
 )
+_SQLITE_OPTIONS = {"timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements"}
 _WRITE: dict[str, Any] = {"sync_write": True}
 
 
@@ -52,17 +54,40 @@ def connect(url: str, *, writes: bool = False, keeps: bool = True) -> sa.Engine:
     keeps     connections for the next use; else each is closed behind its own
 
     Statement parameters are hidden from errors and logs: they hold product texts.
-    Raises DatabaseUnavailable for a URL that no driver understands.
+    Raises DatabaseUnavailable for a URL that no driver understands, SettingsError for an option in it that
+    none can use; of some options the driver says so only when it connects.
     """
     try:
-        return _connect(sa.make_url(url), writes, None if keeps else sa.NullPool)
+        parsed = sa.make_url(url)
+        engine = _connect(parsed, writes, None if keeps else sa.NullPool)
     except sa.exc.ArgumentError as error:
         raise unavailable(error) from None
+    except (TypeError, ValueError) as error:
+        raise _unusable_option(error) from None
+    sa.event.listen(engine, "do_connect", _open)
+    return engine
+
+
+def _open(dialect: sa.Dialect, _record: Any, arguments: Any, options: Any) -> Any:
+    """Connect as SQLAlchemy would; what a driver cannot do with an option of the URL is said by its name."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except (TypeError, ValueError, AssertionError, FileNotFoundError, PermissionError, SSLError) as error:
+        raise _unusable_option(error) from None
+
+
+def _unusable_option(error: Exception) -> SettingsError:
+    return SettingsError(
+        f"DATABASE_URL: has an option that cannot be used: {' '.join(str(error).split())[:300]}"
+    )
 
 
 def _connect(parsed: sa.URL, writes: bool, pool: type[sa.Pool] | None) -> sa.Engine:
     options: dict[str, Any] = {"hide_parameters": True, "poolclass": pool}
     if parsed.get_backend_name() == "sqlite":
+        unknown = parsed.query.keys() - _SQLITE_OPTIONS
+        if unknown and "uri" not in parsed.query:
+            raise ValueError(f"SQLite knows no {', '.join(sorted(unknown))}")
         engine = sa.create_engine(parsed, **options, connect_args={"timeout": BUSY_TIMEOUT_S})
         sa.event.listen(engine, "do_connect", _create_for_us_alone)
         sa.event.listen(engine, "connect", _prepare_sqlite)

@@ -15,6 +15,7 @@ from sync.commerce.stores import store_views
 from sync.errors import (
     AccessDenied,
     AnswerUnreadable,
+    CommerceError,
     CommerceUnavailable,
     Interrupted,
     PageFailed,
@@ -177,6 +178,38 @@ def test_a_redirect_is_not_followed(sandbox: Sandbox, wire: Wire) -> None:
     assert isinstance(error, SettingsError)
     assert "redirect" in str(error)
     assert tries(sandbox) == 1
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "//", "http://:80:80/", "\\\\", "", "javascript:0"])
+def test_a_redirect_to_nowhere_is_a_matter_of_settings_too(
+    sandbox: Sandbox, wire: Wire, location: str
+) -> None:
+    sandbox.faults.fail(307, headers={"Location": location}, kind="count")
+
+    error = stopped(lambda: count(wire))
+
+    assert isinstance(error, SettingsError)
+    assert "API_ENDPOINT" in error.fix
+
+
+@pytest.mark.parametrize("opening", ["[", '{"error":', '{"items":[', '{"items":[{"a":', '{"message":'])
+@pytest.mark.parametrize("status", [200, 401, 500])
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_an_answer_that_is_nested_too_deep_is_an_answer_that_cannot_be_read(
+    sandbox: Sandbox, wire: Wire, opening: str, status: int, depth: int
+) -> None:
+    """Closed as JSON wants it: the depth is all that is wrong."""
+    closing = "".join({"[": "]", "{": "}"}[sign] for sign in reversed(opening) if sign in "[{")
+    body = opening * depth + "0" + closing * depth
+    sandbox.faults.fail(status, body=body, kind="count")
+
+    assert isinstance(stopped(lambda: count(wire)), CommerceError)
+
+
+def test_a_large_error_tells_its_status_and_no_more(sandbox: Sandbox, wire: Wire) -> None:
+    sandbox.faults.fail(403, body="x" * (2 << 20), content_type="text/html", kind="count")
+
+    assert "was answered 403" in str(stopped(lambda: count(wire)))
 
 
 # --- what is tried again ----------------------------------------------------------------------------------

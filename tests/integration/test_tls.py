@@ -13,7 +13,10 @@ import pytest
 import requests
 import trustme
 
-from sync.commerce.transport import open_session, read_body
+from sync.commerce.lines import UnusableCaBundle
+from sync.commerce.retry import judge_fault
+from sync.commerce.transport import BodyTooLarge, open_session, read_body
+from sync.errors import SettingsError
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -27,6 +30,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip()
         elif self.path == "/hang":
             time.sleep(3)
+        elif self.path.startswith("/endless/"):
+            self._send_without_end(int(self.path.rpartition("/")[2]))
         else:
             self._answer(200, b"{}")
 
@@ -46,6 +51,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(0.05)
 
+    def _send_without_end(self, status: int) -> None:
+        """A gigabyte, unless the client hangs up; `sent` tells how much of it was taken."""
+        self.send_response(status)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", str(1 << 30))
+        self.end_headers()
+        for _ in range(1 << 12):
+            self.wfile.write(bytes(1 << 18))
+            self.server.sent += 1 << 18  # type: ignore[attr-defined]
+
     def log_message(self, *arguments: object) -> None: ...
 
 
@@ -53,6 +68,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     seen: list[str]
+    sent: int
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that hang up are what these tests are about."""
@@ -66,7 +82,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def server(authority: trustme.CA) -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), _Handler)
-    server.seen = []
+    server.seen, server.sent = [], 0
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -146,3 +162,26 @@ def test_no_redirect_is_followed(server: Server, bundle: str) -> None:
     get(server, open_session("product-sync/test", ca_bundle=bundle), "/redirect")
 
     assert server.seen == ["/redirect"]
+
+
+@pytest.mark.parametrize("status", [200, 301, 302, 303, 307, 308, 401, 429, 500])
+def test_no_body_is_read_beyond_the_limit_whatever_its_status(
+    server: Server, bundle: str, status: int
+) -> None:
+    """The limit is a megabyte; kernel buffers take some more."""
+    with pytest.raises(BodyTooLarge):
+        get(server, open_session("product-sync/test", ca_bundle=bundle), f"/endless/{status}")
+
+    assert server.sent < 32 << 20
+
+
+def test_a_ca_bundle_that_has_gone_is_named(server: Server, bundle: str) -> None:
+    session = open_session("product-sync/test", ca_bundle=bundle)
+    Path(bundle).unlink()
+
+    with pytest.raises(UnusableCaBundle) as fault:
+        get(server, session)
+
+    verdict = judge_fault(fault.value, host="shop", setting="API_ENDPOINT", reached=True, patient=True)
+    assert isinstance(verdict.error, SettingsError)
+    assert "SYNC_CA_BUNDLE" in str(verdict.error)

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import SecretStr
 
 from sync.errors import SettingsError
 from sync.notation import Address, QuietHours
@@ -418,3 +419,30 @@ def test_the_secrets_for_the_log_include_passwords_inside_urls(load: Load) -> No
 
 def test_a_database_url_without_password_is_no_secret(load: Load) -> None:
     assert load(**SAAS).secrets == ["ims-secret"]
+
+
+@pytest.mark.parametrize("name", ["IMS_CLIENT_SECRET", "IMS_CLIENT_ID", "IMS_ORG_ID"])
+@pytest.mark.parametrize("sign", ["\u200b", "\u00a0", "\u201c", "\x01", "ï", "\n", " "])
+def test_a_credential_with_a_sign_that_none_has_is_refused_by_name(
+    faults: Faults, name: str, sign: str
+) -> None:
+    """A no-break space, a typographic quote, an invisible sign: what copying from a document brings along."""
+    fault = faults(**SAAS | {name: f"mistyped{sign}def"})[name]
+
+    assert "copy it as plain text" in fault
+    assert "mistyped" not in fault
+
+
+def test_a_byte_order_mark_before_a_value_is_dropped(load: Load) -> None:
+    Path("secret").write_text("\ufeffp8e-from-a-file\n", encoding="utf-8")
+
+    settings = load(**SAAS | {"IMS_CLIENT_SECRET": "\ufeffp8e-1"})
+    from_file = load(**SAAS | {"IMS_CLIENT_SECRET": "", "IMS_CLIENT_SECRET_FILE": "secret"})
+
+    assert settings.ims_client_secret == SecretStr("p8e-1")
+    assert from_file.ims_client_secret == SecretStr("p8e-from-a-file")
+
+
+@pytest.mark.parametrize("host", ["shop..example", f"{'a' * 64}.example", ".example"])
+def test_a_host_name_that_no_network_can_look_up_is_refused(faults: Faults, host: str) -> None:
+    assert "host name" in faults(**PAAS | {"API_ENDPOINT": f"https://{host}/rest"})["API_ENDPOINT"]

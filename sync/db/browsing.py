@@ -89,15 +89,17 @@ def rejected(
     connection: sa.Connection,
     *,
     resolved: bool = False,
+    kind: str | None = None,
     store_view: str | None = None,
     before: int | None = None,
 ) -> Stretch:
-    """Rejected items, newest first, without what the tenant sent.
+    """Rejections and notes, newest first, without what the tenant sent.
 
     resolved    those that are settled too
     """
     table = rejected_items.c
     where: list[sa.ColumnElement[bool]] = [] if resolved else [table.resolved_at.is_(None)]
+    where += [] if kind is None else [table.kind == kind]
     where += [] if store_view is None else [table.store_view == store_view]
     where += [] if before is None else [table.rejected_id < before]
     columns = [column for column in rejected_items.columns if column.name != "payload"]

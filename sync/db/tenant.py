@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from sync.db import state
 from sync.db.reference import ASKED
+from sync.db.rejected import NOT_COPIED
 from sync.db.schema import (
     attributes,
     categories,
@@ -53,12 +54,14 @@ def adopt(tx: sa.Connection, name: str, at: datetime) -> None:
     """Make this the copy of another tenant.
 
     Products stay until they are read again. What tells a pass that it need not read them goes: watermarks,
-    pages, what is left of runs, rejections, and what was learned of the other tenant.
+    pages, what is left of runs, rejections, and what was learned of the other tenant. A note on a product's
+    values stays as long as the product.
     """
     for table in (sync_watermarks, sync_pages, sync_partitions, sync_findings):
         tx.execute(table.delete())
     tx.execute(sync_state.delete().where(sync_state.c.name.in_(_LEARNED)))
-    tx.execute(rejected_items.update().where(rejected_items.c.resolved_at.is_(None)).values(resolved_at=at))
+    rejections = rejected_items.c.resolved_at.is_(None), rejected_items.c.kind.in_(NOT_COPIED)
+    tx.execute(rejected_items.update().where(*rejections).values(resolved_at=at))
     remember(tx, name)
 
 

@@ -19,6 +19,7 @@ from sync.db.dialects import MAX_ID, utc_now
 from sync.db.engine import reading
 from sync.db.overview import StoreViewState
 from sync.db.products import children_of
+from sync.db.rejected import ALTERED, NOT_COPIED
 from sync.errors import UsageError
 from sync.export import parse_since
 from sync.web.charts import SHOWN, Bar
@@ -28,6 +29,7 @@ Facts = dict[str, Any]
 Query = Mapping[str, str]
 LONGEST_QUERY = 255  # characters: a SKU has no more
 KINDS = ("backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference")
+REJECT_KINDS = NOT_COPIED + ALTERED
 CHANGE_KINDS = ("insert", "update", "delete", "restore")
 HISTORY = 25  # entries on a product's page
 
@@ -197,13 +199,15 @@ def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[Bar]]:
 def rejected(site: Site, query: Query) -> Facts:
     resolved = _text(query, "resolved") == "yes"
     view, before = _text(query, "store_view") or None, _number(query, "before")
+    kind = _one_of(query, "kind", REJECT_KINDS)
     found = reading(
-        site.db, lambda c: browsing.rejected(c, resolved=resolved, store_view=view, before=before)
+        site.db, lambda c: browsing.rejected(c, resolved=resolved, kind=kind, store_view=view, before=before)
     )
     return {
         "items": found.rows,
         "next": found.next,
         "resolved": resolved,
+        "kind": kind,
         "store_view": view,
         "before": before,
         "views": _views(site),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sync.db import rejected
+from sync.db import rejected, tenant
+from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.schema import products, rejected_items, sync_runs
 from sync.model import Interval, Page, RawProduct, Tally
@@ -137,6 +138,16 @@ def test_a_rejected_product_that_is_copied_with_a_value_replaced_is_no_longer_re
 
     assert counted(bench.run()) == ("succeeded", 0, 0, 1)
     assert open_rows(bench) == [(NULLED, "altered")]
+
+
+def test_an_adopted_copy_keeps_the_notes_on_the_products_it_keeps(loaded: Bench) -> None:
+    """The shop moved to another host: its products come with the same bytes and are not written again."""
+    loaded.sandbox.catalogue.edit_raw(THIRD, {"sku": ["no", "text"]})
+    loaded.run()
+
+    in_transaction(loaded.db, lambda tx: tenant.adopt(tx, "elsewhere", utc_now(tx)))
+
+    assert open_rows(loaded) == [(DATED, "altered"), (NULLED, "altered")]
 
 
 def test_rows_mended_after_an_edit_by_hand_keep_the_note(loaded: Bench) -> None:

@@ -261,6 +261,23 @@ def test_rejected_items_are_shown_with_their_reason_until_they_are_resolved(copy
     assert len(site.facts("/rejected?resolved=yes")["items"]) == 2
 
 
+def test_altered_products_are_counted_apart_from_rejected_ones(copy: Bench, site: Site) -> None:
+    ids = copy.sandbox.catalogue.ids()
+    copy.sandbox.catalogue.edit(ids[5], created_at="0000-00-00 00:00:00")
+    copy.sandbox.faults.poison(ids[6])
+    copy.backfill()
+
+    facts = site.counted()
+
+    assert (facts["open_rejections"], facts["altered"]) == (2, 2)
+    (run,) = facts["runs"]
+    assert (run["rejected"], run["altered"]) == (2, 2)
+    assert {it["kind"] for it in site.facts("/rejected")["items"]} == {"unreadable", "altered"}
+    assert {it["product_id"] for it in site.facts("/rejected?kind=altered")["items"]} == {ids[5]}
+    assert 'href="/rejected?kind=altered">Altered</a>' in site.get("/").text
+    assert "<dt>altered</dt><dd>2</dd>" in site.get(f"/runs/{run['run_id']}").text
+
+
 # --- hostile texts and strangers -------------------------------------------------------------
 
 

@@ -487,8 +487,8 @@ def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Readin
     now = found.now(tx)
     products.insert(tx, store_view, found.inserts, reading.run_id)
     products.update(tx, store_view, found.updates, reading.run_id)
-    _write_prices(tx, found.repriced, now)
     changes.append(tx, found.changes, now, reading.run_id)
+    _write_prices(tx, found.repriced, now)  # after the feed's lock: pages of other store views are read too
     for reject in found.rejects:
         rejected.keep(tx, reject, now, reading.run_id)
     updated = {write.product[1] for write in found.updates}

@@ -75,19 +75,22 @@ class Prices:
     def information(self, feed: str, skus: Iterable[str]) -> list[Document]:
         """The answer to `<feed>-information`: rows by product, SKUs that are none left out.
 
-        A product whose type has no such price is left out like one that does not exist.
+        A product whose type has no such price is left out like one that does not exist. A SKU comes back as
+        it was asked for; of several spellings the first, with tier prices the last.
         """
-        asked = {sku.strip(): self._ids(sku.strip()) for sku in skus}
-        found = {number for numbers in asked.values() for number in numbers}
+        asked = {sku: self._ids(sku.strip()) for sku in skus}
         if self.refuses_unknown and (unknown := [sku for sku, numbers in asked.items() if not numbers]):
             text = "Requested products don't exist: %sku"
             raise Refused(message(404, text, {"sku": ", ".join(unknown)}))
-        rows = FEEDS[feed]
+        spelled: dict[int, str] = {}
+        for sku, numbers in asked.items():
+            for number in numbers:
+                spelled[number] = sku if feed == "tier-prices" else spelled.get(number, sku)
         return [
-            row
-            for number in sorted(found)
+            {**row, "sku": spelled[number]}
+            for number in sorted(spelled)
             if self.takes(feed, number)
-            for row in rows(self._documents(number))
+            for row in FEEDS[feed](self._documents(number))
         ]
 
     def _ids(self, sku: str) -> list[int]:

@@ -127,7 +127,22 @@ def test_skus_of_every_kind_are_found_without_regard_to_case(sandbox: Sandbox, s
 
     rows = call(sandbox, "base-prices-information", {"skus": [sku.upper()]}).json()
 
-    assert rows == [{"price": 12.5, "store_id": 0, "sku": sku}]
+    assert rows == [{"price": 12.5, "store_id": 0, "sku": sku.upper()}]
+
+
+def test_a_sku_comes_back_as_it_was_asked_for(sandbox: Sandbox) -> None:
+    """Whatever its case and the blanks around it, and once; tier prices take the spelling asked for last."""
+    sku = sandbox.catalogue.sku(RICH)
+    spellings = [sku.lower(), sku, sku, f"{sku} ", f" {sku}"]
+
+    answers = {feed: call(sandbox, f"{feed}-information", {"skus": spellings}).json() for feed in FEEDS}
+
+    assert {feed: [row["sku"] for row in rows] for feed, rows in answers.items()} == {
+        "base-prices": [sku.lower()],
+        "special-price": [sku.lower()],
+        "tier-prices": [f" {sku}"] * 2,
+        "cost": [sku.lower()],
+    }
 
 
 def test_skus_may_number_what_a_page_may_hold(sandbox: Sandbox) -> None:
@@ -138,15 +153,36 @@ def test_skus_may_number_what_a_page_may_hold(sandbox: Sandbox) -> None:
     assert (refused.status_code, refused.json()["parameters"]["max"]) == (400, 300)
 
 
-def test_a_special_price_with_starts_in_two_scopes_is_told_twice(sandbox: Sandbox) -> None:
-    sandbox.prices.set_special(3, 5, "2026-01-01 00:00:00")
-    sandbox.catalogue.edit(3, store_view="de", touch=False, special_from_date="2026-11-23 00:00:00")
+def test_special_prices_are_a_cross_product_of_prices_starts_and_ends(sandbox: Sandbox) -> None:
+    """Three prices, three starts and two ends are 18 rows, each price with all dates of all scopes."""
+    starts = [f"2026-0{month}-01 00:00:00" for month in (1, 2, 3)]
+    ends = ["2027-01-01 00:00:00", "2027-02-01 00:00:00"]
+    sandbox.prices.set_special(3, 1.11, starts[0], ends[0])
+    sandbox.prices.set_special(3, 3.33, starts[1], ends[1], store_id=1)
+    sandbox.prices.set_special(3, 2.22, starts[2], ends[0], store_id=2)
 
     rows = told(sandbox, "special-price", 3)
 
-    assert [(row["store_id"], row["price"], row["price_from"]) for row in rows] == [
-        (0, 5, "2026-01-01 00:00:00"),
-        (0, 5, "2026-11-23 00:00:00"),
+    assert [(row["store_id"], row["price"], row["price_from"], row["price_to"]) for row in rows] == [
+        (scope, price, start, end)
+        for scope, price in ((0, 1.11), (1, 3.33), (2, 2.22))
+        for start in starts
+        for end in ends
+    ]
+
+
+def test_dates_of_store_views_are_told_of_the_default_price(sandbox: Sandbox) -> None:
+    """An end that two store views share comes twice."""
+    sandbox.prices.set_special(3, 8, "2026-01-01 00:00:00", "2027-01-01 00:00:00")
+    for view in ("default", "de"):
+        sandbox.catalogue.edit(3, store_view=view, touch=False, special_to_date="2026-12-24 00:00:00")
+
+    rows = told(sandbox, "special-price", 3)
+
+    assert [(row["store_id"], row["price"], row["price_to"][:10]) for row in rows] == [
+        (0, 8, "2027-01-01"),
+        (0, 8, "2026-12-24"),
+        (0, 8, "2026-12-24"),
     ]
 
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sync.commerce.prices import EVERY_GROUP, PriceKind, Quote, Tier, by_product
-from sync.db.prices import Carried, TierRow
-from sync.pricing import EVERY_GROUP_ID, Scope, agrees, agrees_tiers, amount, digest, kept_rows, price_rows
+from sync.db.prices import EPOCH, Carried, TierRow
+from sync.pricing import (
+    EVERY_GROUP_ID,
+    Scope,
+    agrees,
+    agrees_tiers,
+    amount,
+    digest,
+    is_certain,
+    kept_rows,
+    price_rows,
+)
 
 ADMIN, DE = Scope(0, None), Scope(2, 1)
 GROUPS = {"General": 1, "Wholesale": 2}
@@ -66,6 +80,63 @@ def test_a_special_price_agrees_with_one_of_those_listed_for_it() -> None:
 
     assert agrees("special", listed, shown, ADMIN)
     assert not agrees("special", listed, later, ADMIN)
+
+
+DATES = st.one_of(st.none(), st.sampled_from([datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3)]))
+SALES = st.tuples(st.sampled_from([Decimal(8), Decimal(9)]), DATES, DATES)
+
+
+@given(
+    st.fixed_dictionaries({0: SALES, 1: SALES, 2: SALES}), st.sets(st.sampled_from([0, 1, 2])), st.booleans()
+)
+def test_special_prices_are_kept_in_pairs_that_scopes_have(
+    sales: dict[int, tuple[Decimal, datetime | None, datetime | None]], copied: set[int], again: bool
+) -> None:
+    """Whatever a feed makes of three scopes, each that is copied has its own pair, also when kept again."""
+    prices, starts, ends = (_own(sales, i) for i in range(3))
+    quotes = [
+        Quote("A", scope, price, start, end)
+        for scope, price in prices
+        for _, start in starts or [(0, None)]
+        for _, end in ends or [(0, None)]
+    ]
+    shown = [(Scope(scope, scope), on_sale(*sales[scope])) for scope in sorted(copied)]
+
+    rows = kept_rows("special", price_rows(quotes), shown)
+    rows = kept_rows("special", rows, shown) if again else rows
+
+    assert len({row.scope_id for row in rows}) == len(rows)
+    by_scope = {row.scope_id: (row.price, row.starts_at, row.ends_at) for row in rows}
+    for scope in copied:
+        price, start, end = sales[scope]
+        assert by_scope.get(scope, by_scope.get(0)) == (price, start or EPOCH, end)
+    if not is_certain(price_rows(quotes)):
+        assert by_scope.keys() <= copied
+
+
+def _own(sales: Mapping[int, tuple[Any, ...]], i: int) -> list[tuple[int, Any]]:
+    """Values by scope as a feed finds them: those that are there, and are not the default one."""
+    return [(scope, of[i]) for scope, of in sales.items() if of[i] and (scope == 0 or of[i] != sales[0][i])]
+
+
+def on_sale(price: Decimal, start: datetime | None, end: datetime | None) -> Carried:
+    dates = {"special_from_date": start, "special_to_date": end}
+    shown = {name: None if at is None else f"{at:%F %T}" for name, at in dates.items()}
+    return Carried("A", "simple", None, {"special_price": str(price), **shown})
+
+
+def test_a_store_view_that_shows_the_default_price_needs_no_row() -> None:
+    named = price_rows([quote("5"), quote("6", scope_id=2)])
+
+    assert kept_rows("base", named, [(ADMIN, carried("6")), (DE, carried("6"))]) == set(
+        price_rows([quote("6")])
+    )
+
+
+def test_the_price_of_a_scope_that_is_not_copied_stays_as_named() -> None:
+    elsewhere = price_rows([quote("7", scope_id=1)])[0]
+
+    assert elsewhere in kept_rows("base", [*price_rows([quote("5")]), elsewhere], [(ADMIN, carried("6"))])
 
 
 def test_dates_without_a_special_price_mean_nothing() -> None:

@@ -12,11 +12,15 @@ filter ignores case, and the rows come as stored: a row of `Berlin` is one of th
 
 The end is an empty page, and is believed only if it agrees with the count of the page before, or the last
 rows are still listed while a count says the same: an outage can look like an end.
+
+A row that fails even alone is left out, once the tenant has answered something else; a SKU that a firewall
+refuses in a URL is no cursor: an earlier one is taken, and what comes twice is dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Final, Generic, NamedTuple, TypeVar
@@ -30,12 +34,22 @@ from sync.commerce.decoding import Count, decoded, is_storable
 from sync.commerce.page_size import PageSize
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import Echo
-from sync.errors import AnswerUnreadable, PageFailed
+from sync.errors import (
+    AccessDenied,
+    AnswerUnreadable,
+    CommerceError,
+    PageFailed,
+    RequestBlocked,
+    RequestRefused,
+    SettingsError,
+)
 
 PATH: Final = "/V1/inventory/source-items"
 SOURCES_PATH: Final = "/V1/inventory/sources"
 SCOPE: Final = "all"
 WITNESSES: Final = 5
+MOST_BROKEN: Final = 20  # rows in a row that fail alone: more is no matter of rows
+REFUSED: Final = (RequestBlocked, RequestRefused, SettingsError)  # perhaps for a SKU in the URL alone
 FILTER_BUDGET: Final = 3_000  # characters of a URL
 _RULE_LENGTH: Final = 200  # of them, of the parameter names around one value
 CONDITIONS: Final = {"sku": frozenset({"eq", "in", "gt"}), "source_code": frozenset({"eq", "gt"})}
@@ -81,6 +95,7 @@ class _Question:
     groups: tuple[_Group, ...]
     sort: str
     page_size: int
+    current_page: int = 1
 
     def __post_init__(self) -> None:
         for rule in (rule for group in self.groups for rule in group):
@@ -102,7 +117,7 @@ class _Question:
             ("searchCriteria[sortOrders][0][field]", self.sort),
             ("searchCriteria[sortOrders][0][direction]", "ASC"),
             ("searchCriteria[pageSize]", str(self.page_size)),
-            ("searchCriteria[currentPage]", "1"),
+            ("searchCriteria[currentPage]", str(self.current_page)),
         ]
 
     def check(self, echo: Echo, sent: int, total: int) -> None:
@@ -113,7 +128,9 @@ class _Question:
             raise AnswerUnreadable(f"Commerce answered about other rows of {self.path} than were asked for.")
         if echo.sort_orders and echo.sorting() != [(self.sort, "ASC")]:
             raise AnswerUnreadable(f"Commerce sorted {self.path} by {echo.sorting()}.")
-        if sent > min(self.page_size, total) or (total and not sent):
+        if sent > min(self.page_size, total) or (
+            total > (self.current_page - 1) * self.page_size and not sent
+        ):
             raise AnswerUnreadable(
                 f"Commerce sent {sent} rows of {total} for a page of {self.page_size} of {self.path}."
             )
@@ -149,7 +166,8 @@ _SOURCES = msgspec.json.Decoder(_Envelope[_Source])
 class Stock:
     """The source items of one tenant. One object serves all threads of a pass: they share the page size.
 
-    page_size   first size and ceiling
+    page_size    first size and ceiling
+    unreadable   what was left out, in words
 
     Every method raises what `Client.get` raises.
     """
@@ -157,6 +175,7 @@ class Stock:
     def __init__(self, client: Client, *, page_size: int = 300) -> None:
         self._client = client
         self._size = PageSize(page_size)
+        self.unreadable: list[str] = []
 
     def sources(self) -> list[str]:
         """The codes of all sources, enabled or not."""
@@ -178,12 +197,23 @@ class Stock:
     def walk(self, source_code: str) -> Iterator[StockPage]:
         """Every row of a source, page by page; the empty page at the end is not among them."""
         previous: StockPage | None = None
+        recent: tuple[SourceItem, ...] = ()
         while True:
-            page = self._sized(lambda size, p=previous: self._page(source_code, p, size))  # type: ignore[misc]
+            try:
+                page = self._sized(lambda size, p=previous: self._page(source_code, p, size))  # type: ignore[misc]
+            except PageFailed as failure:
+                page = self._after_broken(source_code, previous, failure)
+            except REFUSED as refusal:
+                page = self._from_earlier(source_code, recent, refusal)
             if not page.items:
                 return
             yield page
-            previous = page
+            previous, recent = page, (*recent, *page.items)[-WITNESSES:]
+
+    def wait_until_well(self) -> None:
+        """Ask something else until it is answered; a refusal is an answer."""
+        with suppress(AccessDenied, RequestRefused, SettingsError):
+            self._some_sources((), 1)
 
     def count(self, source_code: str) -> int:
         """How many rows a source has."""
@@ -197,7 +227,7 @@ class Stock:
         Raises AnswerUnreadable when the witness is missing: then nothing is said about the others either.
         """
         sources = tuple(_Rule("source_code", "eq", code) for code in {source_code, witness.source_code})
-        page = self._ask((sources, _any_sku([*skus, witness.sku])), 2 * len(skus) + 2)
+        page = self._ask((sources, _any_sku([*skus, witness.sku])), 2 * len(skus) + 2, patient=False)
         if page.total_count > len(page.items):
             raise AnswerUnreadable("Commerce has more rows than SKUs were asked for.")
         if not any(
@@ -243,8 +273,47 @@ class Stock:
             elif not page.items and (count := self.count(source_code)):
                 raise AnswerUnreadable(f"Commerce counts {count} rows of source {source_code}, sending none.")
 
-        page = self._ask(rest, size, check, patient=size == 1)
+        page = self._ask(rest, size, check, patient=False)
         return replace(page, items=tuple(item._replace(source_code=source_code) for item in page.items))
+
+    def _after_broken(self, source_code: str, previous: StockPage | None, failure: PageFailed) -> StockPage:
+        """The page of one after the rows that fail alone; an empty one when nothing follows."""
+        self.wait_until_well()
+        rest: tuple[_Group, ...] = (_equal("source_code", source_code),)
+        if previous is not None:
+            rest = (*rest, (_Rule("sku", "gt", previous.items[-1].sku),))
+        left = MOST_BROKEN if previous is None else previous.total_count - len(previous.items)
+        for number in range(1, min(left, MOST_BROKEN) + 2):
+            try:
+                page = self._ask(rest, 1, patient=False, number=number)
+            except PageFailed:
+                continue
+            if number > 1:
+                place = "at the start" if previous is None else f"after {previous.items[-1].sku!r}"
+                self.unreadable.append(f"{number - 1} rows of source {source_code}, {place}: {failure}")
+            items = tuple(item._replace(source_code=source_code) for item in page.items)
+            return StockPage(items, page.total_count - number + 1)
+        self.wait_until_well()
+        raise AnswerUnreadable(
+            f"More than {MOST_BROKEN} rows of source {source_code} in a row cannot be read.",
+            "look into the tenant's exception log: something breaks all of them, an extension perhaps.",
+        )
+
+    def _from_earlier(
+        self, source_code: str, recent: Sequence[SourceItem], refusal: CommerceError | SettingsError
+    ) -> StockPage:
+        """The page after the last of these rows, asked for by one before it: its own SKU is refused."""
+        for back, earlier in enumerate(reversed(recent[:-1]), start=1):
+            rest = (_equal("source_code", source_code), (_Rule("sku", "gt", earlier.sku),))
+            try:
+                page = self._ask(rest, max(self._size.current, back + 1), patient=False)
+            except REFUSED:
+                continue
+            skus = [item.sku for item in page.items]
+            read = skus.index(recent[-1].sku) + 1 if recent[-1].sku in skus else 0
+            items = tuple(item._replace(source_code=source_code) for item in page.items[read:])
+            return StockPage(items, page.total_count - read)
+        raise refusal
 
     def _ask(
         self,
@@ -253,8 +322,9 @@ class Stock:
         check: Callable[[StockPage], None] = lambda page: None,
         *,
         patient: bool = True,
+        number: int = 1,
     ) -> StockPage:
-        question = _Question(PATH, groups, "sku", size)
+        question = _Question(PATH, groups, "sku", size, number)
 
         def reader(answer: Answer) -> StockPage:
             found = decoded(_ITEMS, answer.body, "stock")

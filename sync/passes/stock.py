@@ -25,12 +25,12 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from sync.commerce.stock import SourceItem, Stock, chunks
+from sync.commerce.stock import REFUSED, SourceItem, Stock, chunks
 from sync.db import skus
 from sync.db import stock as stored
 from sync.db.dialects import MICRO, utc_now
 from sync.db.stock import Level
-from sync.errors import AccessDenied, AnswerUnreadable, RequestRefused, SettingsError
+from sync.errors import AccessDenied, AnswerUnreadable, PageFailed, RequestRefused, SettingsError
 from sync.model import Interval, Tally
 from sync.passes.readahead import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
@@ -110,6 +110,11 @@ class _Work:
             self.seen[code].add(_kept(item.sku) for item in items)
             self.witnesses.pop(code, None)
             self.witnesses[code] = page.items[-1]
+        for sentence in self.stock.unreadable:
+            self.run.do_without(
+                f"{sentence} They stay as they are, all else was read. To do: look into the tenant's "
+                "exception log."
+            )
 
     def _as_products_spell(self, items: Sequence[SourceItem]) -> list[SourceItem]:
         named = [item.sku for item in items]
@@ -136,11 +141,24 @@ class _Work:
                 self._bury_source(code)
 
     def _bury_unseen(self, code: str, seen: Seen) -> None:
-        witness = self.witnesses[code]
         for some in _living(self.run, code):
             for named in chunks(seen.missing(some), self.stock.most_named):
-                listed = self.stock.listed(code, named, witness)
-                self._settle(code, named, self._as_products_spell(listed))
+                self._bury_named(code, named)
+
+    def _bury_named(self, code: str, named: Sequence[str]) -> None:
+        """Ask for these SKUs, or for halves of them when that fails; a single one that fails stays."""
+        try:
+            listed = self.stock.listed(code, named, self.witnesses[code])
+        except (*REFUSED, PageFailed) as error:
+            self.stock.wait_until_well()
+            if len(named) == 1:
+                self.run.do_without(f"The stock of {named[0]!r} in source {code} cannot be read: {error}")
+                return
+            half = len(named) // 2
+            self._bury_named(code, named[:half])
+            self._bury_named(code, named[half:])
+        else:
+            self._settle(code, named, self._as_products_spell(listed))
 
     def _settle(self, code: str, asked: Sequence[str], listed: Sequence[SourceItem]) -> None:
         """Keep what is listed after all, tombstone the rest."""

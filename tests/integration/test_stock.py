@@ -345,3 +345,53 @@ def test_a_row_read_before_its_product_is_joined_by_the_next_pass(shop: Sandbox,
     assert [sku for code, sku in living(bench) if code == "default" and sku.lower() == "cup-blue"] == [
         "CUP-BLUE"
     ]
+
+
+# --- what cannot be read --------------------------------------------------------------------
+
+
+def test_a_row_that_the_tenant_cannot_show_costs_that_row_alone(full: Bench) -> None:
+    """500 for ever on every page that holds it; it is named by its SKU, which the copy knows, and stays."""
+    before = living(full)
+    skus = sorted({sku for _, sku in before})
+    gone = skus[3]
+    for broken in (skus[0], skus[7], skus[-1]):
+        full.sandbox.faults.break_item("stock", broken)
+        full.sandbox.stock.set("east", skus[5], 11)
+
+        summary = read(full)
+
+        assert (summary.exit_code, repr(broken) in str(summary.held_back)) == (1, True), broken
+        assert living(full)["east", skus[5]] == (Decimal(11), 1)
+        assert ("east", broken) in living(full)
+        full.sandbox.faults.mend_item("stock", broken)
+    full.sandbox.stock.remove("east", gone)
+    assert (read(full).exit_code, ("east", gone) in living(full)) == (0, False)
+
+
+def test_an_outage_is_no_broken_row(full: Bench) -> None:
+    before = living(full)
+    full.max_retry_time = 0.2
+    full.sandbox.faults.fail(500, kind="stock")
+
+    with pytest.raises(CommerceError):
+        read(full)
+
+    assert living(full) == before
+
+
+def test_a_firewall_that_refuses_a_sku_in_a_url_loses_no_row(shop: Sandbox, sqlite: sa.Engine) -> None:
+    """Each SKU is the last of a page and so the cursor of the next one, in pages of two."""
+    skus = [row["sku"] for row in shop.stock.rows() if row["source_code"] == "default"]
+    bench = Bench(shop, sqlite, page_size=2)
+    shop.faults.firewall(skus[1])
+    shop.faults.firewall(skus[4])
+
+    assert read(bench).exit_code == 0
+    assert living(bench) == there(bench)
+
+    shop.stock.remove("default", skus[4])
+    shop.stock.remove("default", skus[5])
+    summary = read(bench)
+    assert (summary.exit_code, repr(skus[4]) in str(summary.held_back)) == (1, True)
+    assert ("default", skus[5]) not in living(bench)

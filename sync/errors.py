@@ -193,4 +193,4 @@ class Interrupted(SyncError):
     """A signal asked us to stop; what is committed stays, the next run continues there."""
 
     exit_code = 130
-    fix = "start it again: it continues at the last committed page."
+    fix = "start it again: `backfill` and `run` continue at the last committed page, the others begin again."

@@ -109,7 +109,7 @@ class Sightings:
     at_expectation: Callable[[], None] | None = None
 
     def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
-        self.resumed = resumed
+        self.resumed = self.resumed or resumed  # a second run of the same command begins afresh
 
     def products_expected(self, total: int) -> None:
         if self.at_expectation is not None:
@@ -240,8 +240,10 @@ class Bench:
     def run_named(self, *, ids: Sequence[int] = (), skus: Sequence[str] = ()) -> tuple[Summary, list[str]]:
         return targeted(self.sync(), ids, skus)
 
-    def reconcile(self, *, allow_mass_delete: bool = False, dry: bool = False) -> Summary:
-        return reconcile(self.sync(dry=dry), allow_mass_delete=allow_mass_delete)
+    def reconcile(
+        self, *, allow_mass_delete: bool = False, resume: bool = False, dry: bool = False
+    ) -> Summary:
+        return reconcile(self.sync(dry=dry), allow_mass_delete=allow_mass_delete, resume=resume)
 
     def verify(self) -> list[Drift]:
         return verify(self.sync())[1]

@@ -57,7 +57,7 @@ def backfill(
       product-sync backfill                    everything, or the rest of it
       product-sync backfill --store-view fr    one store view only
       product-sync backfill --restart          everything, from the beginning
-      product-sync backfill --executor celery  by workers; interrupted and started again, it looks on
+      product-sync backfill --executor celery  by workers; interrupted and started again, it continues
 
     Exit status: 0 loaded, 1 some products rejected, 69 out of reach, 75 busy, 77 refused, 78 settings, 130
     interrupted.
@@ -142,7 +142,8 @@ def reconcile(
 ) -> None:
     """Read the whole catalogue and make the copy equal to it, silent changes and deletions included.
 
-    Deletes nothing when more than SYNC_MAX_DELETE_FRACTION of the products would go.
+    Deletes nothing when more than SYNC_MAX_DELETE_FRACTION of the products would go. Interrupted, it begins
+    again: only reading a product shows that it changed in silence.
 
     \b
       product-sync reconcile                        what the daemon does at night

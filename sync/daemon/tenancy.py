@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Event
 from typing import Final
 
@@ -55,7 +56,7 @@ class Job:
 
 
 INCREMENTAL: Final = Job("run", incremental, ("incremental", "backfill", "reconcile"), resumes=True)
-RECONCILE: Final = Job("reconcile", reconcile, ("reconcile",), resumes=True)
+RECONCILE: Final = Job("reconcile", partial(reconcile, resume=True), ("reconcile",), resumes=True)
 REFERENCE: Final = Job("reference", reference, ("reference",), resumes=False)
 PRICES: Final = Job("prices", prices, ("prices",), resumes=False)
 STOCK: Final = Job("stock", stock, ("stock",), resumes=False)

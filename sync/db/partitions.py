@@ -101,6 +101,12 @@ def adopt(connection: sa.Connection, old_run: int, new_run: int) -> None:
     )
 
 
+def store_views(connection: sa.Connection, run_id: int) -> set[str]:
+    """The store views that a run found something to read in."""
+    table = sync_partitions.c
+    return set(connection.execute(sa.select(table.store_view).where(table.run_id == run_id)).scalars())
+
+
 def pending(connection: sa.Connection, run_id: int) -> list[Partition]:
     """The ranges not read to their end, by store view, then by id."""
     return [found.partition for found in unread(connection, run_id)]
@@ -125,7 +131,10 @@ def unread(connection: sa.Connection, run_id: int) -> list[Found]:
 
 
 def move_cursor(connection: sa.Connection, run_id: int, partition: Partition, to: int | None) -> None:
-    """Everything up to `to` is read and written; None: up to the range's end."""
+    """Everything up to `to` is read and written; None: up to the range's end.
+
+    A range that is read stays so, when ids of it are read once more later in the run.
+    """
     mine = {"run": run_id, "view": partition.store_view, "first": partition.first_id}
     if to is None:
         connection.execute(_END, mine)
@@ -139,7 +148,7 @@ _MINE = sync_partitions.update().where(
     sync_partitions.c.store_view == sa.bindparam("view"),
     sync_partitions.c.first_id == sa.bindparam("first"),
 )
-_MOVE = _MINE.values(status="running", cursor_id=sa.bindparam("to"))
+_MOVE = _MINE.where(sync_partitions.c.status != "done").values(status="running", cursor_id=sa.bindparam("to"))
 _END = _MINE.values(status="done")
 
 

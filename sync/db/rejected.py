@@ -171,13 +171,6 @@ def resolve_others(connection: sa.Connection, store_view: str, run_id: int, at: 
     )
 
 
-def adopt(connection: sa.Connection, old_run: int, new_run: int) -> None:
-    """Continue another run's rejections under a new run."""
-    connection.execute(
-        rejected_items.update().where(rejected_items.c.run_id == old_run).values(run_id=new_run)
-    )
-
-
 def count_open(connection: sa.Connection, kinds: Collection[RejectKind]) -> dict[str, int]:
     """Rows of these kinds that are not resolved, by store view."""
     table = rejected_items.c

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -22,6 +22,10 @@ class Clocks:
 
     there: datetime
     here: datetime
+
+    def set_back_since(self, then: Clocks) -> timedelta:
+        """How far the tenant's clock was set back since `then`, when both were read together."""
+        return (self.here - then.here) - (self.there - then.there)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,42 +6,40 @@ import becomes visible minutes after the time it is stamped with (observed on Ma
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, replace
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import datetime
 
-import sqlalchemy as sa
-
-from sync.db import rejected, runs
-from sync.db.dialects import utc_now
+from sync.db import partitions, runs
 from sync.db.engine import reading
 from sync.db.partitions import Partition
+from sync.db.runs import Clocks
 from sync.model import Interval, RunStatus, Traffic
 from sync.passes.backfill import backfill, prove
 from sync.passes.deletions import settle_deletions
 from sync.passes.named import read_named
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
-from sync.passes.sweep import Since, ranges, sweep
-
-TOLERANCE = timedelta(minutes=2)  # `Date` has whole seconds, and first answers may have taken their time
+from sync.passes.sweep import Since, retry_rejected, sweep, widened, window
 
 
 def incremental(sync: Sync) -> Summary:
     """Read what changed since the watermark, retry what was rejected, count what is gone.
 
-    A store view that was never loaded is loaded instead.
+    A store view that was never loaded is loaded instead. An interrupted pass is continued to its end, which
+    moves the watermark to its first answer; then another one reads what changed since.
     """
     marks = {view: _watermark(sync, view) for view in sync.store_views}
     since = {view: mark - sync.overlap for view, mark in marks.items() if mark is not None}
     fresh = tuple(view for view in marks if view not in since)
-    if not since:
-        return backfill(sync)
-    unknown = [view for view in fresh if not sync.source.knows(view)]
+    unknown = [view for view in fresh if not sync.source.knows(view)] if since else []
     fresh = tuple(view for view in fresh if view not in unknown)
-    windows = partial(_read_windows, replace(sync, store_views=(*since, *unknown)), since, unknown)
-    return _together(sync, backfill(replace(sync, store_views=fresh)), windows()) if fresh else windows()
+    if not fresh:
+        return _read_windows(replace(sync, store_views=(*since, *unknown)), since, unknown)
+    loaded = backfill(replace(sync, store_views=fresh), catch_up=False)
+    caught = [view for view in fresh if loaded.resumed and _watermark(sync, view) is not None]
+    left = (*since, *unknown, *caught)
+    return _together(sync, loaded, incremental(replace(sync, store_views=left))) if left else loaded
 
 
 def _watermark(sync: Sync, store_view: str) -> datetime | None:
@@ -54,17 +52,34 @@ def _read_windows(sync: Sync, since: Since, unknown: Collection[str] = ()) -> Su
     with start(sync, "incremental", scope) as run:
         for view in unknown:
             run.leave_out(view)
-        todo, since = _todo(run, since)
-        sweep(run, todo, since)
-        suspects: set[int] = set()
-        for view in run.sync.store_views:
-            with run.apart(view):
-                _retry_rejected(run, view)
-                suspects |= settle_deletions(run, view, suspects)
-        if not run.held_back and _is_quiet(run, since, read={partition.store_view for partition in todo}):
-            prove(run)
-        fetch_on_sight(run)
-    return run.summary()
+        if run.resumed is None:
+            _read(run, since)
+        else:
+            _finish(run, run.resumed, since)
+    summary = run.summary()
+    return _together(run.sync, summary, incremental(run.sync)) if summary.resumed else summary
+
+
+def _finish(run: Run, left: Sequence[Partition], since: Since) -> None:
+    """Read what an interrupted run left. With what it had read, that is all that was stamped before its
+    first answer: in the store views in which it found something; an empty answer proves nothing.
+    """
+    sweep(run, left, widened(since, run.clocks, _clocks_then(run)))
+    found = run.read(lambda connection: partitions.store_views(connection, run.run_id))
+    prove(run, [view for view in run.sync.store_views if view in found])
+
+
+def _read(run: Run, since: Since) -> None:
+    todo, since = window(run, Interval(), since, _clocks_then(run))
+    sweep(run, run.plan(todo), since)
+    suspects: set[int] = set()
+    for view in run.sync.store_views:
+        with run.apart(view):
+            retry_rejected(run, view)
+            suspects |= settle_deletions(run, view, suspects)
+    if not run.held_back and _is_quiet(run, since, read={partition.store_view for partition in todo}):
+        prove(run, run.sync.store_views)
+    fetch_on_sight(run)
 
 
 def _is_quiet(run: Run, since: Since, read: Collection[str]) -> bool:
@@ -73,8 +88,6 @@ def _is_quiet(run: Run, since: Since, read: Collection[str]) -> bool:
     Otherwise something was edited just now, or that first answer came from an outage: the watermark
     stays where it is, and the next run reads what this one did not.
     """
-    if run.resumed is not None:
-        return True
     return not any(
         run.sync.source.count(view, updated_from=begin).total
         for view, begin in since.items()
@@ -82,40 +95,17 @@ def _is_quiet(run: Run, since: Since, read: Collection[str]) -> bool:
     )
 
 
-def _todo(run: Run, since: Since) -> tuple[list[Partition], Since]:
-    """The ranges to read, and from which stamp on."""
-    todo = run.resumed if run.resumed is not None else ranges(run, Interval(), since)
-    lost = max(run.read(lambda c, view=view: _clock_lost(c, run, view)) for view in since)  # type: ignore[misc]
-    if lost > TOLERANCE:
-        since = {view: begin - lost for view, begin in since.items()}
-        todo = todo if run.resumed is not None else ranges(run, Interval(), since)
-    return todo if run.resumed is not None else run.plan(todo), since
-
-
-def _clock_lost(connection: sa.Connection, run: Run, store_view: str) -> timedelta:
-    """How far the tenant's clock was set back since the watermark.
-
-    What was stamped after that lies before the watermark, and would never be read.
-    """
-    then, now = runs.watermark_clocks(connection, store_view), run.clocks
-    if then is None or now is None:
-        return timedelta()
-    return (now.here - then.here) - (now.there - then.there)
-
-
-def _retry_rejected(run: Run, store_view: str) -> None:
-    """Ask again for each product that could not be copied; resolve those that now can, or are gone.
-
-    Not for those that this very run has just rejected.
-    """
-    owed = run.read(lambda connection: rejected.to_retry(connection, store_view, run.run_id))
-    if owed:
-        sweep(run, [Partition.of(store_view, interval) for interval in owed], complete=True)
-        run.transact(lambda tx: rejected.resolve_others(tx, store_view, run.run_id, utc_now(tx)))
+def _clocks_then(run: Run) -> list[Clocks]:
+    """What the clocks showed at the answers that the watermarks are from."""
+    found = [
+        run.read(lambda c, view=view: runs.watermark_clocks(c, view))  # type: ignore[misc]
+        for view in run.sync.store_views
+    ]
+    return [clocks for clocks in found if clocks is not None]
 
 
 def _together(sync: Sync, loaded: Summary, read: Summary) -> Summary:
-    """One summary for a command that loaded some store views and brought others up to date."""
+    """One summary for a command that needed two runs."""
     status: RunStatus = "partial" if "partial" in (loaded.status, read.status) else "succeeded"
     traffic = Traffic(*(a + b for a, b in zip(astuple(loaded.traffic), astuple(read.traffic), strict=True)))
     return replace(
@@ -125,6 +115,7 @@ def _together(sync: Sync, loaded: Summary, read: Summary) -> Summary:
         tally=loaded.tally + read.tally,
         traffic=traffic,
         seconds=loaded.seconds + read.seconds,
+        held_back=" ".join(filter(None, (loaded.held_back, read.held_back))) or None,
     )
 
 

@@ -18,26 +18,32 @@ from sync.passes.backfill import prove
 from sync.passes.deletions import bury_missing, settle_all
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
-from sync.passes.sweep import inspect, todo
+from sync.passes.sweep import inspect, retry_rejected, todo
 from sync.passes.workers import read_all
 
 EXAMPLES = 10
 
 
-def reconcile(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
+def reconcile(sync: Sync, *, allow_mass_delete: bool = False, resume: bool = False) -> Summary:
     """Read the whole catalogue and make the copy equal to it, deletions and silent changes included.
 
-    A range that could not be read stops the pass before any tombstone; the next one goes on there.
+    resume    continue one that was interrupted. It is then equal to the catalogue as of that one's start:
+              nothing but reading again shows silent changes. For a daemon, which is stopped often, and
+              reconciles again soon.
+
+    A range that could not be read stops the pass before any tombstone.
     """
-    with start(sync, "reconcile", ",".join(sync.store_views)) as run:
+    with start(sync, "reconcile", ",".join(sync.store_views), restart=not resume) as run:
         read_all(run, Interval())
         for view in run.sync.store_views:
             with run.apart(view):
+                if run.resumed is not None:
+                    retry_rejected(run, view)
                 bury_missing(run, view, allow_mass_delete=allow_mass_delete)
                 if not sync.dry:  # its tombstones are not here to be counted
                     settle_all(run, view)
         run.transact(lambda tx: _resolve(tx, run))
-        prove(run)
+        prove(run, run.sync.store_views)
         fetch_on_sight(run)
     return run.summary()
 
@@ -65,8 +71,11 @@ class Drift:
 
 
 def verify(sync: Sync) -> tuple[Summary, list[Drift]]:
-    """Read the whole catalogue and report how the copy differs; no product is written."""
-    with start(sync, "verify", ",".join(sync.store_views)) as run:
+    """Read the whole catalogue and report how the copy differs; no product is written.
+
+    Always from the beginning: what an interrupted one has read may differ by now.
+    """
+    with start(sync, "verify", ",".join(sync.store_views), restart=True) as run:
         inspect(run, todo(run, Interval()))
         drift = [found for view in run.sync.store_views for found in _drift(run, view)]
     return run.summary(), drift

@@ -92,7 +92,11 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended. `held_back` says what was not believed, or could not be read, and why."""
+    """How a run ended.
+
+    held_back    what was not believed, or could not be read, and why
+    resumed      it continued an interrupted run: part of what it stands for was read by that one
+    """
 
     run_id: int
     kind: PassKind
@@ -103,6 +107,7 @@ class Summary:
     seconds: float
     held_back: str | None = None
     dry: bool = False
+    resumed: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -127,6 +132,8 @@ class Run:
 
     fence      makes sure, in a transaction, that we may still write; raises LeaseHeld or RangeLost
     resumed    ranges that an earlier run of the same scope left unread; None when this run starts afresh
+    clocks     at the pass's first answer; the earlier run's, where this one continues it
+    heard      at this run's own first answer
     extra      in a dry run, ids stored here that no page listed, by store view; otherwise they are findings
     left_out   what is said of store views that the tenant does not know; `sync` names only the others
     arrived    in a dry run, ids that the real one would by now have copied or rejected, by store view
@@ -150,6 +157,7 @@ class Run:
     arrived: dict[str, set[int]] = field(default_factory=dict)
     elsewhere: Traffic = field(default_factory=Traffic)
     unreported: Unreported | None = None
+    heard: Clocks | None = None
 
     # --- transactions ------------------------------------------------------------------------
 
@@ -197,11 +205,13 @@ class Run:
         return list(planned)
 
     def note_server_time(self, server_time: datetime | None) -> None:
-        """The tenant's clock at the pass's first answer; later ones do not count."""
-        if self.clocks is None and server_time is not None:
-            clocks = Clocks(server_time, self.read(utc_now))
-            self.clocks = clocks
-            self.transact(lambda tx: runs.note_clocks(tx, self.run_id, clocks))
+        """The tenant's clock at the first answer; later ones do not count."""
+        if self.heard is not None or server_time is None:
+            return
+        heard = self.heard = Clocks(server_time, self.read(utc_now))
+        if self.clocks is None:
+            self.clocks = heard
+            self.transact(lambda tx: runs.note_clocks(tx, self.run_id, heard))
 
     def note_dry(self, store_view: str, extra: Iterable[int], arrived: Iterable[int]) -> None:
         """What a dry run has found is rolled back: remember here what it needs to find the rest."""
@@ -280,6 +290,7 @@ class Run:
             seconds=monotonic() - self.began,
             held_back=" ".join(remarks) or None,
             dry=self.sync.dry,
+            resumed=self.resumed is not None,
         )
 
     def close(self, status: RunStatus | None = None, error: str | None = None) -> None:
@@ -371,13 +382,16 @@ def _open(
 
 
 def _continue(tx: sa.Connection, kind: PassKind, scope: str, run_id: int) -> runs.Run | None:
-    """Take over the ranges and findings of the newest unfinished run of this scope."""
+    """Take over the ranges and findings of the newest unfinished run of this scope.
+
+    One whose tenant sent no time is not continued: nobody knows since when the part that it had read may
+    have changed.
+    """
     for earlier in runs.unfinished(tx, kind):
         fresh = kind in ("backfill", "incremental") or utc_now(tx) - earlier.started_at < RESUME_WITHIN
-        if earlier.scope == scope and fresh:
+        if earlier.scope == scope and fresh and earlier.clocks is not None:
             partitions.adopt(tx, earlier.run_id, run_id)
             findings.adopt(tx, earlier.run_id, run_id)
-            rejected.adopt(tx, earlier.run_id, run_id)
             runs.expect_the_rest(tx, run_id, earlier.run_id)
             return earlier
     return None

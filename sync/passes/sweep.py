@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Semaphore
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
 from sync.commerce.products import Extent
-from sync.db import pages, partitions, products
-from sync.db.dialects import capacity
+from sync.db import pages, partitions, products, rejected
+from sync.db.dialects import capacity, utc_now
 from sync.db.partitions import Partition
+from sync.db.runs import Clocks
 from sync.errors import CommerceError, RequestRefused, SettingsError
 from sync.model import Capacity, Interval, Page, Tally, Unreadable
 from sync.passes.partitioning import cut
@@ -37,6 +38,7 @@ Pieces = Callable[[Run, str, Interval, Extent], list[Interval]]
 
 LONGEST_TURN_S: Final = 1.0  # to wait for a turn to map
 POLL_S: Final = 0.1
+TOLERANCE: Final = timedelta(minutes=2)  # `Date` has whole seconds; first answers may have taken their time
 
 
 def ranges(
@@ -70,6 +72,24 @@ def _cut_up(
     return [] if span.is_empty else (pieces or for_readers)(run, view, span, top)
 
 
+def window(
+    run: Run, interval: Interval, since: Since, then: Iterable[Clocks]
+) -> tuple[list[Partition], Since]:
+    """The ranges of what was stamped since some time, and since when they are to be read."""
+    planned = ranges(run, interval, since)
+    wider = widened(since, run.heard, then)
+    return (planned, since) if wider == since else (ranges(run, interval, wider), wider)
+
+
+def widened(since: Since, now: Clocks | None, then: Iterable[Clocks]) -> Since:
+    """The same windows, begun earlier where the tenant's clock was set back between `then` and `now`.
+
+    What was stamped after that lies before the window, and would never be read.
+    """
+    set_back = max((now.set_back_since(it) for it in then), default=timedelta()) if now else timedelta()
+    return since if set_back <= TOLERANCE else {view: begin - set_back for view, begin in since.items()}
+
+
 def todo(run: Run, interval: Interval, pieces: Pieces | None = None) -> list[Partition]:
     """The ranges that an earlier run left to this one; those of `interval` when this run starts afresh."""
     if run.resumed is not None:
@@ -101,6 +121,17 @@ def sweep(
         return found, found.tally
 
     _sweep(run, list(todo), since, complete, audit, write)
+
+
+def retry_rejected(run: Run, store_view: str) -> None:
+    """Ask again for each product that could not be copied; resolve those that now can, or are gone.
+
+    Not for those that this very run has just rejected.
+    """
+    owed = run.read(lambda connection: rejected.to_retry(connection, store_view, run.run_id))
+    if owed:
+        sweep(run, [Partition.of(store_view, interval) for interval in owed], complete=True)
+        run.transact(lambda tx: rejected.resolve_others(tx, store_view, run.run_id, utc_now(tx)))
 
 
 def inspect(run: Run, todo: Iterable[Partition]) -> None:

@@ -91,8 +91,8 @@ def test_what_goes_while_the_sweep_reads_is_believed_only_when_it_is_asked_for(l
     assert number in loaded.live()
 
 
-def test_a_crashed_sweep_goes_on_with_what_it_has_found(loaded: Bench) -> None:
-    """A deletion on the first page is buried by the run that continues behind it."""
+def test_a_crashed_sweep_can_go_on_with_what_it_has_found(loaded: Bench) -> None:
+    """As the daemon does: a deletion on the first page is buried by the run that continues after it."""
     first, *_ = loaded.sandbox.catalogue.ids()
     loaded.sandbox.catalogue.delete(first)
     loaded.concurrency = 1
@@ -102,7 +102,7 @@ def test_a_crashed_sweep_goes_on_with_what_it_has_found(loaded: Bench) -> None:
     assert first in loaded.live()
 
     loaded.watch.at_page = None
-    summary = loaded.reconcile()
+    summary = loaded.reconcile(resume=True)
 
     assert (loaded.watch.resumed, summary.tally.deleted) == (True, 1)
     assert summary.tally.fetched < 40
@@ -119,7 +119,7 @@ def test_a_sweep_of_yesterday_is_not_continued(loaded: Bench) -> None:
     loaded.sandbox.catalogue.edit(loaded.sandbox.catalogue.ids()[0], touch=False, name="Since yesterday")
 
     loaded.watch.at_page = None
-    loaded.reconcile()
+    loaded.reconcile(resume=True)
 
     assert not loaded.watch.resumed
     loaded.assert_copy_is_exact()
@@ -292,15 +292,17 @@ def test_a_row_added_by_hand_is_buried(loaded: Bench) -> None:
     loaded.assert_copy_is_exact()
 
 
-def test_a_crashed_verify_goes_on_with_what_it_has_found(loaded: Bench) -> None:
-    first, *_ = loaded.sandbox.catalogue.ids()
+def test_a_crashed_verify_begins_again(loaded: Bench) -> None:
+    """What it had read and found is of another time: one product is mended since, another one differs."""
+    first, second, *_ = loaded.sandbox.catalogue.ids()
     loaded.sandbox.catalogue.edit(first, touch=False, price=1)
     loaded.concurrency = 1
     loaded.watch = type(loaded.watch)(at_page=stop_at(3))
     with pytest.raises(Stopped):
         loaded.verify()
-
     loaded.watch.at_page = None
+    loaded.run_named(ids=[first])
+    loaded.sandbox.catalogue.edit(second, touch=False, price=1)
 
-    assert drift_of(loaded) == {"different": [first]}
-    assert loaded.watch.resumed
+    assert drift_of(loaded) == {"different": [second]}
+    assert loaded.rows(sync_findings) == loaded.rows(sync_partitions) == []

@@ -360,7 +360,13 @@ def test_a_range_is_cut_in_two_for_hands_that_are_idle(bench: Bench) -> None:
     with bench.db.begin() as tx:  # an earlier run left all of it in one range
         tx.execute(
             sync_runs.insert().values(
-                kind="backfill", status="failed", store_views="all", scope="all (0, ∞]", started_at=NOW
+                kind="backfill",
+                status="failed",
+                store_views="all",
+                scope="all (0, ∞]",
+                started_at=NOW,
+                server_time=NOW,
+                heard_at=NOW,
             )
         )
         partitions.plan(tx, 1, [partitions.Partition("all", 1, 0, max(bench.sandbox.catalogue.ids()))])

@@ -9,6 +9,7 @@ writes; neither knows the other.
                         │ differs
                         └──> decode, map, compare with the stored document ──> insert / update / restore
     ids stored in the page's interval that the page does not list ──> missing
+    a SKU that another product has here ──> ask what became of that one, and write it in the same transaction
 
 Invariant: everything here happens in one transaction that the caller opens and that also moves
 the cursor, so a crash at any instant costs at most the pages in flight and never a row.
@@ -78,6 +79,35 @@ Ahead = Callable[[], Mapped]  # hands over products that are mapped already; ask
 
 
 @dataclass(slots=True)
+class Former:
+    """What the tenant says of products whose SKUs others have taken, by store view and id.
+
+    asked     those it was asked about; it may have no clear answer
+    living    those it lists, as they are now
+    gone      those proven gone
+    is_all    it is asked about no more: what is still unknown is left to the rest of the pass
+    """
+
+    asked: set[tuple[str, int]] = field(default_factory=set)
+    living: dict[tuple[str, int], RawProduct] = field(default_factory=dict)
+    gone: set[tuple[str, int]] = field(default_factory=set)
+    is_all: bool = False
+
+
+class SkuTaken(Exception):
+    """Raised in a page's transaction: the tenant is to be asked about the former owners of its SKUs first.
+
+    witness    a product that the tenant has just listed
+    """
+
+    def __init__(self, store_view: str, ids: Sequence[int], witness: int) -> None:
+        super().__init__(f"{len(ids)} SKUs of store view {store_view} were taken over")
+        self.store_view = store_view
+        self.ids = ids
+        self.witness = witness
+
+
+@dataclass(slots=True)
 class Comparison:
     """A page held against the copy: what is to be written so that they agree."""
 
@@ -88,6 +118,8 @@ class Comparison:
     changes: list[Change] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     repriced: list[int] = field(default_factory=list)  # ids whose prices may differ from `product_prices`
+    renamed: dict[int, str] = field(default_factory=dict)  # id -> the SKU it had
+    gone: set[int] = field(default_factory=set)  # whose SKUs the page takes, proven gone
     missing: Sequence[int] = ()
     differing: dict[int, str] = field(default_factory=dict)  # id -> which columns or paths, in words
     is_new: bool = False  # all of it is inserted, and the copy knew nothing of the page's interval
@@ -112,9 +144,19 @@ class Comparison:
             inserted=inserted,
             updated=updated,
             unchanged=self.unchanged,
+            deleted=len(self.gone),
             rejected=len(self.rejects) - altered,
             altered=altered,
         )
+
+    def add(self, other: Comparison) -> None:
+        """Write also what `other` found; its products are not counted as read."""
+        self.inserts += other.inserts
+        self.updates += other.updates
+        self.changes += other.changes
+        self.rejects += other.rejects
+        self.repriced += other.repriced
+        self.renamed |= other.renamed
 
 
 def map_page(page: Page, room: Capacity) -> Mapped:
@@ -130,16 +172,46 @@ def nothing_ahead() -> Mapped:
     return {}
 
 
-def sync_page(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead = nothing_ahead) -> Comparison:
+def sync_page(
+    tx: sa.Connection,
+    page: Page,
+    reading: Reading,
+    ahead: Ahead = nothing_ahead,
+    former: Former | None = None,
+) -> Comparison:
     """Make the copy agree with a page, in the transaction `tx`; what is missing there becomes a finding.
 
-    A product is never tombstoned here: one answer that lacks it is no proof that it is gone.
+    former    what is known of products whose SKUs others have taken; None: they are not looked for
+
+    One answer that lacks a product is no proof that it is gone: only those of `former.gone` are tombstoned.
+    Raises SkuTaken when the tenant has to be asked about others: nothing may be kept then.
     """
     found = compare(tx, page, reading, ahead)
+    if former is not None:
+        _add_former(tx, page, reading, former, found)
     write(tx, page.store_view, found, reading)
     _remember(tx, page, found, audited=reading.audit)
-    findings.add(tx, reading.run_id, page.store_view, "extra", ((i, None) for i in found.missing))
+    extra = ((i, None) for i in found.missing if i not in found.gone)
+    findings.add(tx, reading.run_id, page.store_view, "extra", extra)
     return found
+
+
+def _add_former(tx: sa.Connection, page: Page, reading: Reading, former: Former, found: Comparison) -> None:
+    """Add what became of the products that have, here, a SKU which the page gives to another one."""
+    view, settled = page.store_view, {item.product_id for item in page.products}
+    entries = found.changes
+    while skus := [it.sku for it in entries if it.kind != "update" or it.product_id in found.renamed]:
+        owners = sorted(products.with_skus(tx, view, skus).keys() - settled)
+        unknown = [i for i in owners if (view, i) not in former.asked]
+        if unknown and not former.is_all:
+            raise SkuTaken(view, unknown, witness=max(entry.product_id for entry in entries))
+        settled.update(owners)
+        found.gone.update(i for i in owners if (view, i) in former.gone)
+        living = [former.living[view, i] for i in owners if (view, i) in former.living]
+        others = Page(view, Interval(), living, len(living), None)
+        more = compare(tx, others, Reading(reading.run_id, filtered=True), nothing_ahead)
+        found.add(more)
+        entries = more.changes
 
 
 def verify_page(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead = nothing_ahead) -> Comparison:
@@ -177,11 +249,39 @@ def verify_unreadable(tx: sa.Connection, item: Unreadable, reading: Reading) -> 
 def bury(tx: sa.Connection, store_view: str, ids: Collection[int], run_id: int) -> Tally:
     """Tombstone products whose absence is proven, with an entry in the feed for each."""
     now = utc_now(tx)
+    deletions = _tombstone(tx, store_view, ids, now, run_id)
+    _publish(tx, store_view, deletions, {}, now, run_id)
+    return Tally(deleted=len(deletions))
+
+
+def _tombstone(
+    tx: sa.Connection, store_view: str, ids: Collection[int], now: datetime, run_id: int
+) -> list[Change]:
     gone = products.tombstone(tx, store_view, ids, now, run_id)
-    changes.append(tx, [Change(store_view, i, sku, "delete") for i, sku in gone], now, run_id)
     prices.drop_dead(tx, [i for i, _ in gone])
     rejected.resolve(tx, store_view, ids, now)
-    return Tally(deleted=len(gone))
+    return [Change(store_view, i, sku, "delete") for i, sku in gone]
+
+
+def _publish(
+    tx: sa.Connection,
+    store_view: str,
+    entries: Sequence[Change],
+    renamed: Mapping[int, str],
+    now: datetime,
+    run_id: int,
+) -> None:
+    """Append entries to the feed, a SKU given up before it is taken.
+
+    Where one was given up that another product has had for longer, that product has an entry too, an update
+    of nothing: a consumer that keys by SKU has just dropped it.
+    """
+    ordered = changes.in_order(entries, renamed)
+    changes.append(tx, ordered, now, run_id)
+    if empty := changes.left_empty(ordered, renamed):
+        owners = products.with_skus(tx, store_view, empty)
+        again = [Change(store_view, i, sku, "update", "{}") for i, sku in owners.items()]
+        changes.append(tx, again, now, run_id)
 
 
 def sku_of(item: RawProduct) -> str:
@@ -381,9 +481,16 @@ def _update(
     if is_change:
         kind: ChangeKind = "restore" if was_deleted else "update"
         found.changes.append(_change(rows, kind, _fields(paths, room) if paths else None))
+        _note_renamed(paths, product_id, found)
     else:
         found.unchanged += 1
     found.differing[product_id] = ", ".join(sorted(paths)) or "content_hash"
+
+
+def _note_renamed(paths: Mapping[str, Any], product_id: int, found: Comparison) -> None:
+    former = paths.get("sku", {}).get("old")
+    if isinstance(former, str):
+        found.renamed[product_id] = former
 
 
 def _as_stored(rows: Rows, stored: Stored) -> tuple[dict[str, object], Rows | None]:
@@ -439,6 +546,7 @@ def _audit(tx: sa.Connection, page: Page, items: Iterable[RawProduct], found: Co
         mended = Write(rows.product, rows.children, fingerprint(item.raw), first_seen_at, now)
         found.updates.append(mended)
         found.changes.append(_change(rows, "update", _fields(_repairs(damage), room)))
+        _note_renamed(_repairs(damage), product_id, found)
         found.differing[product_id] = ", ".join(sorted(_repairs(damage)))
         found.repriced.append(product_id)
         found.unchanged -= 1
@@ -485,9 +593,13 @@ def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Readin
     if not (found.inserts or found.updates or found.rejects):
         return
     now = found.now(tx)
+    deletions: list[Change] = []
+    if found.gone:
+        deletions = _tombstone(tx, store_view, found.gone, now, reading.run_id)
+        findings.settle(tx, reading.run_id, store_view, found.gone)
     products.insert(tx, store_view, found.inserts, reading.run_id)
     products.update(tx, store_view, found.updates, reading.run_id)
-    changes.append(tx, found.changes, now, reading.run_id)
+    _publish(tx, store_view, [*deletions, *found.changes], found.renamed, now, reading.run_id)
     _write_prices(tx, found.repriced, now)  # after the feed's lock: pages of other store views are read too
     for reject in found.rejects:
         rejected.keep(tx, reject, now, reading.run_id)

@@ -3,11 +3,14 @@
 `change_id` comes from a one-row counter whose row lock is held until the commit, not from a
 sequence: a sequence hands out 7 before 8 but may commit 8 before 7, and a reader that has
 seen 8 would never look for 7 again.
+
+Within a transaction, a SKU is given up before it is taken: a consumer that keys its products by SKU ends
+with those that live, as one that keys them by id does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -44,6 +47,60 @@ def append(connection: sa.Connection, changes: Sequence[Change], at: datetime, r
     first = last - len(changes) + 1
     rows = [(first + i, *change, at, run_id) for i, change in enumerate(changes)]
     bulk_insert(connection, product_changes, _COLUMNS, rows)
+
+
+def sku_key(sku: str) -> str:
+    """Equal for SKUs that Commerce takes for one: it ignores case and the spaces around them."""
+    return sku.strip().lower()
+
+
+def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Change]:
+    """Entries of one store view so that a SKU is given up before it is taken.
+
+    renamed    by id, the SKU that an updated product had before
+
+    Deletions come first, and an update that gives a SKU up before the entry that takes it. Where products
+    exchange their SKUs in a circle, one of them is deleted first and restored with its new SKU.
+
+    >>> swap = [Change("all", 7, "B", "update", "{}"), Change("all", 8, "A", "update", "{}")]
+    >>> [(entry.kind, entry.product_id, entry.sku) for entry in in_order(swap, {7: "A", 8: "B"})]
+    [('delete', 7, 'A'), ('update', 8, 'A'), ('restore', 7, 'B')]
+    """
+    ordered = [entry for entry in entries if entry.kind == "delete"]
+    others = [entry for entry in entries if entry.kind != "delete"]
+    gives_up = {
+        sku_key(renamed[entry.product_id]): entry
+        for entry in others
+        if entry.product_id in renamed and sku_key(renamed[entry.product_id]) != sku_key(entry.sku)
+    }
+    placed: set[int] = set()
+    for entry in others:
+        chain: list[Change] = []  # each entry takes the SKU that the next one gives up
+        following: Change | None = entry
+        while following is not None and following.product_id not in placed:
+            chain.append(following)
+            placed.add(following.product_id)
+            following = gives_up.get(sku_key(following.sku))
+        if following is not None and following in chain:
+            former = renamed[following.product_id]
+            ordered.append(following._replace(kind="delete", sku=former, fields=None))
+            chain[chain.index(following)] = following._replace(kind="restore")
+        ordered += reversed(chain)
+    return ordered
+
+
+def left_empty(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[str]:
+    """The SKUs that a consumer which keys by them has no product for, after these entries."""
+    empty: dict[str, str] = {}
+    for entry in entries:
+        if entry.kind == "delete":
+            empty[sku_key(entry.sku)] = entry.sku
+            continue
+        if entry.kind == "update" and entry.product_id in renamed:
+            former = renamed[entry.product_id]
+            empty[sku_key(former)] = former
+        empty.pop(sku_key(entry.sku), None)
+    return list(empty.values())
 
 
 def since(connection: sa.Connection, change_id: int, limit: int) -> list[sa.Row[tuple[object, ...]]]:

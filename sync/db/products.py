@@ -181,6 +181,18 @@ def named(
     return {row.product_id: row.sku for row in rows}
 
 
+def with_skus(connection: sa.Connection, store_view: str, skus: Collection[str]) -> dict[int, str]:
+    """Live products with one of these SKUs: SKU by id. By an index, so other letters are tried one by one."""
+    spelled = {way(sku.strip()) for sku in skus for way in (str, str.lower, str.upper, str.title)}
+    table = products.c
+    rows = connection.execute(
+        sa.select(table.product_id, table.sku).where(
+            table.sku.in_(spelled.union(skus)), table.store_view == store_view, table.deleted_at.is_(None)
+        )
+    )
+    return {row.product_id: row.sku for row in rows}
+
+
 def find(connection: sa.Connection, sku: str, store_view: str | None) -> list[sa.Row[tuple[Any, ...]]]:
     """Products with this SKU, tombstones last: one per store view, more where the SKU was used again."""
     where: list[sa.ColumnElement[bool]] = [products.c.sku.in_(spellings(connection, [sku.strip()]))]

@@ -8,6 +8,7 @@ from sync.collation import collated
 from sync.db import products
 from sync.errors import RequestBlocked, RequestRefused, SettingsError
 from sync.model import Interval, Page, RawProduct, Unreadable
+from sync.passes import takeover
 from sync.passes.deletions import bury_missing
 from sync.passes.run import Run
 from sync.pipeline import reject_unreadable, sku_of, sync_page
@@ -55,7 +56,7 @@ def _by_skus(run: Run, view: str, skus: Sequence[str]) -> tuple[list[RawProduct 
 
 def _write_named(run: Run, page: Page) -> None:
     reading = run.reading(page.store_view, filtered=True)
-    tally = run.commit(lambda tx: sync_page(tx, page, reading).tally)
+    tally = takeover.commit(run, lambda tx, former: sync_page(tx, page, reading, former=former).tally)
     run.sync.watch.page_written(page.store_view, page, tally)
 
 

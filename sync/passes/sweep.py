@@ -17,12 +17,14 @@ from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.errors import CommerceError, RequestRefused, SettingsError
 from sync.model import Capacity, Interval, Page, Tally, Unreadable
+from sync.passes import takeover
 from sync.passes.partitioning import cut
 from sync.passes.readahead import Item, read_ahead_in_groups
 from sync.passes.run import Run
 from sync.pipeline import (
     Ahead,
     Comparison,
+    Former,
     Mapped,
     Reading,
     map_page,
@@ -116,8 +118,10 @@ def sweep(
     audit       also compare stored rows with their documents
     """
 
-    def write(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead) -> tuple[Comparison, Tally]:
-        found = sync_page(tx, page, reading, ahead)
+    def write(
+        tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead, former: Former | None
+    ) -> tuple[Comparison, Tally]:
+        found = sync_page(tx, page, reading, ahead, former)
         return found, found.tally
 
     _sweep(run, list(todo), since, complete, audit, write)
@@ -137,14 +141,16 @@ def retry_rejected(run: Run, store_view: str) -> None:
 def inspect(run: Run, todo: Iterable[Partition]) -> None:
     """Read ranges and note where the copy differs; the copy stays as it is."""
 
-    def look(tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead) -> tuple[Comparison, Tally]:
+    def look(
+        tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead, _former: Former | None
+    ) -> tuple[Comparison, Tally]:
         found = verify_page(tx, page, reading, ahead)
         return found, Tally(fetched=found.fetched, unchanged=found.unchanged)
 
     _sweep(run, list(todo), None, True, True, look)
 
 
-_Step = Callable[[sa.Connection, Page, Reading, Ahead], tuple[Comparison, Tally]]
+_Step = Callable[[sa.Connection, Page, Reading, Ahead, Former | None], tuple[Comparison, Tally]]
 
 
 class _MappedPage:
@@ -274,14 +280,14 @@ def _take(
     cursors = {partition: _cursor(partition, item.interval) for partition, (item, _) in group}
     taken: list[_Taken] = []
 
-    def work(tx: sa.Connection) -> Tally:
+    def work(tx: sa.Connection, former: Former | None) -> Tally:
         taken.clear()  # of an attempt that failed
         for _, arrival in group:
             item, reading = arrival.item, readings[arrival.item.store_view]
             taken.append(
                 _reject(tx, run, item, reading)
                 if isinstance(item, Unreadable)
-                else _read(*step(tx, item, reading, arrival.ahead))
+                else _read(*step(tx, item, reading, arrival.ahead, former))
             )
         for partition, cursor in cursors.items():
             partitions.move_cursor(tx, run.run_id, partition, cursor)
@@ -290,7 +296,7 @@ def _take(
     for _, (item, _) in group:
         if isinstance(item, Unreadable):
             run.sync.watch.product_rejected(item)
-    run.commit(work)
+    takeover.commit(run, work)
     for (_, (item, _)), one in zip(group, taken, strict=True):
         run.note_dry(item.store_view, one.missing, one.arrived)
     return [one.tally for one in taken]

@@ -1,0 +1,221 @@
+"""A SKU that goes from one product to another: in the feed it is given up before it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from sync.sandbox import Sandbox
+from tests.consumers import assert_all_end_right, assert_no_sku_is_taken_before_it_is_free
+from tests.kit import Bench, Stopped, stop_at
+
+Pass = Callable[[Bench, str], object]
+
+PASSES: dict[str, Pass] = {
+    "run": lambda bench, sku: bench.run(),
+    "reconcile": lambda bench, sku: bench.reconcile(),
+    "run --sku": lambda bench, sku: bench.run_named(skus=[sku]),
+}
+
+
+@pytest.fixture
+def loaded(bench: Bench) -> Bench:
+    bench.store_views = ("all", "de")
+    bench.backfill()
+    return bench
+
+
+def news(bench: Bench, store_view: str = "all") -> list[tuple[str, int]]:
+    """(kind, id) of what came after the load of 60 products in two store views."""
+    return [(it.kind, it.product_id) for it in bench.changes()[120:] if it.store_view == store_view]
+
+
+def assert_followed(bench: Bench) -> None:
+    bench.assert_copy_is_exact()
+    assert_all_end_right(bench)
+    assert_no_sku_is_taken_before_it_is_free(bench)
+
+
+def made_again(bench: Bench, product_id: int, letters: Callable[[str], str] = str) -> tuple[str, int]:
+    """Delete a product and make it again under its SKU: the SKU, and the new id."""
+    sku = bench.sandbox.catalogue.sku(product_id)
+    bench.sandbox.catalogue.delete(product_id)
+    return sku, bench.sandbox.catalogue.add(sku=letters(sku))
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_product_made_again_under_its_sku_is_deleted_first(loaded: Bench, name: str) -> None:
+    product_id = loaded.sandbox.catalogue.ids()[6]
+    sku, again = made_again(loaded, product_id)
+
+    PASSES[name](loaded, sku)
+
+    for view in loaded.store_views:
+        assert news(loaded, view) == [("delete", product_id), ("insert", again)]
+    assert_followed(loaded)
+
+
+@pytest.mark.parametrize("letters", [str.lower, str.upper, str.title])
+def test_the_letters_of_a_sku_do_not_matter(loaded: Bench, letters: Callable[[str], str]) -> None:
+    product_id = loaded.sandbox.catalogue.ids()[6]
+    loaded.sandbox.catalogue.edit(product_id, sku="Bag-7-Red")
+    loaded.run()
+    made_again(loaded, product_id, letters)
+
+    loaded.run()
+
+    assert_followed(loaded)
+
+
+def test_a_load_that_is_continued_sees_what_was_made_again_meanwhile(bench: Bench) -> None:
+    bench.watch.at_page = stop_at(3)
+    with pytest.raises(Stopped):
+        bench.backfill()
+    bench.watch.at_page = None
+    catalogue = bench.sandbox.catalogue
+    first, sku = catalogue.ids()[0], catalogue.sku(catalogue.ids()[0])
+    unread = next(i for i in range(catalogue.ids()[50], catalogue.ids()[-1]) if not catalogue.is_listed(i))
+    catalogue.delete(first)
+    catalogue.add(product_id=unread, sku=sku)
+
+    bench.backfill()
+
+    assert_followed(bench)
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize(("giver", "taker"), [(2, 5), (5, 2), (3, 58), (58, 3)])
+def test_a_sku_moves_from_one_product_to_another(loaded: Bench, name: str, giver: int, taker: int) -> None:
+    """Within a page and between two, to a higher and to a lower id."""
+    catalogue = loaded.sandbox.catalogue
+    giver, taker = catalogue.ids()[giver], catalogue.ids()[taker]
+    sku = catalogue.sku(giver)
+    catalogue.edit(giver, sku="ANOTHER-ONE")
+    catalogue.edit(taker, sku=sku)
+
+    PASSES[name](loaded, sku)
+
+    for view in loaded.store_views:
+        assert news(loaded, view) == [("update", giver), ("update", taker)]
+    assert_followed(loaded)
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("places", [(2, 5), (3, 58), (2, 5, 4), (58, 3, 30)])
+def test_products_exchange_their_skus(loaded: Bench, name: str, places: tuple[int, ...]) -> None:
+    """Two of them, and three in a circle."""
+    catalogue = loaded.sandbox.catalogue
+    ids = [catalogue.ids()[place] for place in places]
+    skus = [catalogue.sku(i) for i in ids]
+    for product_id, sku in zip(ids, skus[1:] + skus[:1], strict=True):
+        catalogue.edit(product_id, sku=sku)
+
+    PASSES[name](loaded, skus[0])
+
+    kinds = sorted(kind for kind, _ in news(loaded))
+    assert kinds == sorted(["delete", "restore"] + ["update"] * (len(ids) - 1))
+    assert_followed(loaded)
+
+
+@pytest.mark.parametrize("name", ["run", "reconcile"])
+def test_every_sku_moves_on_by_one(loaded: Bench, name: str) -> None:
+    """A chain through all pages, followed a few products far at once: each consumer ends right."""
+    catalogue = loaded.sandbox.catalogue
+    ids = catalogue.ids()
+    skus = [catalogue.sku(i) for i in ids]
+    for product_id, sku in zip(ids, [*skus[1:], "THE-NEWEST"], strict=True):
+        catalogue.edit(product_id, sku=sku)
+
+    PASSES[name](loaded, "")
+
+    loaded.assert_copy_is_exact()
+    assert_all_end_right(loaded)
+
+
+@pytest.mark.parametrize("name", ["run", "reconcile"])
+def test_a_catalogue_that_is_made_again_every_day_is_no_mass_deletion(loaded: Bench, name: str) -> None:
+    """59 of 60 products have other ids, which is no loss; the one that was not made again is counted."""
+    catalogue = loaded.sandbox.catalogue
+    last = catalogue.ids()[-1]
+    for product_id in catalogue.ids()[:-1]:
+        made_again(loaded, product_id)
+    catalogue.delete(last)
+
+    PASSES[name](loaded, "")
+
+    assert loaded.watch.held_back == []
+    assert_followed(loaded)
+
+
+def test_a_former_owner_that_is_still_listed_stays_until_it_is_gone(loaded: Bench) -> None:
+    """The tenant lists two products of one SKU; when one has gone, the other one is told once more."""
+    catalogue = loaded.sandbox.catalogue
+    product_id = catalogue.ids()[6]
+    sku = catalogue.sku(product_id)
+    again = catalogue.add(sku=sku)
+    loaded.run()
+    assert news(loaded) == [("insert", again)]
+
+    catalogue.delete(product_id)
+    loaded.run()
+
+    assert news(loaded) == [("insert", again), ("delete", product_id), ("update", again)]
+    assert loaded.changes()[-1].fields == {}
+    loaded.assert_copy_is_exact()
+    assert_all_end_right(loaded)
+
+
+def test_a_product_that_comes_back_takes_its_sku_from_its_successor(loaded: Bench) -> None:
+    catalogue = loaded.sandbox.catalogue
+    product_id = catalogue.ids()[6]
+    _, again = made_again(loaded, product_id)
+    loaded.run()
+    catalogue.delete(again)
+    catalogue.restore(product_id)
+
+    loaded.reconcile()
+
+    assert news(loaded)[-2:] == [("delete", again), ("restore", product_id)]
+    assert_followed(loaded)
+
+
+def test_new_products_with_new_skus_cost_no_request_more(loaded: Bench) -> None:
+    loaded.store_views = ("all",)
+    loaded.run()
+    before = len(loaded.sandbox.requests)
+    loaded.run()
+    idle = len(loaded.sandbox.requests) - before
+    loaded.sandbox.catalogue.add(sku="NEVER-SEEN")
+    loaded.run()
+
+    with_one = len(loaded.sandbox.requests) - before - idle
+    loaded.sandbox.catalogue.edit(loaded.sandbox.catalogue.ids()[0], name="Edited")
+    before = len(loaded.sandbox.requests)
+    loaded.run()
+
+    assert with_one == len(loaded.sandbox.requests) - before
+
+
+def test_a_dry_run_counts_each_once(loaded: Bench) -> None:
+    loaded.store_views = ("all",)
+    made_again(loaded, loaded.sandbox.catalogue.ids()[6])
+
+    for summary in (loaded.run(dry=True), loaded.reconcile(dry=True), loaded.run()):
+        assert (summary.tally.inserted, summary.tally.deleted) == (1, 1)
+
+
+def test_it_is_so_on_every_database(tenant: Sandbox, db: sa.Engine) -> None:
+    bench = Bench(tenant, db, page_size=10)
+    bench.backfill()
+    catalogue = tenant.catalogue
+    made_again(bench, catalogue.ids()[6])
+    first, *_, last = catalogue.ids()
+    one, other = catalogue.sku(first), catalogue.sku(last)
+    catalogue.edit(first, sku=other)
+    catalogue.edit(last, sku=one)
+
+    bench.run()
+
+    assert_followed(bench)

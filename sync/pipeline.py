@@ -199,9 +199,11 @@ def sync_page(
 def _add_former(tx: sa.Connection, page: Page, reading: Reading, former: Former, found: Comparison) -> None:
     """Add what became of the products that have, here, a SKU which the page gives to another one."""
     view, settled = page.store_view, {item.product_id for item in page.products}
+    is_first_load = not (reading.complete or reading.filtered)
     entries = found.changes
     while skus := [it.sku for it in entries if it.kind != "update" or it.product_id in found.renamed]:
-        owners = sorted(products.with_skus(tx, view, skus).keys() - settled)
+        here = products.with_skus(tx, view, skus, in_any_letters=not is_first_load)
+        owners = sorted(here.keys() - settled)
         unknown = [i for i in owners if (view, i) not in former.asked]
         if unknown and not former.is_all:
             raise SkuTaken(view, unknown, witness=max(entry.product_id for entry in entries))
@@ -279,7 +281,7 @@ def _publish(
     ordered = changes.in_order(entries, renamed)
     changes.append(tx, ordered, now, run_id)
     if empty := changes.left_empty(ordered, renamed):
-        owners = products.with_skus(tx, store_view, empty)
+        owners = products.with_skus(tx, store_view, empty, in_any_letters=True)
         again = [Change(store_view, i, sku, "update", "{}") for i, sku in owners.items()]
         changes.append(tx, again, now, run_id)
 

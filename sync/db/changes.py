@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from sync.collation import collated
 from sync.db.dialects import bulk_insert
 from sync.db.schema import product_changes, sync_feed
 from sync.model import ChangeKind
@@ -49,11 +50,6 @@ def append(connection: sa.Connection, changes: Sequence[Change], at: datetime, r
     bulk_insert(connection, product_changes, _COLUMNS, rows)
 
 
-def sku_key(sku: str) -> str:
-    """Equal for SKUs that Commerce takes for one: it ignores case and the spaces around them."""
-    return sku.strip().lower()
-
-
 def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Change]:
     """Entries of one store view so that a SKU is given up before it is taken.
 
@@ -69,9 +65,9 @@ def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Chan
     ordered = [entry for entry in entries if entry.kind == "delete"]
     others = [entry for entry in entries if entry.kind != "delete"]
     gives_up = {
-        sku_key(renamed[entry.product_id]): entry
+        collated(renamed[entry.product_id]): entry
         for entry in others
-        if entry.product_id in renamed and sku_key(renamed[entry.product_id]) != sku_key(entry.sku)
+        if entry.product_id in renamed and collated(renamed[entry.product_id]) != collated(entry.sku)
     }
     placed: set[int] = set()
     for entry in others:
@@ -80,7 +76,7 @@ def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Chan
         while following is not None and following.product_id not in placed:
             chain.append(following)
             placed.add(following.product_id)
-            following = gives_up.get(sku_key(following.sku))
+            following = gives_up.get(collated(following.sku))
         if following is not None and following in chain:
             former = renamed[following.product_id]
             ordered.append(following._replace(kind="delete", sku=former, fields=None))
@@ -94,12 +90,12 @@ def left_empty(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[st
     empty: dict[str, str] = {}
     for entry in entries:
         if entry.kind == "delete":
-            empty[sku_key(entry.sku)] = entry.sku
+            empty[collated(entry.sku)] = entry.sku
             continue
         if entry.kind == "update" and entry.product_id in renamed:
             former = renamed[entry.product_id]
-            empty[sku_key(former)] = former
-        empty.pop(sku_key(entry.sku), None)
+            empty[collated(former)] = former
+        empty.pop(collated(entry.sku), None)
     return list(empty.values())
 
 

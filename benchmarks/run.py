@@ -23,6 +23,7 @@ from benchmarks.loads import first_load, scale, unchanged
 from benchmarks.pacing import PAGE, Client, halved_quota, idle, latency, quota, two_workers
 from benchmarks.page import page
 from benchmarks.results import Result, save, table
+from benchmarks.silent import silent_tenants
 from benchmarks.workers import gain, shared_quota
 
 RESULTS = Path(__file__).with_name("results")
@@ -50,7 +51,19 @@ class Size:
 
 
 SMALL = 10_000
-WORKS = ("first-load", "unchanged", "scale", "quota", "latency", "idle", "page", "calls", "workers")
+SILENT_S = 600.0  # ten intervals, and the first rests of those that are silent
+WORKS = (
+    "first-load",
+    "unchanged",
+    "scale",
+    "quota",
+    "latency",
+    "idle",
+    "page",
+    "calls",
+    "workers",
+    "silent-tenants",
+)
 SIZES = {
     "smoke": Size(2_400, 2_400, 3, 60, 40, 0.2, ("calls", "idle")),
     "normal": Size(100_000, 100_000, 3, 600, 334, 1.0, WORKS),
@@ -90,6 +103,8 @@ def measure(
         case "workers":
             yield from gain(databases[-1], directory, broker, size.requests, size.page_s)
             yield from shared_quota(databases[-1], directory, broker, size.requests)
+        case "silent-tenants":
+            yield from silent_tenants(directory, 35, 5, 30, SILENT_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -105,6 +105,8 @@ def tenant_of(
     max_retry_time: float | None = None,
     timeouts: tuple[float, float] = TIMEOUTS_S,
     meter: Meter | None = None,
+    before_request: Callable[[], None] = lambda: None,
+    overdue: Event | None = None,
 ) -> Iterator[Tenant]:
     """The tenant the settings name; nothing is sent yet.
 
@@ -112,13 +114,18 @@ def tenant_of(
     shelves           where other processes of the tenant keep to one pace and one token with us
     max_retry_time    seconds, when it is to be less than the settings allow
     meter             counts what happens
+    before_request    as in `Client`, and `overdue` too
     """
     memory = memory or Memory()
     on_wait = _waits_of(meter)
     patience = Patience(stop.wait, max_retry_time or settings.sync_max_retry_time)
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(
-        f"product-sync/{__version__}", pool_size=settings.sync_concurrency, ca_bundle=ca_bundle, stop=stop
+        f"product-sync/{__version__}",
+        pool_size=settings.sync_concurrency,
+        ca_bundle=ca_bundle,
+        stop=stop,
+        overdue=overdue,
     ) as session:
         hook: Hook = journal if meter is None else meter.hook(journal)
         tokens = _tokens(
@@ -130,6 +137,7 @@ def tenant_of(
             partial(hook.request_retried, "token"),
             memory.known,
             None if shelves is None else shelves.token,
+            overdue,
         )
         pacer = Pacer(
             settings.sync_concurrency,
@@ -151,6 +159,8 @@ def tenant_of(
             timeouts=timeouts,
             on_wait=on_wait,
             known=memory.known,
+            before_request=before_request,
+            overdue=overdue,
         )
         products = Products(client, page_size=settings.sync_page_size, learned=memory.page_size)
         yield Tenant(client, products, pacer, tokens, memory.known)
@@ -165,6 +175,7 @@ def _tokens(
     on_retry: Callable[[str, float, int], None],
     known: Acquaintance,
     shelf: Shelf | None,
+    overdue: Event | None,
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:
         return None
@@ -186,6 +197,7 @@ def _tokens(
         hide=logs.hide_token,
         known=known,
         shared=shared,
+        overdue=overdue,
     )
 
 
@@ -507,6 +519,8 @@ def opened(
     meter: Meter | None = None,
     legacy: Legacy | None = None,
     max_retry_time: float | None = None,
+    before_request: Callable[[], None] = lambda: None,
+    overdue: Event | None = None,
 ) -> Iterator[App]:
     """Everything a pass needs, for as long as the context is open; nothing is sent to the tenant yet.
 
@@ -516,6 +530,7 @@ def opened(
     meter             counts what happens, and shows what this pacer does
     legacy            of an app that is closed by now: its token is used on
     max_retry_time    seconds, when it is to be less than the settings allow
+    before_request    as in `Client`, and `overdue` too
 
     Raises SchemaTooNew, DatabaseUnavailable, and what `own_copy` raises.
     """
@@ -538,6 +553,8 @@ def opened(
                 shelves=Shelves.of(db, stop) if shared else None,
                 meter=meter,
                 max_retry_time=max_retry_time,
+                before_request=before_request,
+                overdue=overdue,
             )
         )
         if not dry:

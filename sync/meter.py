@@ -46,10 +46,16 @@ class Meter:
 
     def waited(self, reason: str, seconds: float) -> None:
         """A request waits, or has waited, so long for this reason."""
+        if reason in (
+            "pacing",
+            "quota",
+            "retry_after",
+        ):  # for no answer
+            self.pulse.heard()
         self.metrics.waits.labels(reason).inc(seconds)
 
     def token_refreshed(self) -> None:
-        self.pulse.beat()
+        self.pulse.heard()
         self.metrics.token_refreshes.inc()
 
 
@@ -72,7 +78,10 @@ class MeteredHook:
         self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
     ) -> None:
         endpoint = endpoint_of(path)
-        self._pulse.beat()
+        if status is None or status >= 500:
+            self._pulse.beat()
+        else:
+            self._pulse.heard()
         self._metrics.requests.labels(endpoint, "none" if status is None else str(status)).inc()
         self._metrics.request_duration.labels(endpoint).observe(seconds)
         self._metrics.response_bytes.labels(endpoint).inc(size)
@@ -102,7 +111,7 @@ class MeteredWatch:
 
     def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
         self._kind, self._told, self._held_back = kind, Tally(), []
-        self._pulse.beat()
+        self._pulse.heard()
         self._metrics.running.labels(kind).set(1)
         self._then.run_started(run_id, kind, store_views, resumed)
 
@@ -145,7 +154,7 @@ class MeteredWatch:
         self._then.run_finished(summary)
 
     def _count(self, tally: Tally) -> None:
-        self._pulse.beat()
+        self._pulse.heard()
         self._told += tally
         for outcome, count in asdict(tally).items():
             if count and self._kind is not None:

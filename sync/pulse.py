@@ -23,15 +23,26 @@ class Pulse:
         self._clock = clock
         self._busy = ""
         self._expected_by = clock() + STILL_S
+        self._heard_at = clock()
 
     def begin(self, work: str) -> None:
         """The worker starts `work`; "" when it is idle."""
-        self.beat()
+        self.heard()
         self._busy = work
+
+    def heard(self) -> None:
+        """The tenant answered, or its database did."""
+        self.beat()
+        self._heard_at = self._clock()
 
     def beat(self, wait_s: float = 0.0) -> None:
         """Something happened; the next sign of life may be so many seconds later than usual."""
         self._expected_by = self._clock() + wait_s + STILL_S
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since anything was heard, from the beginning of the work at most."""
+        return self._clock() - self._heard_at
 
     @property
     def busy_with(self) -> str:

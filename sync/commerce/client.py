@@ -33,6 +33,7 @@ from sync.commerce.retry import (
     http_date,
     judge_answer,
     judge_fault,
+    judge_hung_up,
     judge_reading,
     persist,
     retry_after,
@@ -152,6 +153,8 @@ class Client:
     timeouts        (connect, read) seconds; read is the longest silence, not the whole answer
     longest_body    bytes, as it comes and decoded
     on_wait         told why a repeat waits (`retry_after`: as the tenant asked; `backoff`), and the seconds
+    before_request  called before each try; it may wait for this tenant's turn, or raise Interrupted
+    overdue         while set, requests under way are hung up: what fails then is not tried again
     known           what an earlier one learned, and a later one may know
     """
 
@@ -170,6 +173,8 @@ class Client:
         longest_body: int = LONGEST_BODY,
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
         known: Acquaintance | None = None,
+        before_request: Callable[[], None] = lambda: None,
+        overdue: threading.Event | None = None,
     ) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._auth = auth
@@ -183,6 +188,8 @@ class Client:
         self._longest_body = longest_body
         self._on_wait = on_wait
         self._known = known or Acquaintance()
+        self._before_request = before_request
+        self._overdue = overdue or threading.Event()
 
     def get(
         self,
@@ -239,7 +246,7 @@ class Client:
             too_deep = AnswerUnreadable(f"{request} was answered with JSON that is nested too deep.")
             raise Setback(judge_reading(too_deep)) from None
         except requests.RequestException as fault:  # the body is not in the coding it says
-            raise Setback(self._judge_fault(request, fault)) from fault
+            raise Setback(self._judge_fault(request, fault, answer.seconds)) from fault
 
     def _exchange(self, request: _Request, attempt: int) -> Answer:
         """One try: wait for our turn, send, tell pacer and hook how it went, judge."""
@@ -252,6 +259,7 @@ class Client:
         return Answer(tried.body, server_time(tried.headers), tried.seconds)
 
     def _take_turn(self, request: _Request) -> _Try:
+        self._before_request()
         begun = self._pacer.acquire(self._stop)
         outcome = Outcome(None, 0.0, kind=request.kind)  # when the token cannot be had
         try:
@@ -278,7 +286,8 @@ class Client:
                 patient=request.patient,
             )
         except requests.RequestException as fault:
-            return _Try(self._patience.clock() - began, self._judge_fault(request, fault))
+            seconds = self._patience.clock() - began
+            return _Try(seconds, self._judge_fault(request, fault, seconds))
         self._known.answered = True
         return _Try(seconds, verdict, response.status_code, response.headers, body, prepared)
 
@@ -313,8 +322,10 @@ class Client:
         )
         return self._session.send(prepared, timeout=self._timeouts, allow_redirects=False, **environment)
 
-    def _judge_fault(self, request: _Request, fault: requests.RequestException) -> Verdict:
+    def _judge_fault(self, request: _Request, fault: requests.RequestException, seconds: float) -> Verdict:
         host = urlsplit(self._endpoint).hostname or self._endpoint
+        if self._overdue.is_set():
+            return judge_hung_up(host, seconds)
         return judge_fault(
             fault, host=host, setting="API_ENDPOINT", reached=self._known.answered, patient=request.patient
         )

@@ -20,7 +20,16 @@ from requests import PreparedRequest
 
 from sync.commerce.acquaintance import Acquaintance, Token
 from sync.commerce.answers import read_complaint, remedy
-from sync.commerce.retry import Patience, Setback, Verdict, judge_fault, persist, retry_after, server_time
+from sync.commerce.retry import (
+    Patience,
+    Setback,
+    Verdict,
+    judge_fault,
+    judge_hung_up,
+    persist,
+    retry_after,
+    server_time,
+)
 from sync.commerce.transport import read_body
 from sync.errors import AccessDenied, AnswerUnreadable, CommerceUnavailable, SettingsError
 
@@ -57,6 +66,7 @@ class ImsTokens:
     hide            told each token, so that no log shows it
     known           what an earlier one learned, and a later one may know
     shared          where other processes of the tenant find our token, and we theirs
+    overdue         while set, requests under way are hung up: what fails then is not tried again
 
     Every method raises AccessDenied when IMS refuses the credential, CommerceUnavailable when it is out of
     reach and SettingsError when IMS_TOKEN_URL is not a token endpoint.
@@ -77,6 +87,7 @@ class ImsTokens:
         hide: Callable[[str], None] = lambda token: None,
         known: Acquaintance | None = None,
         shared: SharedToken | None = None,
+        overdue: threading.Event | None = None,
     ) -> None:
         self.client_id = client_id
         self._url = token_url
@@ -91,6 +102,7 @@ class ImsTokens:
         self._lock = threading.Lock()
         self._known = known or Acquaintance()
         self._shared = shared
+        self._overdue = overdue or threading.Event()
 
     def __repr__(self) -> str:
         return f"ImsTokens({self._url!r}, {self.client_id!r})"
@@ -129,6 +141,9 @@ class ImsTokens:
                 body = read_body(response, LONGEST_ANSWER).content
         except requests.RequestException as fault:
             host, reached = urlsplit(self._url).hostname or self._url, self._known.ims_answered
+            if self._overdue.is_set():
+                seconds = self._patience.clock() - asked_at
+                raise Setback(judge_hung_up(f"{host} (IMS)", seconds)) from fault
             raise Setback(
                 judge_fault(fault, host=host, setting="IMS_TOKEN_URL", reached=reached, patient=True)
             ) from fault

@@ -53,11 +53,15 @@ class Lines:
     """The requests under way of one session.
 
     stop       once set, answers in hand have GRACE_S; None: never
+    overdue    while set, requests under way are late; None: never
     whole_s    seconds that one request may take, from connecting to the last byte
     """
 
-    def __init__(self, stop: threading.Event | None, whole_s: float) -> None:
+    def __init__(
+        self, stop: threading.Event | None, whole_s: float, overdue: threading.Event | None = None
+    ) -> None:
         self._stop = stop or threading.Event()
+        self._overdue = overdue or threading.Event()
         self._whole_s = whole_s
         self._lock = threading.Lock()
         self._open: dict[int, _Line] = {}
@@ -91,7 +95,7 @@ class Lines:
                 stopped_at = stopped_at or now
             with self._lock:
                 for line in self._open.values():
-                    line.is_late = now > line.until
+                    line.is_late = now > line.until or self._overdue.is_set()
                     if line.is_late or (stopped_at is not None and now > stopped_at + GRACE_S):
                         line.hang_up()
                 if not self._open:  # the next request brings another

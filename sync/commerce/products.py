@@ -24,7 +24,7 @@ from urllib.parse import quote
 from sync.commerce.client import Answer, Client
 from sync.commerce.listing import HIGHEST_ID, OutOfOrder, read_page
 from sync.commerce.page_size import LearnedSize, PageSize
-from sync.commerce.retry import PageTooLarge
+from sync.commerce.retry import HungUp, PageTooLarge
 from sync.commerce.search import (
     LIGHT_FIELDS,
     Criteria,
@@ -232,9 +232,13 @@ class Products:
             self._size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
-        return self._client.get(
-            PATH, criteria.params(), scope.store_view, reader, kind="page", patient=patient
-        )
+        try:
+            return self._client.get(
+                PATH, criteria.params(), scope.store_view, reader, kind="page", patient=patient
+            )
+        except HungUp:  # a smaller page may fit into a turn
+            self._size.failed(size)
+            raise
 
     def _sorted(self, scope: _Scope, interval: Interval, size: int, found: OutOfOrder) -> Page:
         """A page in another order than was asked for, when nothing between its ids is missing.

@@ -91,6 +91,12 @@ class ListTooLong(RequestRefused):
         self.maximum = maximum
 
 
+class HungUp(CommerceUnavailable):
+    """A request took as long as its tenant may keep others waiting."""
+
+    fix = "look at the tenant: it answers slowly, or not at all. It is tried again after a rest."
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What to do about a try that brought no usable answer.
@@ -200,6 +206,11 @@ def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, pat
         error = CommerceUnavailable(f"{reason}.", f"check {setting}, the network and the proxy settings.")
         return Verdict(error, within_s=None if reached else UNREACHED_S)
     return _transient(f"{host} broke off: {_first_words(causes)}", patient=patient)
+
+
+def judge_hung_up(host: str, seconds: float) -> Verdict:
+    """The verdict on a request that was ended after so many seconds, since other tenants wait."""
+    return _stop(HungUp(f"{host} did not answer within {seconds:.0f} s, and other tenants were waiting."))
 
 
 def judge_reading(drift: AnswerUnreadable) -> Verdict:

@@ -84,6 +84,7 @@ def open_session(
     pool_size: int = 4,
     ca_bundle: str | None = None,
     stop: Event | None = None,
+    overdue: Event | None = None,
     longest_answer_s: float = LONGEST_ANSWER_S,
 ) -> requests.Session:
     """A session that keeps connections but no cookies, knows the environment's proxies, retries nothing.
@@ -92,6 +93,7 @@ def open_session(
     pool_size    most connections kept to a host: as many as there are requests in flight
     ca_bundle    path of a private CA; None uses the system's. Verification cannot be turned off.
     stop         once set, requests under way are hung up after a moment
+    overdue      while set, requests under way are hung up at once, as late
     longest_answer_s    from connecting to the last byte, however busily it drips
 
     Every request must be given its own `auth`: without one, requests would let `~/.netrc` overwrite the
@@ -104,7 +106,7 @@ def open_session(
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.verify = ca_bundle or True
     for scheme in ("https://", "http://"):
-        lines = Lines(stop, longest_answer_s)
+        lines = Lines(stop, longest_answer_s, overdue)
         session.mount(scheme, Adapter(lines, pool_connections=2, pool_maxsize=pool_size, max_retries=0))
     return session
 

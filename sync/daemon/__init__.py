@@ -217,6 +217,7 @@ class Daemon:
         """Raises Missing, and why the settings of a tenant cannot be used."""
         self.roster.site(name)
         self._dispatcher.due(self.roster[name], INCREMENTAL)
+        self._dispatcher.recall(name)
 
     # --- the schedule ------------------------------------------------------------------------
 
@@ -232,6 +233,7 @@ class Daemon:
         """Let their passes come, the first ones at once: what is changed, or never was read, first of all."""
         for place, tenancy in enumerate(tenancies):
             self._unschedule(tenancy.name)
+            self._dispatcher.recall(tenancy.name)
             with logs.of_tenant(tenancy.name):
                 self._schedule_one(tenancy, place / len(tenancies))
 

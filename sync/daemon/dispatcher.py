@@ -1,21 +1,37 @@
-"""Gives tenants their turns (turns.py): a thread for each pass, as many at once as may be."""
+"""Gives tenants their turns (turns.py): a thread for each pass, as many at once as may be.
+
+A pass that pauses keeps its thread, its lease and what it holds in memory, and waits in a request's place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from sync import logs
-from sync.daemon.tenancy import Job, Outcome, Tenancy
+from sync.daemon.tenancy import Job, Outcome, Tenancy, Turn
 from sync.turns import GRACE_S, Turns
 
 TICK_S: Final = 1.0  # how often it is looked for whose turn is over, while somebody is at work
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
+
+
+class _Serving(NamedTuple):
+    """A pass under way, and whose it is; a tenant that left and came back under its name is another one."""
+
+    tenancy: Tenancy
+    turn: Turn
+
+    @property
+    def silent_s(self) -> float:
+        pulse = self.tenancy.meter.pulse
+        return inf if pulse.is_stuck else pulse.silent_s
 
 
 class Dispatcher:
@@ -36,7 +52,8 @@ class Dispatcher:
         self._turns: Turns[Job] = Turns(at_once, turn_s, grace_s)
         self._ended = ended
         self._tenancies: dict[str, Tenancy] = {}
-        self._serving: dict[str, Tenancy] = {}  # one that left and came back under its name is another one
+        self._at_work: dict[str, _Serving] = {}
+        self._paused: dict[str, _Serving] = {}
         self._threads: dict[str, Thread] = {}
         self._lock = Lock()
         self._wake, self._stopped = Event(), Event()
@@ -58,10 +75,17 @@ class Dispatcher:
             self._turns.due(tenancy.name, job)
         self._wake.set()
 
+    def recall(self, name: str) -> None:
+        """Let a tenant that rests be tried at once: somebody asks for it, or its settings changed."""
+        with self._lock:
+            self._turns.recall(name)
+        self._wake.set()
+
     def forget(self, name: str) -> None:
         """A tenant is served no more."""
         with self._lock:
             self._turns.forget(name)
+            self._paused.pop(name, None)
 
     def close(self, stop_all: Callable[[], None]) -> None:
         """Begin nothing more, have everything stopped, and wait for it."""
@@ -76,33 +100,73 @@ class Dispatcher:
         while not self._stopped.is_set():
             with self._lock:
                 self._share_out(monotonic())
-                is_idle = not self._turns.at_work
+                is_idle = self._turns.is_idle
             self._wake.wait(None if is_idle else TICK_S)
             self._wake.clear()
 
     def _share_out(self, now: float) -> None:
-        at_work = self._turns.at_work
-        stuck = [name for name in at_work if self._serving[name].meter.pulse.is_stuck]
-        for name in self._turns.to_stop(now, stuck):
-            _log.info("turn.over", tenant=name, job=at_work[name].name)
-            self._serving[name].make_room()
+        silent = {name: serving.silent_s for name, serving in self._at_work.items()}
+        for name in self._turns.to_stop(now, silent):
+            turn = self._at_work[name].turn
+            _log.info("turn.over", tenant=name, job=turn.job.name)
+            turn.make_room()
+        for name in self._turns.to_hang_up(silent):
+            turn = self._at_work[name].turn
+            _log.warning("turn.hung_up", tenant=name, job=turn.job.name, silent_seconds=round(silent[name]))
+            turn.overdue.set()
         for name in self._turns.to_write_off(now):
-            _log.error("turn.written_off", tenant=name, job=at_work[name].name)
+            tenancy, turn = self._at_work[name]
+            _log.error("turn.written_off", tenant=name, job=turn.job.name)
+            turn.write_off()
+            if turn.overdue.is_set():
+                tenancy.written_off(turn.job)
         while found := self._turns.next(now):
-            name, job = found
-            tenancy = self._serving[name] = self._tenancies[name]
-            turn = Thread(target=self._turn, args=(tenancy, job), name=f"worker {name}", daemon=True)
-            self._threads[name] = turn
-            turn.start()
+            self._serve(*found)
 
-    def _turn(self, tenancy: Tenancy, job: Job) -> None:
+    def _serve(self, name: str, job: Job) -> None:
+        """Let a paused pass go on, or begin one."""
+        if (paused := self._paused.pop(name, None)) is not None:
+            self._at_work[name] = paused
+            paused.tenancy.meter.pulse.begin(job.name)
+            paused.turn.resume()
+            return
+        serving = self._at_work[name] = _Serving(self._tenancies[name], Turn(job, self._pause))
+        thread = Thread(target=self._turn, args=serving, name=f"worker {name}", daemon=True)
+        self._threads[name] = thread
+        thread.start()
+
+    def _pause(self, turn: Turn) -> None:
+        """Give the slot of a pass to others; called by each of its threads that is about to ask something."""
+        with self._lock:
+            found = [it for it in self._at_work.values() if it.turn is turn and turn.is_told]
+            for serving in found:
+                name = serving.tenancy.name
+                _log.info("turn.paused", tenant=name, job=turn.job.name)
+                self._turns.paused(name)
+                self._paused[name] = self._at_work.pop(name)
+                serving.tenancy.meter.pulse.begin("")
+        self._wake.set()
+
+    def _turn(self, tenancy: Tenancy, turn: Turn) -> None:
         outcome = Outcome()
         try:
             with logs.of_tenant(tenancy.name):
-                outcome = tenancy.attempt(job)
-                self._ended(tenancy, job, outcome)
+                outcome = tenancy.attempt(turn)
+                self._ended(tenancy, turn.job, outcome)
         finally:
             with self._lock:
-                self._turns.ended(tenancy.name, unfinished=outcome.is_unfinished)
-                tenancy.rested()
+                self._let_go(tenancy.name, turn, outcome)
             self._wake.set()
+
+    def _let_go(self, name: str, turn: Turn, outcome: Outcome) -> None:
+        """The pass ended. One that ended while it paused held no slot, and is begun anew in its next turn."""
+        if name in self._paused and self._paused[name].turn is turn:
+            del self._paused[name]
+        if name not in self._at_work or self._at_work[name].turn is not turn:
+            return
+        del self._at_work[name]
+        rest_s = self._turns.ended(
+            name, monotonic(), unfinished=outcome.is_unfinished, out_of_reach=outcome.out_of_reach
+        )
+        if rest_s is not None:
+            _log.warning("tenant.resting", tenant=name, seconds=rest_s)

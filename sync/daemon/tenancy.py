@@ -1,5 +1,7 @@
 """One tenant in the daemon's care: its passes, one at a time, each with everything opened for it and closed.
 
+What a pass under way is asked for is in its Turn: to make room for other tenants, to hang up, to end.
+
 A pass that finds the lease taken stands by and looks again every STANDBY_S seconds, until it gets the lease
 or another daemon's pass did what it was for. So a killed daemon is replaced as soon as its lease ends.
 """
@@ -19,10 +21,18 @@ import sqlalchemy as sa
 import structlog
 
 from sync.app import App, Legacy, alerts_of, opened
+from sync.commerce.retry import HungUp
 from sync.db import overview
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
-from sync.errors import AccessDenied, Interrupted, LeaseHeld, SyncError
+from sync.errors import (
+    AccessDenied,
+    CommerceUnavailable,
+    DatabaseUnavailable,
+    Interrupted,
+    LeaseHeld,
+    SyncError,
+)
 from sync.lookout import Lookout
 from sync.meter import Meter
 from sync.model import PassKind
@@ -37,6 +47,7 @@ from sync.settings import Settings
 STANDBY_S: Final = 2.0
 EVER: Final = timedelta(days=36_500)
 UNTRUSTED_S: Final = 30.0  # a tenant whose last pass failed may keep the others waiting so long, not longer
+POLL_S: Final = 0.2
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
@@ -46,7 +57,7 @@ class Job:
     """A pass that is due again and again.
 
     served_by    kinds of run that do at least the same
-    resumes      whether it goes on where it was stopped, at the last committed page
+    resumes      whether it goes on where it was stopped, at the last committed page; otherwise it pauses
     """
 
     name: str
@@ -69,11 +80,61 @@ class Outcome:
     is_unfinished    it made room, and is to go on when its turn comes again
     again_in_s       seconds after which to ask again: another daemon is at it
     is_denied        the credential was refused: it may have been exchanged
+    out_of_reach     the tenant, or its database, did not answer
     """
 
     is_unfinished: bool = False
     again_in_s: float | None = None
     is_denied: bool = False
+    out_of_reach: bool = False
+
+
+class Turn:
+    """What a pass is asked for while it is under way, from any thread.
+
+    pause      gives the slot to others until `resume`; does nothing where no room is to be made any more
+    stop       once set, the pass ends with Interrupted
+    overdue    while set, requests under way are hung up: the tenant has not answered for too long
+    """
+
+    def __init__(self, job: Job, pause: Callable[[Turn], None]) -> None:
+        self.job = job
+        self.stop, self.overdue = Event(), Event()
+        self._told, self._resumed = Event(), Event()
+        self._pause = pause
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is asked to make room."""
+        return self._told.is_set()
+
+    def make_room(self) -> None:
+        """Give the slot to others before the next request."""
+        self._resumed.clear()
+        self._told.set()
+
+    def write_off(self) -> None:
+        """Its slot was given to others, since it did not make room."""
+        if self.job.resumes:
+            self.stop.set()
+
+    def resume(self) -> None:
+        """It has a slot again."""
+        self._told.clear()
+        self.overdue.clear()
+        self._resumed.set()
+
+    def before_request(self) -> None:
+        """Make room, if asked to. Raises Interrupted where the pass is to end."""
+        if not self.is_told:
+            return
+        if self.job.resumes:
+            self.stop.set()
+            raise Interrupted("Its turn was over, and other tenants were waiting.")
+        self._pause(self)
+        while not self._resumed.wait(POLL_S):
+            if self.stop.is_set():
+                raise Interrupted("Stopped while it waited for its next turn.")
 
 
 def patience(allowed_s: float, turn_s: float, *, is_trusted: bool) -> float:
@@ -85,7 +146,7 @@ def patience(allowed_s: float, turn_s: float, *, is_trusted: bool) -> float:
     >>> patience(900.0, 300.0, is_trusted=True), patience(900.0, 300.0, is_trusted=False)
     (300.0, 30.0)
     """
-    return min(allowed_s, turn_s if is_trusted else UNTRUSTED_S)
+    return min(allowed_s, turn_s if is_trusted else min(UNTRUSTED_S, turn_s / 2))
 
 
 class Tenancy:
@@ -108,7 +169,8 @@ class Tenancy:
         self._due_since: dict[str, datetime] = {}
         self._spared: dict[str, timedelta] = {}
         self._is_closed = False
-        self._stop, self._stop_telling = Event(), Event()
+        self._turn: Turn | None = None
+        self._stop_telling = Event()
         self._lookout, self._closing = self._opened(settings, copy)
         self._lookout.start()
 
@@ -133,19 +195,18 @@ class Tenancy:
         """Do not begin with this job where it came through less than `age` ago."""
         self._spared[job.name] = age
 
-    def make_room(self) -> None:
-        """End the pass under way behind the page in hand."""
-        self._stop.set()
-
-    def rested(self) -> None:
-        """Its turn is over: what it was told counts no more."""
-        if not self._is_closed:
-            self._stop = Event()
+    def written_off(self, job: Job) -> None:
+        """Its slot was given to others; what it hangs in may go on for long without a word."""
+        self.troubles[job.name] = (
+            "It did not answer, did not end when its turn was over, and lost its slot to the other tenants. "
+            "To do: look at the tenant, at its database and at the network between."
+        )
 
     def close(self) -> None:
         """End what is under way, and begin nothing more."""
         self._is_closed = True
-        self._stop.set()
+        if self._turn is not None:
+            self._turn.stop.set()
         self._stop_telling.set()
         self._closing.close()
 
@@ -159,22 +220,28 @@ class Tenancy:
 
     # --- a turn ------------------------------------------------------------------------------
 
-    def attempt(self, job: Job) -> Outcome:
+    def attempt(self, turn: Turn) -> Outcome:
         """Run a pass to its end, or until told to make room. Whatever comes of it, the next one comes."""
+        self._turn, job = turn, turn.job
         if self._is_closed:
             return Outcome()
         self.meter.pulse.begin(job.name)
         try:
-            return self._do(job)
+            return self._do(turn)
         except Interrupted:
             _log.info("pass.interrupted", job=job.name)
-            self._note_idleness(job)
-            return Outcome(is_unfinished=True)
+            if not turn.overdue.is_set() or job.name not in self.troubles:
+                self._note_idleness(job)
+            return Outcome(is_unfinished=True, out_of_reach=turn.overdue.is_set())
         except SyncError as error:
             self._is_trusted = not self.name
             self.troubles[job.name] = f"{error} To do: {error.fix}"
             _log.error("pass.failed", job=job.name, error=str(error), fix=error.fix)
-            return Outcome(is_denied=isinstance(error, AccessDenied))
+            return Outcome(
+                is_unfinished=isinstance(error, HungUp),
+                is_denied=isinstance(error, AccessDenied),
+                out_of_reach=isinstance(error, CommerceUnavailable | DatabaseUnavailable),
+            )
         except Exception as fault:  # noqa: BLE001 - one bad pass must not end the daemon
             self.troubles[job.name] = f"a fault of its own: {type(fault).__name__}."
             is_debugging = logging.getLogger("sync").isEnabledFor(logging.DEBUG)
@@ -193,10 +260,11 @@ class Tenancy:
         else:
             self.troubles.pop(job.name, None)
 
-    def _do(self, job: Job) -> Outcome:
+    def _do(self, turn: Turn) -> Outcome:
         """Run a pass, unless that is needless or another daemon does it."""
+        job = turn.job
         try:
-            with self._app() as app:
+            with self._app(turn) as app:
                 if not self._is_needless(app.db, job):
                     job.work(app.sync(f"daemon, {job.name}"))
             self._is_trusted = True
@@ -207,11 +275,17 @@ class Tenancy:
             return self._stand_by(job, held)
 
     @contextmanager
-    def _app(self) -> Iterator[App]:
+    def _app(self, turn: Turn) -> Iterator[App]:
         settings = self.settings
         allowed_s = patience(settings.sync_max_retry_time, self._turn_s(), is_trusted=self._is_trusted)
         with opened(
-            settings, self._stop, meter=self.meter, legacy=self._legacy, max_retry_time=allowed_s
+            settings,
+            turn.stop,
+            meter=self.meter,
+            legacy=self._legacy,
+            max_retry_time=allowed_s,
+            before_request=turn.before_request,
+            overdue=turn.overdue,
         ) as app:
             self._legacy = app.legacy
             yield app

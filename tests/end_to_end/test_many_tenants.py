@@ -14,10 +14,12 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from benchmarks.silent import Mute
 from tests.command import Running, Shell
 from tests.receiver import Receiver
 from tests.shops import SECRET, Shops
 
+KINDS = ("backfill", "prices", "stock")
 NOWHERE = "127.0.0.1:9"  # nobody listens on the port of "discard"
 
 
@@ -134,7 +136,62 @@ def test_a_long_load_makes_room_for_the_others_and_goes_on_where_it_was(folder: 
     assert 0 < loaded["inserted"] < 60
 
 
-def test_one_that_never_answers_is_reported_although_it_makes_room_each_time(folder: Path) -> None:
+def test_those_that_never_answer_lose_their_slots_rest_and_are_reported(folder: Path) -> None:
+    """They stand first and hold both slots: one drips at the API, one is silent at the token endpoint."""
+    well = [f"well-{n}" for n in range(6)]
+    api, ims = Mute(drips=True), Mute()
+    with tenants(folder, "api", "ims", *well) as (shops, shell):
+        shops.top = {"at_once": "2", "turn": '"2s"'}
+        shops.defaults = {"SYNC_INTERVAL": "5s", "SYNC_PRICES_INTERVAL": "10s", "SYNC_STOCK_INTERVAL": "10s"}
+        shops.tables["api"]["API_ENDPOINT"] = f"http://{api.address}/tenant"
+        shops.tables["ims"]["IMS_TOKEN_URL"] = f"http://{ims.address}/token"
+        shops.write()
+
+        with shell.start("daemon", "--tenants", "tenants.toml", STATUS_BIND="127.0.0.1:0") as daemon:
+            address = page_of(daemon)
+            wait_until_seen(daemon, 2, "tenant.resting", seconds=60.0)
+            read: set[tuple[str, str]] = set()
+            while len(read) < 18:  # the backfill, the prices and the stock of six
+                ended = daemon.wait_for("run.finished", outcome="succeeded")
+                read |= {(ended["tenant"], ended["kind"])} if ended["kind"] in KINDS else set()
+            while set(reasons := ready(address)) != {"api", "ims"} or "within" not in f"{reasons}":
+                pass  # looked at a moment later
+            found, told = states(address), shell.run("status", "--tenants", "tenants.toml").out
+            assert daemon.end() == 0
+    api.close()
+    ims.close()
+
+    words = {name: " ".join(reasons[name]) for name in reasons}
+    assert re.search(r"127\.0\.0\.1 did not answer within \d s, and other tenants", words["api"])
+    assert re.search(r"127\.0\.0\.1 \(IMS\) did not answer within \d s, and other tenants", words["ims"])
+    assert {name: found[name] for name in well} == dict.fromkeys(well, "fresh")
+    assert "(IMS) did not answer within" in told
+
+
+@pytest.mark.parametrize("job", ["reference", "prices", "stock"])
+def test_a_pass_that_would_begin_anew_pauses_for_the_others_and_comes_to_its_end(
+    folder: Path, job: str
+) -> None:
+    """One slot, a turn of a second; each answer takes 0.7 s, so no such pass fits into a turn."""
+    with tenants(folder, "slow", "quick") as (shops, shell):
+        shops.top = {"at_once": "1", "turn": '"1s"'}
+        shops.defaults |= {"SYNC_INTERVAL": "1s", "STORE_VIEWS": "all,default"}
+        setting = f"SYNC_{job.upper()}_" + ("CRON" if job == "reference" else "INTERVAL")
+        shops.tables["slow"] |= {setting: "30 2 * * *" if job == "reference" else "1d", "SYNC_INTERVAL": "1d"}
+        shops.write()
+        shell.run("backfill", "--tenants", "tenants.toml", "--tenant", "slow")
+        shops["slow"].faults.slow(0.7, kind=None)
+
+        with shell.start("daemon", "--tenants", "tenants.toml") as daemon:
+            daemon.wait_for("turn.paused", tenant="slow", job=job)
+            daemon.wait_for("run.finished", tenant="quick", outcome="succeeded")
+            daemon.wait_for("run.finished", tenant="slow", kind=job, outcome="succeeded")
+            assert daemon.end() == 0
+
+    assert sum(it["event"] == "run.started" and it["kind"] == job for it in daemon.log) == 1
+
+
+def test_one_that_never_answers_is_reported_and_tried_again_after_a_rest(folder: Path) -> None:
     with tenants(folder, "mute", "well") as (shops, shell):
         shops.top = {"at_once": "1", "turn": '"1s"'}
         shops.defaults |= {"SYNC_INTERVAL": "1s"}
@@ -143,9 +200,9 @@ def test_one_that_never_answers_is_reported_although_it_makes_room_each_time(fol
 
         with shell.start("daemon", "--tenants", "tenants.toml", STATUS_BIND="127.0.0.1:0") as daemon:
             address = page_of(daemon)
-            daemon.wait_for("run.finished", tenant="mute", outcome="interrupted")
+            daemon.wait_for("run.finished", tenant="mute", outcome="failed")
+            daemon.wait_for("tenant.resting", tenant="mute", seconds=60.0)
             daemon.wait_for("run.finished", tenant="well", outcome="succeeded")
-            daemon.wait_for("run.finished", tenant="mute", outcome="interrupted")
             while states(address) != {"mute": "stale", "well": "fresh"}:
                 pass  # looked at a moment later
             assert "answers slowly, or not at all" in " ".join(ready(address)["mute"])

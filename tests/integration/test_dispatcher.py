@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from sync.daemon.dispatcher import Dispatcher
-from sync.daemon.tenancy import INCREMENTAL, PRICES, Job, Outcome
+from sync.daemon.tenancy import INCREMENTAL, PRICES, Job, Outcome, Turn
+from sync.errors import Interrupted
 from sync.meter import Meter
 from sync.metrics import Metrics
 
@@ -21,7 +22,8 @@ WITHIN_S = 20.0  # a hang fails the test instead of the suite
 class Tenant:
     """In the place of a tenancy: does as it is told, by `how`, and notes when it began.
 
-    how    quick: is done at once. obeys: works until it is told to make room. hangs: until the test lets it
+    how    quick: is done at once. obeys: asks again and again, until it is told to make room.
+           hangs: until the test lets it
     """
 
     def __init__(self, name: str, how: str, begun: SimpleQueue[str]) -> None:
@@ -29,38 +31,56 @@ class Tenant:
         self.meter = Meter(Metrics("", process=False))
         self.let_go = threading.Event()
         self._begun = begun
-        self._told = threading.Event()
+        self._turn: Turn | None = None
 
-    def attempt(self, job: Job) -> Outcome:
-        self._begun.put(f"{self.name} {job.name}")
+    def attempt(self, turn: Turn) -> Outcome:
+        self._turn = turn
+        self._begun.put(f"{self.name} {turn.job.name}")
         if self.how == "obeys":
             self.how = "quick"
-            return Outcome(is_unfinished=self._told.wait(WITHIN_S))
+            return self._asks(turn)
         if self.how == "hangs":
             self.let_go.wait(WITHIN_S)
         if self.how == "breaks":
             raise ZeroDivisionError
         return Outcome()
 
-    def make_room(self) -> None:
-        self._told.set()
+    def _asks(self, turn: Turn) -> Outcome:
+        """Requests that take no time, until the pass was told; one that paused ends when it goes on."""
+        try:
+            while not turn.is_told:
+                self.let_go.wait(0.01)
+            turn.before_request()
+        except Interrupted:
+            return Outcome(is_unfinished=True)
+        self._begun.put(f"{self.name} {turn.job.name} goes on")
+        return Outcome()
 
-    def rested(self) -> None:
-        self._told.clear()
+    def stop(self) -> None:
+        self.let_go.set()
+        if self._turn is not None:
+            self._turn.stop.set()
+
+    def written_off(self, job: Job) -> None:
+        pass
 
 
 @contextmanager
 def serving(
-    *tenants: Tenant, at_once: int = 1, turn_s: float = 0.0, grace_s: float = 0.0
+    *tenants: Tenant,
+    at_once: int = 1,
+    turn_s: float = 0.0,
+    grace_s: float = 0.0,
+    later: Sequence[Tenant] = (),
 ) -> Iterator[Dispatcher]:
-    """A dispatcher to which a run of each tenant is due, in this order."""
+    """A dispatcher to which a run of each tenant is due, in this order; `later` ones are ended too."""
     dispatcher = Dispatcher(at_once, turn_s, lambda *told: None, grace_s=grace_s)
     for tenant in tenants:
         due(dispatcher, tenant)
 
     def let_all_go() -> None:
-        for tenant in tenants:
-            tenant.let_go.set()
+        for tenant in (*tenants, *later):
+            tenant.stop()
 
     dispatcher.start()
     try:
@@ -87,6 +107,31 @@ def test_a_long_pass_makes_room_for_the_others_and_is_begun_again(begun: SimpleQ
 
     with serving(long, short, grace_s=WITHIN_S):
         assert seen(begun, 3) == ["long run", "short run", "long run"]
+
+
+def test_a_pass_that_would_begin_anew_pauses_and_goes_on_before_its_newer_work(
+    begun: SimpleQueue[str],
+) -> None:
+    long, short = Tenant("long", "obeys", begun), Tenant("short", "quick", begun)
+
+    with serving(grace_s=WITHIN_S, later=(long, short)) as dispatcher:
+        due(dispatcher, long, PRICES)
+        assert seen(begun, 1) == ["long prices"]
+        due(dispatcher, long)
+        due(dispatcher, short)
+        assert seen(begun, 3) == ["short run", "long prices goes on", "long run"]
+
+
+def test_one_that_pauses_ends_with_the_daemon(begun: SimpleQueue[str]) -> None:
+    long, hangs = Tenant("long", "obeys", begun), Tenant("hangs", "hangs", begun)
+
+    with serving(grace_s=WITHIN_S, later=(long, hangs)) as dispatcher:
+        due(dispatcher, long, PRICES)
+        seen(begun, 1)
+        due(dispatcher, hangs)
+        assert seen(begun, 1) == ["hangs run"]
+
+    assert begun.empty()
 
 
 def test_those_that_hang_lose_their_slots_to_the_others(begun: SimpleQueue[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.turns import GRACE_S, Turns
+from sync.turns import FIRST_REST_S, GRACE_S, LONGEST_REST_S, PROBE_S, Turns
 
 TURN_S = 300.0
 
@@ -15,14 +15,18 @@ TURN_S = 300.0
 @dataclass(frozen=True)
 class Pass:
     name: str
-    resumes: bool = True
 
 
-RUN, STOCK, PRICES = Pass("run"), Pass("stock", resumes=False), Pass("prices", resumes=False)
+RUN, STOCK, PRICES = Pass("run"), Pass("stock"), Pass("prices")
 
 
 def turns(at_once: int = 1) -> Turns[Pass]:
     return Turns(at_once, TURN_S)
+
+
+def told(line: Turns[Pass], now: float, **silent: float) -> list[str]:
+    """Who is told to make room, where all others at work were heard of just now."""
+    return line.to_stop(now, dict.fromkeys(line.at_work, 0.0) | silent)
 
 
 def serve(line: Turns[Pass], now: float = 0.0) -> tuple[str, str] | None:
@@ -40,7 +44,7 @@ def test_tenants_are_served_in_the_order_in_which_they_had_work() -> None:
         line.due(tenant, RUN)
 
     assert [serve(line), serve(line), serve(line)] == [("a", "run"), ("b", "run"), None]
-    line.ended("b")
+    line.ended("b", 0.0)
     assert serve(line) == ("c", "run")
 
 
@@ -54,7 +58,7 @@ def test_one_with_much_to_do_gets_a_pass_a_turn() -> None:
     order = []
     while found := serve(line):
         order.append(found)
-        line.ended(found[0])
+        line.ended(found[0], 0.0)
     assert order == [("big", "run"), ("small", "run"), ("big", "prices"), ("big", "stock")]
 
 
@@ -65,7 +69,7 @@ def test_a_tenant_is_at_work_once_even_where_slots_are_free() -> None:
     line.due("a", STOCK)
 
     assert serve(line) is None
-    line.ended("a")
+    line.ended("a", 0.0)
     assert serve(line) == ("a", "stock")
 
 
@@ -75,7 +79,7 @@ def test_work_that_waits_or_is_under_way_is_not_due_twice() -> None:
     line.due("a", RUN)
     assert serve(line) == ("a", "run")
     line.due("a", RUN)
-    line.ended("a")
+    line.ended("a", 0.0)
 
     assert serve(line) is None
 
@@ -89,7 +93,7 @@ def test_a_forgotten_tenant_ends_what_it_is_at_and_is_served_no_more() -> None:
 
     line.forget("a")
     line.forget("b")
-    line.ended("a", unfinished=True)
+    line.ended("a", 0.0, unfinished=True)
 
     assert serve(line) is None
     assert line.at_work == {}
@@ -106,17 +110,17 @@ def test_a_long_pass_makes_room_and_goes_on_behind_the_others_and_behind_its_own
     line.due("big", STOCK)
     line.due("small", RUN)
 
-    assert line.to_stop(TURN_S - 1) == []
-    assert line.to_stop(TURN_S) == ["big"]
-    assert line.to_stop(TURN_S + 1) == []
-    line.ended("big", unfinished=True)
+    assert told(line, TURN_S - 1) == []
+    assert told(line, TURN_S) == ["big"]
+    assert told(line, TURN_S + 1) == []
+    line.ended("big", 0.0, unfinished=True)
 
     order = []
     for _ in range(3):
         found = serve(line, TURN_S)
         assert found is not None
         order.append(found)
-        line.ended(found[0])
+        line.ended(found[0], 0.0)
     assert order == [("small", "run"), ("big", "stock"), ("big", "run")]
 
 
@@ -125,21 +129,29 @@ def test_nobody_makes_room_while_nobody_waits() -> None:
     line.due("big", RUN)
     serve(line)
 
-    assert line.to_stop(10 * TURN_S) == []
+    assert told(line, 10 * TURN_S) == []
     line.due("small", RUN)
     serve(line)
-    assert line.to_stop(10 * TURN_S) == []
+    assert told(line, 10 * TURN_S) == []
     line.due("another", RUN)
-    assert line.to_stop(10 * TURN_S) == ["big"]
+    assert told(line, 10 * TURN_S) == ["big"]
 
 
-def test_a_pass_that_would_begin_anew_keeps_its_slot_to_the_end() -> None:
+def test_a_pass_that_would_begin_anew_pauses_and_goes_on_before_its_newer_work() -> None:
+    """Its own run, due meanwhile, would find the lease taken."""
     line = turns()
     line.due("big", PRICES)
+    assert serve(line) == ("big", "prices")
+    line.due("big", RUN)
     line.due("small", RUN)
-    serve(line)
+    assert told(line, TURN_S) == ["big"]
 
-    assert line.to_stop(100 * TURN_S) == []
+    line.paused("big")
+    order = []
+    while found := serve(line, TURN_S):
+        order.append(found)
+        line.ended(found[0], TURN_S)
+    assert order == [("small", "run"), ("big", "prices"), ("big", "run")]
 
 
 def test_one_that_does_not_make_room_is_written_off_and_its_slot_is_free() -> None:
@@ -150,7 +162,7 @@ def test_one_that_does_not_make_room_is_written_off_and_its_slot_is_free() -> No
     line.due("c", RUN)
     serve(line)
     line.due("hangs", STOCK)
-    assert line.to_stop(TURN_S) == ["hangs"]
+    assert told(line, TURN_S) == ["hangs"]
 
     assert line.to_write_off(TURN_S + GRACE_S - 1) == []
     assert serve(line) is None
@@ -158,21 +170,98 @@ def test_one_that_does_not_make_room_is_written_off_and_its_slot_is_free() -> No
     assert line.to_write_off(TURN_S + GRACE_S) == []
     assert serve(line) == ("b", "run")
     assert serve(line) is None
-    line.ended("b")
+    line.ended("b", 0.0)
     assert serve(line) == ("c", "run")
-    line.ended("hangs")
+    line.ended("hangs", 0.0)
     assert serve(line) is None
-    line.ended("c")
+    line.ended("c", 0.0)
     assert serve(line) == ("hangs", "stock")
 
 
-def test_one_that_is_stuck_is_told_before_its_turn_is_over_whatever_its_work() -> None:
+# --- silence -----------------------------------------------------------------------------------
+
+
+def silenced(line: Turns[Pass], tenant: str, now: float) -> float | None:
+    """End a turn in which the tenant did not answer until now, and others wait; its rest."""
+    silence_s = line.silence_s(tenant)
+    assert told(line, now, **{tenant: silence_s}) == [tenant]
+    assert line.to_hang_up({**dict.fromkeys(line.at_work, 0.0), tenant: silence_s}) == [tenant]
+    return line.ended(tenant, now, unfinished=True, out_of_reach=True)
+
+
+def test_a_request_is_hung_up_when_it_has_lasted_a_turn_and_others_wait() -> None:
     line = turns()
-    line.due("stuck", PRICES)
+    line.due("slow", PRICES)
+    serve(line)
+    assert line.to_hang_up({"slow": 10 * TURN_S}) == []
+
+    line.due("b", RUN)
+    assert told(line, TURN_S, slow=TURN_S - 1) == ["slow"]
+    assert line.to_hang_up({"slow": TURN_S - 1}) == []
+    assert line.to_hang_up({"slow": TURN_S}) == ["slow"]
+    assert line.to_hang_up({"slow": TURN_S + 1}) == []
+
+
+def test_one_that_did_not_answer_rests_twice_as_long_each_time_until_it_answers() -> None:
+    line = turns()
+    line.due("mute", RUN)
+    now, rests = 0.0, []
+    for _ in range(6):
+        assert serve(line, now) == ("mute", "run")
+        line.due("b", RUN)
+        now += line.silence_s("mute")
+        rests.append(silenced(line, "mute", now))
+        assert serve(line, now) == ("b", "run")
+        line.ended("b", now)
+        assert serve(line, now) is None
+        now += TURN_S + LONGEST_REST_S
+    assert rests == [FIRST_REST_S * 2**n for n in range(4)] + [LONGEST_REST_S] * 2
+
+    assert serve(line, now) == ("mute", "run")
+    assert line.ended("mute", now) is None
+    assert line.silence_s("mute") == TURN_S
+
+
+def test_after_a_rest_it_has_a_moment_to_answer_and_with_an_answer_a_whole_turn() -> None:
+    line = turns()
+    line.due("mute", RUN)
     line.due("b", RUN)
     serve(line)
+    assert silenced(line, "mute", TURN_S) == FIRST_REST_S
+    line.due("c", STOCK)
+    assert serve(line, TURN_S) == ("b", "run")
+    line.ended("b", TURN_S)
+    assert serve(line, TURN_S) == ("c", "stock")
+    line.ended("c", TURN_S)
+    now = TURN_S + FIRST_REST_S
+    assert serve(line, now) == ("mute", "run")
+    line.due("b", RUN)
 
-    assert line.to_stop(10.0, stuck=["stuck", "elsewhere"]) == ["stuck"]
+    assert told(line, now + PROBE_S - 1, mute=PROBE_S - 1) == []
+    assert told(line, now + PROBE_S, mute=0.0) == []
+    assert told(line, now + 2 * PROBE_S, mute=PROBE_S) == ["mute"]
+
+
+def test_a_failure_that_takes_no_time_needs_no_rest_and_the_only_tenant_never_rests() -> None:
+    line, alone = turns(), Turns[Pass](1, float("inf"))
+    for each in (line, alone):
+        each.due("a", RUN)
+        serve(each)
+
+    assert line.ended("a", PROBE_S - 1, out_of_reach=True) is None
+    assert alone.ended("a", 10 * PROBE_S, out_of_reach=True) is None
+
+
+def test_one_that_rests_is_tried_at_once_where_somebody_asks_for_it() -> None:
+    line = turns()
+    line.due("mute", RUN)
+    serve(line)
+    line.ended("mute", TURN_S, unfinished=True, out_of_reach=True)
+    assert serve(line, TURN_S) is None
+    assert not line.is_idle
+
+    line.recall("mute")
+    assert serve(line, TURN_S) == ("mute", "run")
 
 
 # --- laws --------------------------------------------------------------------------------------
@@ -206,7 +295,7 @@ def test_nobody_waits_for_more_turns_than_there_are_tenants(
         assert len(at_work) == at_once or not waited
         ending = data.draw(st.sampled_from(sorted(at_work)))
         unfinished, work = data.draw(st.booleans()), at_work.pop(ending)
-        line.ended(ending, unfinished=unfinished)
+        line.ended(ending, 0.0, unfinished=unfinished)
         undone[ending] |= {work} if unfinished else set()
         waited |= {ending: 0} if undone[ending] else {}
 
@@ -220,25 +309,52 @@ def test_everything_asked_for_is_done_exactly_once(asked: list[tuple[str, Pass]]
     done = []
     while found := line.next(0.0):
         done.append(found)
-        line.ended(found[0])
+        line.ended(found[0], 0.0)
     assert sorted(done, key=str) == sorted(set(asked), key=str)
 
 
-@given(hanging=st.sets(st.sampled_from("abcdefgh"), min_size=1, max_size=7), at_once=st.integers(1, 4))
-def test_however_many_hang_the_others_are_served(hanging: set[str], at_once: int) -> None:
-    """Each that hangs costs the others a turn and its grace in one slot, once."""
-    line = turns(at_once)
-    for tenant in "abcdefgh":
-        line.due(tenant, RUN)
-
-    served: set[str] = set()
-    now = 0.0
-    while served != set("abcdefgh") - hanging:
+@given(
+    hanging=st.sets(st.sampled_from("abcdefgh"), min_size=1, max_size=7),
+    at_once=st.integers(1, 4),
+    lets_go=st.booleans(),
+    turn_s=st.sampled_from([20.0, TURN_S]),
+)
+def test_however_many_hang_the_others_are_served_and_go_on_being_served(
+    hanging: set[str], at_once: int, lets_go: bool, turn_s: float
+) -> None:
+    """Each that hangs costs the others a turn in one slot, once, and then moments; and a grace, if its
+    thread hangs too. The others have work every minute, which takes no time.
+    """
+    line = Turns[Pass](at_once, turn_s)
+    begun: dict[str, float] = {}
+    waiting_since: dict[str, float] = {}
+    first: dict[str, float] = {}
+    hung_up: dict[str, float] = {}
+    longest = 0.0  # of the waits that began when each of those that hang had had its turn
+    for second in range(int(20 * turn_s)):
+        now = float(second)
+        for tenant in "abcdefgh" if second % 60 == 0 else "":
+            line.due(tenant, RUN)
+            waiting_since.setdefault(tenant, now)
         while found := line.next(now):
-            if found[0] not in hanging:
-                served.add(found[0])
-                line.ended(found[0])
-        now += 10.0
-        line.to_stop(now)
+            tenant = found[0]
+            if tenant in hanging:
+                begun[tenant] = now
+                continue
+            line.ended(tenant, now)
+            first.setdefault(tenant, now)
+            since = waiting_since.pop(tenant)
+            if hung_up.keys() == hanging and since > max(hung_up.values()) + GRACE_S:
+                longest = max(longest, now - since)
+        silent = {tenant: now - begun[tenant] for tenant in line.at_work}
+        line.to_stop(now, silent)
+        for tenant in line.to_hang_up(silent):
+            hung_up.setdefault(tenant, now)
+            if lets_go:
+                line.ended(tenant, now, unfinished=True, out_of_reach=True)
         line.to_write_off(now)
-        assert now <= len(hanging) * (TURN_S + GRACE_S + 20)
+
+    assert first.keys() == set("abcdefgh") - hanging
+    cost = turn_s + GRACE_S + 2
+    assert max(first.values()) <= -(-len(hanging) // at_once) * cost
+    assert longest <= -(-len(hanging) // at_once) * (PROBE_S + 2)

@@ -284,6 +284,7 @@ class Client:
                 body,
                 seconds=seconds,
                 patient=request.patient,
+                halved=request.body is not None,
             )
         except requests.RequestException as fault:
             seconds = self._patience.clock() - began

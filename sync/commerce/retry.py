@@ -9,7 +9,7 @@ call again until a try succeeds or its verdict says that it is enough. In words:
     400 for the page size             stop: the answer names the largest page
     400 with a report id              as a 500: newer Commerce answers database faults like that
     401, 403                          renew the token, once more, then stop
-    401, 403, 405, 406 without JSON   4 tries, a page or a list 3: a firewall or a proxy
+    401, 403, 405, 406 without JSON   4 tries, a page 3, a list that can be halved 1
     HTML instead of JSON              4 tries, a page 3, then stop
     redirect, 404                     stop: the base URL or the store view is wrong
     any other 4xx                     stop: our request is wrong
@@ -145,7 +145,14 @@ class Patience:
 
 
 def judge_answer(
-    request: str, status: int, headers: Mapping[str, str], body: Body, *, seconds: float, patient: bool
+    request: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: Body,
+    *,
+    seconds: float,
+    patient: bool,
+    halved: bool = False,
 ) -> Verdict | None:
     """The verdict on an answer, None when it is a JSON body to be read.
 
@@ -153,6 +160,7 @@ def judge_answer(
     seconds   how long the answer took
     patient   True: try until the time is spent. False: a page, which gives up early with PageFailed, since a
               smaller page may work
+    halved    a list whose halves are asked for at once where a firewall refuses it
     """
     if 200 <= status < 300:
         return None if _is_json(headers) else _not_json(request, body.content, patient=patient)
@@ -170,7 +178,8 @@ def judge_answer(
         return _transient(reason, patient=patient, too_large=too_large)
     if status == 413 and not patient:
         return _transient(reason, patient=patient, too_large=True)
-    return _refused(reason, status, complaint, patient=patient)
+    tries = OTHER_TRIES if patient else 1 if halved else PAGE_TRIES
+    return _refused(reason, status, complaint, blocked_tries=tries)
 
 
 def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, patient: bool) -> Verdict:
@@ -268,7 +277,7 @@ def _without_credentials(location: str) -> str:
     return f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path
 
 
-def _refused(reason: str, status: int, complaint: Complaint, *, patient: bool) -> Verdict:
+def _refused(reason: str, status: int, complaint: Complaint, *, blocked_tries: int) -> Verdict:
     """A 4xx that is not a matter of time."""
     if complaint.maximum is not None:
         return _stop(PageTooLarge(f"{reason}.", complaint.maximum))
@@ -276,7 +285,7 @@ def _refused(reason: str, status: int, complaint: Complaint, *, patient: bool) -
         kind = AccessDenied if _is_by_the_api(status, complaint) else RequestBlocked
         return Verdict(kind(f"{reason}.", _access_fix(status, complaint)), tries=2, retry_after=0, renew=True)
     if status in (401, 403, 405, 406) and not complaint.is_json:
-        return Verdict(RequestBlocked(f"{reason}."), tries=OTHER_TRIES if patient else PAGE_TRIES)
+        return Verdict(RequestBlocked(f"{reason}."), tries=blocked_tries)
     if status in (404, 410) or _is_unknown_store_view(status, complaint):
         fix = "check API_ENDPOINT (the base URL that /V1/products is appended to) and STORE_VIEWS."
         return _stop(SettingsError(f"{reason}.", fix))

@@ -582,5 +582,19 @@ def test_a_firewall_that_refuses_all_lists_closes_the_feeds_after_few_requests(l
 
     summary, paths = read(loaded)
 
+    assert all(kind in str(summary.held_back) for kind in ("base prices", "costs", "special", "tier prices"))
     assert (summary.exit_code, str(summary.held_back).count("feed of")) == (1, FEEDS)
     assert sum("-information" in path for path in paths) <= FEEDS * 7
+
+
+def test_a_list_that_a_firewall_refuses_is_halved_without_waiting(loaded: Bench) -> None:
+    """One SKU of 60 in each of four feeds: six halvings, each asked once and proven by an empty list."""
+    broken = priced(loaded, 1)[0]
+    loaded.sandbox.catalogue.edit(broken, sku="' OR 1=1 --")
+    loaded.run_named(ids=[broken])
+    read(loaded)
+    loaded.sandbox.faults.firewall("OR 1=1")
+
+    _, paths = read(loaded)
+
+    assert sum("-information" in path for path in paths) <= FEEDS * 3 * 7

@@ -253,6 +253,7 @@ def bury(tx: sa.Connection, store_view: str, ids: Collection[int], run_id: int) 
     now = utc_now(tx)
     deletions = _tombstone(tx, store_view, ids, now, run_id)
     _publish(tx, store_view, deletions, {}, now, run_id)
+    prices.drop_dead(tx, [deletion.product_id for deletion in deletions])
     return Tally(deleted=len(deletions))
 
 
@@ -260,7 +261,6 @@ def _tombstone(
     tx: sa.Connection, store_view: str, ids: Collection[int], now: datetime, run_id: int
 ) -> list[Change]:
     gone = products.tombstone(tx, store_view, ids, now, run_id)
-    prices.drop_dead(tx, [i for i, _ in gone])
     rejected.resolve(tx, store_view, ids, now)
     return [Change(store_view, i, sku, "delete") for i, sku in gone]
 
@@ -602,6 +602,7 @@ def write(tx: sa.Connection, store_view: str, found: Comparison, reading: Readin
     products.insert(tx, store_view, found.inserts, reading.run_id)
     products.update(tx, store_view, found.updates, reading.run_id)
     _publish(tx, store_view, [*deletions, *found.changes], found.renamed, now, reading.run_id)
+    prices.drop_dead(tx, found.gone)
     _write_prices(tx, found.repriced, now)  # after the feed's lock: pages of other store views are read too
     for reject in found.rejects:
         rejected.keep(tx, reject, now, reading.run_id)

@@ -162,7 +162,7 @@ class Shop:
             self.read(name, *how)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories)
 def test_each_consumer_ends_with_the_products_that_live(history: list[tuple[Any, ...]]) -> None:
     """Whatever happens to 12 products in pages of 3, on the tenant and here."""

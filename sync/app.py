@@ -6,7 +6,7 @@ values; above it, the command line and the daemon call the same passes with the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ from sync.commerce.page_size import LearnedSize
 from sync.commerce.products import Products
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
-from sync.db import existing, state
+from sync.db import existing, in_force, state
 from sync.db import tenant as tenants
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.shelf import Shelf
@@ -311,11 +311,12 @@ def own_copy(settings: Settings, stop: Event, *, max_retry_time: float | None = 
         closing.callback(engine.dispose)
         if (existing.revision_of(engine) or "") < tenants.SINCE_REVISION:  # there is no table to ask yet
             upgrade(engine)
+        known_as = None if existing.revision_of(engine) is None else reading(engine, tenants.name)
         is_new = is_newly_ours(engine, settings, stop, max_retry_time=max_retry_time)
         upgrade(engine)
         if is_new:
             name = tenant_name(settings.api_endpoint)
-            in_transaction(engine, lambda tx: tenants.remember(tx, name), stop=stop)
+            in_transaction(engine, lambda tx: tenants.remember(tx, name, known_as), stop=stop)
         closing.pop_all()
     return engine
 
@@ -521,6 +522,7 @@ def opened(
     max_retry_time: float | None = None,
     before_request: Callable[[], None] = lambda: None,
     overdue: Event | None = None,
+    given_views: Collection[str] = (),
 ) -> Iterator[App]:
     """Everything a pass needs, for as long as the context is open; nothing is sent to the tenant yet.
 
@@ -531,6 +533,7 @@ def opened(
     legacy            of an app that is closed by now: its token is used on
     max_retry_time    seconds, when it is to be less than the settings allow
     before_request    as in `Client`, and `overdue` too
+    given_views       store views that the command was given, besides those of the settings
 
     Raises SchemaTooNew, DatabaseUnavailable, and what `own_copy` raises.
     """
@@ -541,6 +544,8 @@ def opened(
         closing.callback(db.dispose)
         if dry:
             is_newly_ours(db, settings, stop, max_retry_time=max_retry_time)
+        else:
+            _settle_store_views(db, settings, given_views, stop)
         memory, journal = _recall(db), Journal()
         if legacy is not None and legacy.settings == settings:
             memory, journal = replace(memory, known=legacy.known), legacy.journal
@@ -563,6 +568,20 @@ def opened(
             pacer = tenant.pacer  # alone: the metrics outlive all else of this
             meter.show_pace(lambda: pacer.now)
         yield App(settings, db, tenant, journal, stop, dry, meter)
+
+
+def _settle_store_views(db: sa.Engine, settings: Settings, given_views: Collection[str], stop: Event) -> None:
+    """Let the copy know which store views the settings name now."""
+    named = settings.store_views
+    if reading(db, lambda c: in_force.is_settled(c, named, given_views)):
+        return
+    for view in in_transaction(db, lambda tx: in_force.settle(tx, named, given_views), stop=stop):
+        _log.warning(
+            "store_view.left",
+            store_view=view,
+            reason=f"STORE_VIEWS does not name {view} any more: its products are kept, and not current",
+            fix=f"put it back, or run `product-sync forget --store-view {view}`",
+        )
 
 
 def _recall(db: sa.Engine) -> Memory:

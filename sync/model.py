@@ -11,7 +11,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal, NamedTuple, Self
 
-PassKind = Literal["backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference"]
+PassKind = Literal["backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference", "forget"]
 RunStatus = Literal["running", "succeeded", "partial", "failed", "interrupted"]
 ChangeKind = Literal["insert", "update", "delete", "restore"]
 

@@ -157,6 +157,7 @@ def status_report(status: Status) -> str:
     return "\n".join(
         [
             table([("store view", "products", "deleted", "complete up to", "behind"), *views]),
+            *(f"    {words}" for words in left_words(status.store_views)),
             "",
             table([("pass", "last came through", "ago", "status", "run"), *feeds]),
             "",
@@ -169,6 +170,18 @@ def status_report(status: Status) -> str:
             f"Writing now: {_holding(status.lease)}",
         ]
     )
+
+
+def left_words(views: Iterable[StoreViewState]) -> Iterator[str]:
+    """A sentence for each store view that left, with the remedy."""
+    for view in views:
+        if view.left is not None:
+            where = "in STORE_VIEWS" if view.left == "settings" else "on the tenant"
+            back = "Put it back" if view.left == "settings" else "Take it out of STORE_VIEWS"
+            yield (
+                f"Store view {view.store_view} is not {where} any more: its {view.live} products are not "
+                f"current. {back}, or run: product-sync forget --store-view {view.store_view}"
+            )
 
 
 def status_json(status: Status) -> str:
@@ -196,12 +209,13 @@ def statuses_report(statuses: Mapping[str, Status | SyncError]) -> str:
 def _status_row(status: Status | SyncError) -> tuple[object, ...]:
     if isinstance(status, SyncError):
         return None, None, None, None, None, None, "not to be told"
-    marks = [view.watermark for view in status.store_views]
+    views = [view for view in status.store_views if view.left is None]
+    marks = [view.watermark for view in views]
     whole = [mark for mark in marks if mark is not None]
-    lags = [view.lag for view in status.store_views if view.lag is not None]
+    lags = [view.lag for view in views if view.lag is not None]
     last = status.runs[0] if status.runs else {"kind": None, "status": None}
     return (
-        sum(view.live for view in status.store_views),
+        sum(view.live for view in views),
         moment(min(whole)) if whole and len(whole) == len(marks) else "never",
         duration(max(lags)) if lags else None,
         status.open_rejections,

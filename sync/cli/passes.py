@@ -181,13 +181,19 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
     Exit status: 0 equal, 1 a difference, 69 out of reach, 75 busy, 77 refused, 78 settings, 130 interrupted.
     """
     from sync import text
+    from sync.db import overview
+    from sync.db.engine import reading
     from sync.passes import reconcile as passes
 
-    with _live() as live, _watched(live) as watch:
-        summary, drift = passes.verify(live.sync("verify", watch, _views(store_view)))
+    with _live(given_views=_views(store_view)) as live:
+        with _watched(live) as watch:
+            summary, drift = passes.verify(live.sync("verify", watch, _views(store_view)))
+        left = [*text.left_words(reading(live.db, overview.store_views))]
     complain(text.summary_line(summary))
+    for words in left:
+        complain(words)
     if as_json:
-        print_out(text.json_line(named(text.drift_as_json(summary, drift))))
+        print_out(text.json_line(named(text.drift_as_json(summary, drift) | {"left": left})))
     else:
         emit(text.drift_report(drift))
     raise typer.Exit(1 if drift else summary.exit_code)
@@ -278,6 +284,36 @@ def reference(
     _run_pass("reference", work, None, dry=False, as_json=as_json, metrics_file=metrics_file)
 
 
+@app.command(short_help="Remove a store view that left.")
+@for_tenants(one_by_one=False)
+def forget(
+    *,
+    store_view: Annotated[str, typer.Option(metavar="CODE", help="The store view to remove.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove a store view that is not in STORE_VIEWS any more: its products, and all that belongs to them.
+
+    The change feed gets a `delete` entry for each product. Put back into STORE_VIEWS later, the store view is
+    loaded anew.
+
+    \b
+      product-sync forget --store-view de
+
+    Exit status: 0 removed, 64 it is in STORE_VIEWS or not in the copy, 69 out of reach, 75 busy, 78 settings,
+    130 interrupted.
+    """
+    from sync.passes.forget import forget as work
+
+    if store_view in settings_in_force().store_views:
+        raise UsageError(
+            f"store view {store_view} is in STORE_VIEWS, so the next pass would load it again.",
+            "take it out of STORE_VIEWS first.",
+        )
+    with _live() as live, _watched(live) as watch:
+        summary = work(live.sync("forget", watch, (store_view,)), store_view)
+    _tell(summary, as_json)
+
+
 def _run_pass(
     command: str,
     work: Callable[[Sync], Summary],
@@ -305,7 +341,7 @@ def _run_metered(
     as_json: bool,
     executor: str,
 ) -> None:
-    with _live(dry=dry, shared=executor != "local", meter=meter) as live:
+    with _live(dry=dry, shared=executor != "local", meter=meter, given_views=_views(store_view)) as live:
         try:
             with _watched(live) as watch, _queue(live, executor) as queue:
                 summary = work(replace(live.sync(command, watch, _views(store_view)), queue=queue))
@@ -386,13 +422,23 @@ def _write_metrics(metrics: Metrics, path: str) -> None:
 
 
 @contextmanager
-def _live(*, dry: bool = False, shared: bool = False, meter: Meter | None = None) -> Iterator[App]:
+def _live(
+    *,
+    dry: bool = False,
+    shared: bool = False,
+    meter: Meter | None = None,
+    given_views: tuple[str, ...] | None = None,
+) -> Iterator[App]:
     from sync.app import opened
     from sync.db.engine import reading
     from sync.db.health import freshness
 
     settings = settings_in_force()
-    with stoppable(STOPPING) as stop, opened(settings, stop, dry=dry, shared=shared, meter=meter) as live:
+    views = given_views or ()
+    with (
+        stoppable(STOPPING) as stop,
+        opened(settings, stop, dry=dry, shared=shared, meter=meter, given_views=views) as live,
+    ):
         if meter is not None:
             meter.show_copy(lambda: reading(live.db, freshness))
         try:

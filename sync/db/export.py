@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync.db import in_force
 from sync.db.dialects import Row
 from sync.db.flat import FlatColumn, Labels, read_value
 from sync.db.schema import attribute_options, product_attributes, products
@@ -71,15 +72,16 @@ def pages(
 
 
 def _store_views(connection: sa.Connection, asked: str | None) -> list[str]:
-    """The store view asked for, or all that the copy holds. One index probe each."""
-    found: list[str] = []
-    view = products.c.store_view
-    following = connection.execute(sa.select(sa.func.min(view))).scalar()
-    while following is not None:
-        found.append(following)
-        following = connection.execute(sa.select(sa.func.min(view)).where(view > following)).scalar()
+    """The store view asked for, or all that are current."""
+    gone = in_force.left(connection)
+    found = [view for view in in_force.loaded(connection) if view not in gone]
     if asked is None:
         return found
+    if asked in gone:
+        raise UsageError(
+            f"the store view {asked} is not current: it left STORE_VIEWS, or the tenant.",
+            f"put it back into STORE_VIEWS and run; or remove it: product-sync forget --store-view {asked}.",
+        )
     if asked not in found:
         raise UsageError(
             f"the copy holds no store view {asked}.", f"name one of: {', '.join(found) or 'none so far'}."

@@ -10,6 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from sync.db.dialects import utc_now
+from sync.db.in_force import left
 from sync.db.overview import CAME_THROUGH
 from sync.db.rejected import ALTERED, NOT_COPIED, count_open
 from sync.db.schema import sync_runs, sync_watermarks
@@ -48,7 +49,8 @@ def freshness(connection: sa.Connection) -> Freshness:
     """Where the copy stands; a few small queries."""
     now = utc_now(connection)
     marks = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
-    lags = {row.store_view: now - row.watermark for row in marks}
+    gone = left(connection)
+    lags = {row.store_view: now - row.watermark for row in marks if row.store_view not in gone}
     runs = _last_runs(connection)
     ended = [row for row in runs if row.finished_at is not None]
     return Freshness(

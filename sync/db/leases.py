@@ -84,6 +84,11 @@ def _is_held(row: sa.Row[Any], now: datetime) -> bool:
     return row.owner is not None and now < row.expires_at < now + 2 * LIFE
 
 
+def lock(tx: sa.Connection) -> None:
+    """Let nobody else write what is not fenced by a lease, until the transaction of `tx` ends."""
+    tx.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER).with_for_update())
+
+
 def renew(connection: sa.Connection, lease: Lease) -> None:
     """Hold the lease for another life, in the transaction of `connection`.
 

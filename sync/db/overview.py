@@ -10,6 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from sync.db.dialects import utc_now
+from sync.db.in_force import left
 from sync.db.schema import TOMBSTONED, products, sync_runs, sync_watermarks
 from sync.model import PassKind, RunStatus
 
@@ -23,6 +24,7 @@ class StoreViewState:
     live, deleted    products; the deleted ones are kept as tombstones
     watermark        everything stamped before is here; None until a load was completed
     lag              how long ago that was, by the database's clock
+    left             `settings` or `tenant`: it is not in STORE_VIEWS, or not on the tenant, any more
     """
 
     store_view: str
@@ -30,6 +32,7 @@ class StoreViewState:
     deleted: int
     watermark: datetime | None
     lag: timedelta | None
+    left: str | None = None
 
 
 def store_views(connection: sa.Connection) -> list[StoreViewState]:
@@ -37,8 +40,11 @@ def store_views(connection: sa.Connection) -> list[StoreViewState]:
     now = utc_now(connection)
     counts = _counts(connection)
     marks = _watermarks(connection)
+    gone = left(connection)
     return [
-        StoreViewState(view, *counts.get(view, (0, 0)), mark, None if mark is None else now - mark)
+        StoreViewState(
+            view, *counts.get(view, (0, 0)), mark, None if mark is None else now - mark, gone.get(view)
+        )
         for view in sorted(counts.keys() | marks.keys())
         for mark in [marks.get(view)]
     ]

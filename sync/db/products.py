@@ -323,6 +323,20 @@ def tombstone(
     return gone
 
 
+def remove_first(connection: sa.Connection, store_view: str, count: int) -> list[tuple[int, str]]:
+    """Remove the rows of the first products of a store view; returns (id, SKU) of those that lived."""
+    first = connection.execute(
+        sa.select(products.c.product_id, products.c.sku, products.c.deleted_at)
+        .where(products.c.store_view == store_view)
+        .order_by(products.c.product_id)
+        .limit(count)
+    ).all()
+    ids = [row.product_id for row in first]
+    delete_children(connection, store_view, ids)
+    _delete_of(connection, products, store_view, ids)
+    return [(row.product_id, row.sku) for row in first if row.deleted_at is None]
+
+
 # --- whether what is here is what was written ------------------------------------------------
 
 

@@ -331,6 +331,15 @@ sync_watermarks = Table(
     _id("updated_by_run"),
 )
 
+# Store views that the settings named: in force, or left, because of the `settings` or the `tenant`.
+sync_store_views = Table(
+    "sync_store_views",
+    metadata,
+    Column("store_view", sa.String(64), primary_key=True),
+    _time("left_at"),
+    Column("reason", sa.String(16)),
+)
+
 sync_partitions = Table(
     "sync_partitions",
     metadata,

@@ -10,8 +10,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from sync.db import state
-from sync.db.reference import ASKED
+from sync.db import leases, state
+from sync.db.prices import MEMORY
+from sync.db.reference import ASKED, TAKEN
 from sync.db.rejected import NOT_COPIED
 from sync.db.schema import (
     attributes,
@@ -27,11 +28,12 @@ from sync.db.schema import (
     sync_watermarks,
     websites,
 )
+from sync.errors import AnotherTenant
 
 NAME = "tenant"
 SINCE_REVISION = "0003"  # the first schema that has every table asked for here
 _FILLED = (products, source_items, product_prices, attributes, categories, websites)
-_LEARNED = ("pace", "page_size", "shared_pace", "shared_token", "prices", ASKED)
+_LEARNED = ("pace", "page_size", "shared_pace", "shared_token", "reference_broken", MEMORY, ASKED, TAKEN)
 _LAST, _FIRST = 10, 5  # products in a sample: the last that changed, and the first and the last made
 
 
@@ -41,8 +43,12 @@ def name(connection: sa.Connection) -> str | None:
     return found
 
 
-def remember(tx: sa.Connection, name: str) -> None:
-    state.save(tx, NAME, name)
+def remember(tx: sa.Connection, tenant: str, known_as: str | None) -> None:
+    """Keep the tenant's name. Raises AnotherTenant when that was not `known_as` any more."""
+    leases.lock(tx)
+    if (found := name(tx)) not in (known_as, tenant):
+        raise AnotherTenant(found, tenant)
+    state.save(tx, NAME, tenant)
 
 
 def is_empty(connection: sa.Connection) -> bool:
@@ -62,7 +68,7 @@ def adopt(tx: sa.Connection, name: str, at: datetime) -> None:
     tx.execute(sync_state.delete().where(sync_state.c.name.in_(_LEARNED)))
     rejections = rejected_items.c.resolved_at.is_(None), rejected_items.c.kind.in_(NOT_COPIED)
     tx.execute(rejected_items.update().where(*rejections).values(resolved_at=at))
-    remember(tx, name)
+    state.save(tx, NAME, name)
 
 
 def view_to_compare(connection: sa.Connection, preferred: Sequence[str]) -> str | None:

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sync.db import state
 from sync.db.dialects import is_transient, own_schema
 from sync.db.flat import DECIMAL, INTEGER, TIME, FlatColumn, Kind, resolve
+from sync.db.in_force import LEFT_SQL
 from sync.errors import UsageError
 
 OWN = ("products_current", "product_attribute_labels", "product_overrides")
@@ -153,7 +154,14 @@ def _select(connection: sa.Connection, columns: Sequence[FlatColumn]) -> str:
         f"SELECT {shown} FROM products p LEFT JOIN products d"
         " ON p.store_view <> 'all' AND d.store_view = 'all' AND d.product_id = p.product_id"
         " AND d.deleted_at IS NULL WHERE p.deleted_at IS NULL"
+        f"{_current(connection)}"
     )
+
+
+def _current(connection: sa.Connection) -> str:
+    """Without the store views that left; a schema that was taken back to before 0011 knows none."""
+    is_known = sa.inspect(connection).has_table("sync_store_views", schema=own_schema(connection))
+    return f" AND p.store_view NOT IN {LEFT_SQL}" if is_known else ""
 
 
 def _of_product(name: str) -> str:

@@ -25,8 +25,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from sync.commerce.reference import Reference
+from sync.db import in_force, state
 from sync.db import reference as db
-from sync.db import state
 from sync.db.dialects import capacity, utc_now
 from sync.db.reference import Key, Row, Value, Where
 from sync.errors import (
@@ -137,12 +137,14 @@ class _Work:
             self._settle("categories", {"store_view": view}, listed, again)
 
     def stores(self) -> None:
+        before = self._run.read(in_force.listed)
         for table, read, row in (
             ("websites", self.source.websites, rows.website_row),
             ("store_groups", self.source.store_groups, rows.store_group_row),
             ("store_views", self.source.store_views, rows.store_view_row),
         ):
             self._settle_whole(table, {}, partial(_mapped, read, row))
+        self._run.transact(lambda tx: in_force.note_list(tx, before))
 
     # --- attributes --------------------------------------------------------------------------
 
@@ -217,6 +219,16 @@ def _written(
     db.write(tx, table, found.differences, found.stamped, utc_now(tx), run.run_id)
     db.remember_taken(tx, table, gone)
     return found.tally
+
+
+def remove_rows(run: Run, table: str, where: Where) -> None:
+    """Remove rows, with an entry in `reference_changes` each."""
+
+    def work(tx: sa.Connection) -> None:
+        found = compare(db.stored(tx, table, where), {}, db.keys(tx, table, where))
+        db.write(tx, table, found.differences, found.stamped, utc_now(tx), run.run_id)
+
+    run.transact(work)
 
 
 # --- what the tenant cannot show ------------------------------------------------------------

@@ -491,5 +491,8 @@ def scanned(shelf: Shelf, sql: str) -> list[str]:
 
 
 def derived(row: Sequence[Any]) -> bool:
-    """MariaDB's own intermediate rows: a union's, a list's, and the one row that carries a value."""
-    return str(row[2]).startswith("<") or row[2] in ("ids", "one")
+    """MariaDB's own intermediate rows: a union's, a list's, and the one row that carries a value.
+
+    And the store views that left, a row for each at most.
+    """
+    return str(row[2]).startswith("<") or row[2] in ("ids", "one", "sync_store_views")

@@ -1,0 +1,43 @@
+"""forget: a store view that left is removed, with a `delete` entry in the feed for each live product."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from sync.db import changes, in_force, products
+from sync.db.changes import Change
+from sync.db.dialects import utc_now
+from sync.db.engine import reading
+from sync.errors import UsageError
+from sync.model import Interval, Tally
+from sync.passes.reference import remove_rows
+from sync.passes.run import Run, Summary, Sync, start
+
+AT_ONCE: Final = 500  # products a transaction
+
+
+def forget(sync: Sync, view: str) -> Summary:
+    """Remove all rows of a store view. Stopped half-way, it goes on when it is called again.
+
+    Raises UsageError for a store view that the copy does not know.
+    """
+    if not reading(sync.db, lambda c: in_force.is_known(c, view)):
+        raise UsageError(
+            f"the copy holds no store view {view}.", "`product-sync status` lists those that it holds."
+        )
+    with start(sync, "forget") as run:
+        while not run.read(lambda c: products.is_empty(c, view, Interval())):
+            run.commit(lambda tx: _remove_some(tx, run, view))
+        for table in ("attribute_options", "categories"):
+            remove_rows(run, table, {"store_view": view})
+        run.transact(lambda tx: in_force.remove(tx, view))
+    return run.summary()
+
+
+def _remove_some(tx: sa.Connection, run: Run, view: str) -> Tally:
+    living = products.remove_first(tx, view, AT_ONCE)
+    entries = [Change(view, product_id, sku, "delete") for product_id, sku in living]
+    changes.append(tx, entries, utc_now(tx), run.run_id)
+    return Tally(deleted=len(living))

@@ -172,15 +172,15 @@ def test_those_that_never_answer_lose_their_slots_rest_and_are_reported(folder: 
 def test_a_pass_that_would_begin_anew_pauses_for_the_others_and_comes_to_its_end(
     folder: Path, job: str
 ) -> None:
-    """One slot, a turn of a second; each answer takes 0.7 s, so no such pass fits into a turn."""
+    """One slot, a turn of 3 s; each answer takes 2.4 s, so no such pass fits into a turn."""
     with tenants(folder, "slow", "quick") as (shops, shell):
-        shops.top = {"at_once": "1", "turn": '"1s"'}
-        shops.defaults |= {"SYNC_INTERVAL": "1s", "STORE_VIEWS": "all,default"}
+        shops.top = {"at_once": "1", "turn": '"3s"'}
+        shops.defaults |= {"SYNC_INTERVAL": "1s"}
         setting = f"SYNC_{job.upper()}_" + ("CRON" if job == "reference" else "INTERVAL")
         shops.tables["slow"] |= {setting: "30 2 * * *" if job == "reference" else "1d", "SYNC_INTERVAL": "1d"}
         shops.write()
         shell.run("backfill", "--tenants", "tenants.toml", "--tenant", "slow")
-        shops["slow"].faults.slow(0.7, kind=None)
+        shops["slow"].faults.slow(2.4, kind=None)
 
         with shell.start("daemon", "--tenants", "tenants.toml") as daemon:
             daemon.wait_for("turn.paused", tenant="slow", job=job)

@@ -38,6 +38,20 @@ class OutOfOrder(PageFailed):
         self.page = page
 
 
+class Miscounted(AnswerUnreadable):
+    """`total_count` contradicts the list that it came with."""
+
+
+class Surplus(NamedTuple):
+    """By how many `total_count` is too high: in a list that has products, and in an empty one."""
+
+    filled: int = 0
+    empty: int = 0
+
+
+EXACT: Final = Surplus()
+
+
 class _Tail(msgspec.Struct):
     search_criteria: Echo
     total_count: Count
@@ -67,11 +81,13 @@ def read_page(
     interval: Interval,
     answer: Answer,
     known: Mapping[int, KnownPage] | None = None,
+    surplus: Surplus = EXACT,
 ) -> Page:
     """Split the answer to a request for `interval` into products; their ids ascend strictly, and inside it.
 
     known    pages read before, by the id they begin behind: the products of one that comes again are not
              looked at before somebody asks for them; in the same answer to the same request, nothing is
+    surplus  subtracted from what the answer counts
 
     The page speaks for the ids up to its last product, and for the whole interval when it is empty.
 
@@ -80,7 +96,7 @@ def read_page(
     itself.
     """
     if known is None:
-        return _read(criteria, store_view, interval, answer)
+        return _read(criteria, store_view, interval, answer, surplus)
     before = known.get(interval.after)
     if before is not None and not _is_inside(before.interval, interval):
         before = None
@@ -92,10 +108,10 @@ def read_page(
     items_hash = fingerprint(items) if items else None
     if before is not None and before.answer_hash == items_hash:
         end = decoded(_TAIL, b'{"search_criteria":' + tail, PRODUCTS)
-        _check(end, before.products, criteria)
-        receipt = Receipt(wire_hash, end.total_count, len(answer.body))
+        total = _checked_total(end, before.products, criteria, surplus)
+        receipt = Receipt(wire_hash, total, len(answer.body))
         return _recognised(store_view, answer, before, receipt)
-    page = _read(criteria, store_view, interval, answer)
+    page = _read(criteria, store_view, interval, answer, surplus)
     receipt = Receipt(wire_hash, page.total_count, len(answer.body))
     return replace(page, answer_hash=items_hash, receipt=receipt)
 
@@ -114,21 +130,25 @@ def _recognised(store_view: str, answer: Answer, before: KnownPage, receipt: Rec
     )
 
 
-def _read(criteria: Criteria, store_view: str, interval: Interval, answer: Answer) -> Page:
+def read_count(answer: Answer) -> tuple[int, list[int]]:
+    """What an answer counts, whatever it lists, and the ids that it lists."""
+    found = _split(answer.body)
+    return found.end.total_count, [product.product_id for product in found.products or ()]
+
+
+def _read(criteria: Criteria, store_view: str, interval: Interval, answer: Answer, surplus: Surplus) -> Page:
     found = _split(answer.body)
     if found.products is None and criteria.fields == ALL_FIELDS:
         raise AnswerUnreadable("Commerce answered a list of products with null.")
     products = found.products or ()
-    _check(found.end, len(products), criteria)
+    total = _checked_total(found.end, len(products), criteria, surplus)
     ordered = tuple(sorted(products, key=attrgetter("product_id")))
     if ordered != products:
         last = _last_of(ordered, interval)
-        page = Page(
-            store_view, Interval(interval.after, last), ordered, found.end.total_count, answer.server_time
-        )
+        page = Page(store_view, Interval(interval.after, last), ordered, total, answer.server_time)
         raise OutOfOrder("Commerce sent the products of a page in another order than was asked for.", page)
     spoken_for = Interval(interval.after, _last_of(products, interval)) if products else interval
-    return Page(store_view, spoken_for, products, found.end.total_count, answer.server_time)
+    return Page(store_view, spoken_for, products, total, answer.server_time)
 
 
 class _Unsplit(Sequence[RawProduct]):
@@ -244,13 +264,14 @@ def _is_inside(inner: Interval, outer: Interval) -> bool:
     return outer.last is None or (inner.last is not None and inner.last <= outer.last)
 
 
-def _check(end: _Tail, sent: int, criteria: Criteria) -> None:
-    """Raise AnswerUnreadable unless this answers that request."""
+def _checked_total(end: _Tail, sent: int, criteria: Criteria, surplus: Surplus) -> int:
+    """How many products match. Raises AnswerUnreadable unless this answers that request."""
     if difference := criteria.difference(end.search_criteria):
         raise AnswerUnreadable(f"Commerce answered about {difference}.")
-    if sent > min(criteria.page_size, end.total_count):
-        raise AnswerUnreadable(
-            f"Commerce sent {sent} products of {end.total_count} for a page of {criteria.page_size}."
-        )
-    if end.total_count and not sent and criteria.current_page == 1:
-        raise AnswerUnreadable(f"Commerce counts {end.total_count} products and sent none of them.")
+    is_empty = not sent and criteria.current_page == 1
+    total = end.total_count - surplus.empty if is_empty else max(0, end.total_count - surplus.filled)
+    if sent > min(criteria.page_size, total):
+        raise Miscounted(f"Commerce sent {sent} products of {total} for a page of {criteria.page_size}.")
+    if is_empty and total:
+        raise Miscounted(f"Commerce counts {total} products and sent none of them.")
+    return total

@@ -14,15 +14,15 @@ answers with the true `total_count` without loading a single product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 from sync.commerce.client import Answer, Client
-from sync.commerce.listing import HIGHEST_ID, OutOfOrder, read_page
+from sync.commerce.listing import EXACT, HIGHEST_ID, Miscounted, OutOfOrder, Surplus, read_count, read_page
 from sync.commerce.page_size import LearnedSize, PageSize
 from sync.commerce.retry import HungUp, PageTooLarge
 from sync.commerce.search import (
@@ -61,11 +61,46 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
+class Miscount:
+    """How wrong a tenant counts in a store view, every time: by how many `total_count` is too high.
+
+    ranges      of lists by ranges of ids
+    named       of lists by ids or SKUs
+    products    of ranges in which these products are: one that is counted twice, by its id
+    """
+
+    ranges: Surplus = EXACT
+    named: Surplus = EXACT
+    products: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def most(self) -> int:
+        """By how many the whole list is too high."""
+        return self.ranges.filled + sum(self.products.values())
+
+    def within(self, interval: Interval) -> int:
+        end = HIGHEST_ID if interval.last is None else interval.last
+        return sum(more for number, more in self.products.items() if interval.after < number <= end)
+
+    def as_json(self) -> Any:
+        return [list(self.ranges), list(self.named), [[i, more] for i, more in self.products.items()]]
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Self:
+        ranges, named, products = kept
+        return cls(Surplus(*ranges), Surplus(*named), {int(i): more for i, more in products})
+
+
+@dataclass(frozen=True, slots=True)
 class _Scope:
-    """Which products of an interval: as one store view shows them, and which filters besides the ids."""
+    """Which products of an interval: as one store view shows them, and which filters besides the ids.
+
+    is_named    they are asked for by ids or SKUs
+    """
 
     store_view: str
     filters: tuple[Group, ...] = ()
+    is_named: bool = False
 
     @classmethod
     def since(cls, store_view: str, moment: datetime | None) -> Self:
@@ -79,6 +114,7 @@ class Products:
     """GET /V1/products. One object serves all threads of a pass: they share the page size.
 
     page_size   first size and ceiling
+    miscounts   by store view, how wrong the tenant is known to count; all counts are corrected by it
 
     Every method raises what `Client.get` raises.
     """
@@ -87,6 +123,7 @@ class Products:
         self._client = client
         self._ceiling = page_size
         self._size = PageSize(page_size, learned)
+        self.miscounts: dict[str, Miscount] = {}
         self._unreadable = 0  # products, since any thread last read a page
 
     @property
@@ -115,18 +152,20 @@ class Products:
         """Those of these products that exist, ascending."""
         for ids in _chunks(sorted(set(product_ids)), _id_length):
             span = Interval(ids[0] - 1, ids[-1])
-            yield from _flat(self._walk(_Scope(store_view, (any_id(ids),)), span))
+            yield from _flat(self._walk(_Scope(store_view, (any_id(ids),), is_named=True), span))
 
     def by_skus(self, store_view: str, skus: Iterable[str]) -> Iterator[RawProduct | Unreadable]:
         """The products with these SKUs; Commerce ignores case there, and a SKU can name more than one."""
         for some in _chunks(sorted(set(skus)), _sku_length):
-            yield from _flat(self._walk(_Scope(store_view, (any_sku(some),)), EVERY_ID))
+            yield from _flat(self._walk(_Scope(store_view, (any_sku(some),), is_named=True), EVERY_ID))
 
     def count(
         self, store_view: str, interval: Interval = EVERY_ID, *, updated_from: datetime | None = None
     ) -> Count:
         """How many products an interval holds, of those stamped at `updated_from` or later."""
-        return self._count(_Scope.since(store_view, updated_from), interval)
+        found = self._count(_Scope.since(store_view, updated_from), interval)
+        more = self._miscount(store_view).within(interval) if updated_from is None else 0
+        return replace(found, total=max(0, found.total - more))
 
     def knows(self, store_view: str) -> bool:
         """Whether the tenant answers for this store view; it refuses a code that it does not know."""
@@ -137,11 +176,19 @@ class Products:
         return True
 
     def count_of(self, store_view: str, product_ids: Iterable[int]) -> int:
-        """How many of these products exist."""
+        """How many of these products exist; one that is counted twice is looked for in the list."""
+        asked, odd = set(product_ids), self._miscount(store_view).products.keys()
         return sum(
-            self._count(_Scope(store_view, (any_id(ids),)), EVERY_ID).total
-            for ids in _chunks(sorted(set(product_ids)), _id_length)
+            self._count(self._named(store_view, ids), EVERY_ID).total
+            for ids in _chunks(sorted(asked - odd), _id_length)
+        ) + sum(
+            len(self._glance(self._named(store_view, [number]), EVERY_ID, patient=True).products)
+            for number in asked & odd
         )
+
+    @staticmethod
+    def _named(store_view: str, product_ids: Iterable[int]) -> _Scope:
+        return _Scope(store_view, (any_id(product_ids),), is_named=True)
 
     def highest(
         self, store_view: str, interval: Interval = EVERY_ID, *, updated_from: datetime | None = None
@@ -159,8 +206,49 @@ class Products:
             if skipped:
                 unread = Interval(max(top, interval.after), interval.last)
                 top = self._nth_id(scope, unread, skipped) or top
-            return Extent(top, page.total_count, page.server_time)
+            more = self._miscount(store_view).within(interval) if updated_from is None else 0
+            return Extent(top, max(0, page.total_count - more), page.server_time)
         raise _too_many_unreadable(store_view)
+
+    # --- a tenant that counts wrong -----------------------------------------------------------------------
+
+    def calibrate(self, store_view: str) -> bool:
+        """Ask for lists whose length is known; returns whether the tenant counts them otherwise than thought.
+
+        No product lies between two equal ids, and one has each of two ids that were just listed. Only what
+        both of these show is the tenant's way to count, and not a product of its own.
+        """
+        before = self._miscount(store_view)
+        ids = {number for way in ("ASC", "DESC") for number in self._raw(store_view, EVERY_ID, way)[1]}
+        nothing = Interval(0, 0)
+        by_range = [self._raw(store_view, Interval(number - 1, number))[0] - 1 for number in ids]
+        by_name = [self._raw(store_view, EVERY_ID, number=number)[0] - 1 for number in ids]
+        found = replace(
+            before,
+            ranges=Surplus(_common(by_range), self._raw(store_view, nothing)[0]),
+            named=Surplus(_common(by_name), self._raw(store_view, nothing, number=HIGHEST_ID)[0]),
+        )
+        self.miscounts[store_view] = found
+        return found != before
+
+    def learn_products(self, store_view: str, products: Mapping[int, int]) -> None:
+        """From now on these products are known to be counted so many times too often, by id."""
+        self.miscounts[store_view] = replace(self._miscount(store_view), products=products)
+
+    def _miscount(self, store_view: str) -> Miscount:
+        return self.miscounts.get(store_view, Miscount())
+
+    def _surplus(self, scope: _Scope) -> Surplus:
+        miscount = self._miscount(scope.store_view)
+        return miscount.named if scope.is_named else miscount.ranges
+
+    def _raw(
+        self, store_view: str, interval: Interval, direction: str = "ASC", number: int | None = None
+    ) -> tuple[int, list[int]]:
+        """What the tenant counts in an interval, or of one product in it, and the first id it lists."""
+        groups = within(interval) if number is None else (*within(interval), any_id([number]))
+        criteria = Criteria(groups, 1, direction, fields=LIGHT_FIELDS)
+        return self._client.get(PATH, criteria.params(), store_view, read_count)
 
     # --- the walk -----------------------------------------------------------------------------------------
 
@@ -224,7 +312,7 @@ class Products:
 
         def reader(answer: Answer) -> Page:
             try:
-                page = read_page(criteria, scope.store_view, interval, answer, known)
+                page = read_page(criteria, scope.store_view, interval, answer, known, self._surplus(scope))
             except OutOfOrder as found:
                 page = self._sorted(scope, interval, size, found)
             else:
@@ -232,13 +320,21 @@ class Products:
             self._size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
+        ask = partial(self._client.get, PATH, criteria.params(), scope.store_view, reader, kind="page")
         try:
-            return self._client.get(
-                PATH, criteria.params(), scope.store_view, reader, kind="page", patient=patient
-            )
+            return self._counted(scope, partial(ask, patient=patient))
         except HungUp:  # a smaller page may fit into a turn
             self._size.failed(size)
             raise
+
+    def _counted(self, scope: _Scope, ask: Callable[[], Page]) -> Page:
+        """Ask; where count and list contradict each other every time, learn how it counts, and ask again."""
+        try:
+            return ask()
+        except Miscounted:
+            if not self.calibrate(scope.store_view):
+                raise
+            return ask()
 
     def _sorted(self, scope: _Scope, interval: Interval, size: int, found: OutOfOrder) -> Page:
         """A page in another order than was asked for, when nothing between its ids is missing.
@@ -343,8 +439,17 @@ class Products:
     ) -> Page:
         """The id of one product, and how many match: what a server answers fastest."""
         criteria = Criteria(scope.within(interval), 1, direction, current_page, LIGHT_FIELDS)
-        reader = partial(read_page, criteria, scope.store_view, interval)
-        return self._client.get(PATH, criteria.params(), scope.store_view, reader, patient=patient)
+
+        def reader(answer: Answer) -> Page:
+            return read_page(criteria, scope.store_view, interval, answer, surplus=self._surplus(scope))
+
+        ask = partial(self._client.get, PATH, criteria.params(), scope.store_view, reader)
+        return self._counted(scope, partial(ask, patient=patient))
+
+
+def _common(surplus: Sequence[int]) -> int:
+    """What all of them say; 0 where they differ, or nothing was listed."""
+    return surplus[0] if surplus and len(set(surplus)) == 1 else 0
 
 
 def _width(interval: Interval) -> int:

@@ -34,6 +34,7 @@ CLEAR_GAIN = 200  # counts: below this difference, small requests are the kinder
 SMALL_PAGE = 30  # products, read in about the time of three counts
 CHUNK = 200  # ids in one question: keeps the URL below 4 kB
 ROUNDS = 3  # how often to ask again while the catalogue moves
+MOST_COUNTED_TWICE = 20  # products: more is no oddity of some but another way to count
 WITNESSES = 3  # how many of the newest products may have gone before it looks like an outage
 
 
@@ -178,9 +179,62 @@ def _settle(
             found = locate(ids, Interval(0, highest), missing, count, run.sync.page_size)
         sweep(run, _pieces(run, store_view, found.unclear, ids), complete=True)
         buried |= bury_missing(run, store_view, found.gone)
-        if run.tally == before or run.sync.dry:
+        if run.sync.dry:
+            break
+        done = run.tally - before
+        moved = done.inserted or done.deleted or done.rejected
+        if not moved and not _is_miscounted(run, store_view, ids, highest, missing) and not done.fetched:
             break
     return _Settled(buried, agree=False)
+
+
+def _is_miscounted(run: Run, store_view: str, ids: Sequence[int], highest: int, missing: int) -> bool:
+    """Whether the tenant's counts are shown to be wrong, so that from now on they are corrected.
+
+    Nothing was found to read or to delete. A single id that is counted twice is proof, for it cannot be.
+    """
+    source = run.sync.source
+    if source.calibrate(store_view):
+        return True
+    known = source.miscounts[store_view].products
+    if missing > 0:  # one that was counted twice may not be any more
+        source.learn_products(store_view, {})
+        return bool(known)
+    more = counted_twice(ids, Interval(0, highest), -missing, _counter(source, store_view))
+    source.learn_products(store_view, {**known, **{i: n + known.get(i, 0) for i, n in more.items()}})
+    return bool(more)
+
+
+def counted_twice(
+    ids: Sequence[int], interval: Interval, more: int, count: Callable[[Interval], int]
+) -> dict[int, int]:
+    """The products that make up for what is counted too much, by how many; empty when they do not.
+
+    ids     all that the tenant lists in `interval`, ascending
+    more    how many more it counts there
+    """
+    if not 0 < more <= MOST_COUNTED_TWICE:
+        return {}
+    found: dict[int, int] = {}
+    stack = [(interval, more)]
+    while stack:
+        span, surplus = stack.pop()
+        here = _between(ids, span)
+        if surplus == 0:
+            continue
+        if surplus < 0 or not here:
+            return {}
+        if len(here) == 1:
+            number = ids[here.start]
+            if count(Interval(number - 1, number)) != 1 + surplus:
+                return {}
+            found[number] = surplus
+            continue
+        middle = ids[(here.start + here.stop) // 2 - 1]
+        left, right = Interval(span.after, middle), Interval(middle, span.last)
+        surplus_left = count(left) - len(_between(ids, left))
+        stack += [(right, surplus - surplus_left), (left, surplus_left)]
+    return found
 
 
 def _pieces(run: Run, store_view: str, unclear: Iterable[Interval], ids: Sequence[int]) -> list[Partition]:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import sqlalchemy as sa
 
 from sync.commerce.client import Client
-from sync.commerce.products import Products
-from sync.db import findings, leases, partitions, rejected, runs
+from sync.commerce.products import Miscount, Products
+from sync.db import findings, leases, partitions, rejected, runs, state
 from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.leases import LIFE
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sync.passes.workers import Queue, Unreported
 
 T = TypeVar("T")
+MISCOUNTS = "miscounts"  # the name under which sync_state keeps how the tenant counts
 RESUME_WITHIN = timedelta(hours=12)  # an older sweep says too little about today's catalogue
 
 
@@ -136,6 +137,7 @@ class Run:
     heard      at this run's own first answer
     extra      in a dry run, ids stored here that no page listed, by store view; otherwise they are findings
     left_out   what is said of store views that the tenant does not know; `sync` names only the others
+    miscounts  how the tenant was known to count before this run
     arrived    in a dry run, ids that the real one would by now have copied or rejected, by store view
     elsewhere  what workers asked of the tenant for this run
     unreported what this process asked of it and has to tell the run, where another one leads
@@ -153,6 +155,7 @@ class Run:
     tally: Tally = field(default_factory=Tally)
     held_back: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    miscounts: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, list[int]] = field(default_factory=dict)
     arrived: dict[str, set[int]] = field(default_factory=dict)
     elsewhere: Traffic = field(default_factory=Traffic)
@@ -280,6 +283,7 @@ class Run:
     def summary(self, status: RunStatus | None = None) -> Summary:
         traffic = self.sync.traffic() - self.before + self.elsewhere
         remarks = [*self.held_back, *self.left_out]
+        findings = self._miscounted()
         return Summary(
             run_id=self.run_id,
             kind=self.kind,
@@ -288,10 +292,19 @@ class Run:
             tally=self.tally,
             traffic=traffic,
             seconds=monotonic() - self.began,
-            held_back=" ".join(remarks) or None,
+            held_back=" ".join([*remarks, *findings]) or None,
             dry=self.sync.dry,
             resumed=self.resumed is not None,
         )
+
+    def _miscounted(self) -> list[str]:
+        """What this run found out about the way the tenant counts: said once, for the next run knows it."""
+        return [
+            f"Commerce counts {miscount.most} products too many in store view {view}, every time, and lists "
+            "the right ones: its counts are corrected by that. An extension may change them."
+            for view, miscount in self.sync.source.miscounts.items()
+            if miscount.most and miscount.as_json() != self.miscounts.get(view)
+        ]
 
     def close(self, status: RunStatus | None = None, error: str | None = None) -> None:
         """Write how the run ended; one that came through leaves no ranges and no findings behind."""
@@ -301,6 +314,9 @@ class Run:
             runs.finish(tx, self.run_id, summary.status, summary.traffic, summary.seconds, error)
             if status is None:
                 forget(tx, self.run_id)
+                counts = {view: it.as_json() for view, it in self.sync.source.miscounts.items()}
+                if counts != self.miscounts:
+                    state.save(tx, MISCOUNTS, counts)
 
         self.transact(finish)
         self.sync.watch.run_finished(summary)
@@ -368,6 +384,8 @@ def _open(
     clocks = earlier.clocks if earlier is not None else None
     if clocks is not None:
         runs.note_clocks(tx, run_id, clocks)
+    miscounts = state.load(tx, MISCOUNTS) or {}
+    sync.source.miscounts |= {view: Miscount.from_json(kept) for view, kept in miscounts.items()}
     return Run(
         sync=sync,
         kind=kind,
@@ -376,6 +394,7 @@ def _open(
         resumed=partitions.pending(tx, run_id) if earlier is not None else None,
         clocks=clocks,
         retried={view: rejected.open_ids(tx, view) for view in sync.store_views},
+        miscounts=miscounts,
         before=sync.traffic(),
         began=monotonic(),
     )

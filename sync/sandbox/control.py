@@ -58,7 +58,7 @@ COMPANION_EDITS = {
 }
 FAULTS = {
     *("fail", "deny", "reset", "truncate", "html", "empty", "garble", "shuffle", "slow", "poison", "cure"),
-    *("unsort", "drop_store_view", "forbid", "permit", "break_item", "mend_item", "firewall"),
+    *("unsort", "miscount", "drop_store_view", "forbid", "permit", "break_item", "mend_item", "firewall"),
     *("memory", "quota", "workers", "revoke_tokens"),
 }
 

@@ -13,7 +13,7 @@ Every rule takes the same conditions, all optional:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from email.utils import formatdate
@@ -70,6 +70,16 @@ class Effect:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Miscount:
+    """How `total_count` is wrong; see `Faults.miscount`."""
+
+    by: int = 0
+    product_id: int | None = None
+    only_filled: bool = False
+    only_ranges: bool = False
+
+
 @dataclass(slots=True)
 class _Rule:
     effect: Effect
@@ -107,6 +117,7 @@ class Faults:
         self._broken: set[tuple[str, str]] = set()
         self._firewall: dict[str, Reply] = {}
         self._dropped: set[str] = set()
+        self._miscount = Miscount()
         self._max_products: int | None = None
         self._max_bytes: int | None = None
         self._limiter: Limiter | None = None
@@ -221,6 +232,29 @@ class Faults:
             reply = replies.with_body(status, body, content_type or replies.JSON)
         with self._lock:
             self._firewall[text] = reply
+
+    def miscount(
+        self, by: int, *, product_id: int | None = None, only_filled: bool = False, only_ranges: bool = False
+    ) -> None:
+        """`total_count` is wrong by so many, as an extension's join makes it; 0 mends it.
+
+        product_id     only where this product is in the list
+        only_filled    only where anything is
+        only_ranges    not where products are asked for by their ids
+        """
+        with self._lock:
+            self._miscount = Miscount(by, product_id, only_filled, only_ranges)
+
+    def miscounted(self, ids: Sequence[int], *, by_ids: bool) -> int:
+        """By how many the count of these products is wrong."""
+        rule = self._miscount
+        if (rule.only_filled and not ids) or (rule.only_ranges and by_ids):
+            return 0
+        return rule.by if rule.product_id is None or rule.product_id in ids else 0
+
+    @property
+    def miscounts(self) -> bool:
+        return self._miscount.by != 0
 
     def drop_store_view(self, code: str) -> None:
         """Delete a store view: its code is unknown from now on."""

@@ -191,6 +191,10 @@ class Tenant:
             ids.reverse()
         elif effect.twist == "empty":
             ids, total = [], 0
+        if self._faults.miscounts:
+            every = self._search.select(replace(criteria, page_size=0, current_page=1), store_view).ids
+            by_ids = any(rule.condition == "in" for group in criteria.groups for rule in group)
+            total = max(0, total + self._faults.miscounted(every, by_ids=by_ids))
         raws = self._catalogue.raws(ids, store_view)
         refusal = self._faults.refuse_page(ids, sum(map(len, raws)))
         if refusal is not None:

@@ -55,7 +55,9 @@ def shown_in(
     scopes, carried    by store view; one without a scope cannot be told apart
     """
     found = [
-        (scope, carried[view][product_id]) for view, scope in scopes.items() if product_id in carried[view]
+        (scope, carried[view][product_id])
+        for view, scope in scopes.items()
+        if product_id in carried.get(view, {})
     ]
     return sorted(found, key=lambda pair: pair[0].scope_id)
 

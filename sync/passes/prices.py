@@ -80,7 +80,9 @@ Doubt = tuple[PriceKind, bool]  # a kind, and whether it is about prices that ar
 def prices(sync: Sync) -> Summary:
     """Read the four feeds for every product of the copy, and again each product that they contradict."""
     with start(sync, "prices") as run:
-        work = _Work(run, Prices(sync.client), _scopes(run), _read_before(run))
+        scopes = _scopes(run)
+        has_joined = bool(scopes.keys() - run.read(stored.compared).keys())
+        work = _Work(run, Prices(sync.client), scopes, _read_before(run), has_joined)
         work.remember(work.read)
         intervals = _intervals(run)
         for interval, chunk in read_ahead(intervals, partial(_read, run, work.feeds), sync.concurrency):
@@ -267,6 +269,7 @@ class _Work:
 
     scopes       of the store views that could be told apart
     read         kinds that an earlier run read to the end
+    has_joined   whether the last run did not compare one of these store views
     waiting      products to be read again, by id
     doubts       what is no longer compared in this run
     """
@@ -275,6 +278,7 @@ class _Work:
     feeds: Prices
     scopes: dict[str, Scope]
     read: set[str]
+    has_joined: bool
     waiting: dict[int, _Open] = field(default_factory=dict)
     doubts: set[Doubt] = field(default_factory=set)
     closed: set[PriceKind] = field(default_factory=set)
@@ -368,7 +372,7 @@ class _Work:
         elif (kind, not named) in self.doubts:
             if named:
                 product.agreed[kind] = named
-        elif not is_seen or not (was_read or kind in self.read):
+        elif not is_seen or self.has_joined or not (was_read or kind in self.read):
             product.rows[kind] = named
 
     def _is_blind(self) -> bool:
@@ -471,7 +475,9 @@ class _Work:
 
     def remember(self, read: set[str]) -> None:
         """Keep which kinds were read to the end, and which scopes pages are to write the prices of."""
-        memory = {"read": sorted(read), "scopes": {view: astuple(it) for view, it in self.scopes.items()}}
+        views = self.run.sync.store_views  # without those that the tenant no longer knows
+        scopes = {view: astuple(scope) for view, scope in self.scopes.items() if view in views}
+        memory = {"read": sorted(read), "scopes": scopes}
         self.run.transact(lambda tx: state.save(tx, MEMORY, memory))
 
 

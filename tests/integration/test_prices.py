@@ -537,6 +537,37 @@ def test_a_first_load_writes_no_prices(loaded: Bench) -> None:
     assert rows(loaded) == []
 
 
+def test_a_store_view_that_was_away_is_compared_again(tenant: Sandbox, sqlite: sa.Engine) -> None:
+    """While it was not copied its price moved, and the feed named the new one already."""
+    bench = Bench(tenant, sqlite, store_views=("all", "de"), page_size=300)
+    bench.backfill()
+    read(bench)
+    bench.store_views = ("all",)
+    tenant.prices.set_base(priced(bench, 1)[0], 9.5, store_id=2)
+    read(bench)
+    bench.store_views = ("all", "de")
+
+    assert read(bench)[0].tally.updated == 1
+    bench.assert_copy_is_exact()
+
+
+def test_a_store_view_that_is_lost_on_the_way_leaves_the_prices_of_the_others(
+    tenant: Sandbox, sqlite: sa.Engine
+) -> None:
+    """The reference data still has it."""
+    bench = Bench(tenant, sqlite, store_views=("all", "de"), page_size=300)
+    bench.backfill()
+    with sqlite.begin() as tx:
+        tx.execute(store_views.insert().values(store_view_id=2, code="de", website_id=1, is_active=True))
+    tenant.faults.drop_store_view("de")
+    number = priced(bench, 1)[0]
+    tenant.prices.set_base(number, 9.5)
+
+    assert read(bench)[0].status == "partial"
+    of_all = (product_prices.c.product_id == number, product_prices.c.scope_id == 0)
+    assert rows(bench, *of_all)[0][4] == Decimal("9.5")
+
+
 def test_an_empty_copy_is_no_error(bench: Bench) -> None:
     summary, asked = read(bench)
 

@@ -84,7 +84,7 @@ def _context() -> list[Processor]:
 
 def _formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.add_logger_name, *_context()],
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, _without_traceback, *_context()],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
@@ -93,6 +93,16 @@ def _formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
             _console(stream) if log_format == "console" else _json(),
         ],
     )
+
+
+def _without_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A library's exception in one line; the traceback is for LOG_LEVEL=DEBUG."""
+    raised = event.get("exc_info")
+    if isinstance(raised, tuple) and raised[1] is not None:
+        event["error"] = f"{type(raised[1]).__name__}: {raised[1]}"
+        if not logging.getLogger("sync").isEnabledFor(logging.DEBUG):
+            del event["exc_info"]
+    return event
 
 
 def _json() -> Processor:

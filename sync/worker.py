@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from threading import Event
 from typing import Any, Final
@@ -46,6 +46,7 @@ try:
     from celery import Celery, signals
     from celery.exceptions import CPendingDeprecationWarning, Reject, SecurityWarning
     from celery.worker.control import inspect_command
+    from kombu.connection import Connection
     from kombu.exceptions import KombuError
 except ImportError as missing:
     raise SettingsError(
@@ -62,7 +63,10 @@ _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
 def application(broker_url: str) -> Celery:
-    """The Celery application on a broker, RabbitMQ or Redis; nothing is opened yet."""
+    """The Celery application on a broker, RabbitMQ or Redis.
+
+    Raises SettingsError for a URL that no client can use. Whether the broker answers is for later.
+    """
     celery = Celery("product-sync", broker=broker_url, set_as_current=False)
     celery.conf.update(
         accept_content=["json"],
@@ -77,6 +81,12 @@ def application(broker_url: str) -> Celery:
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,
     )
+    try:
+        with celery.connection_for_write() as link, suppress(*_faults(link)):
+            link.connect()
+    except (ValueError, TypeError, LookupError) as error:
+        reason = str(error)[:200] or type(error).__name__
+        raise SettingsError(f"CELERY_BROKER_URL: cannot be used: {reason}") from None
     return celery
 
 
@@ -102,7 +112,7 @@ class CeleryQueue:
         self._celery = celery
         self._copy = copy
         self._was_told = False
-        self._faults = _faults(celery)
+        self._faults = _faults(celery.connection_for_write())
 
     def put(self, orders: Sequence[Order]) -> None:
         """Hand over orders. Raises QueueUnavailable."""
@@ -157,7 +167,7 @@ def call_roll(settings: Settings) -> tuple[int, int]:
     celery = application(broker_of(settings))
     try:
         answers = _answers(celery)
-    except _faults(celery) as error:
+    except _faults(celery.connection_for_write()) as error:
         raise _unavailable(error) from None
     return len(answers), sum(answer["hands"] for answer in answers)
 
@@ -170,9 +180,8 @@ def _answers(celery: Celery) -> list[dict[str, Any]]:
     return [answer for each in answers or [] for answer in each.values()]
 
 
-def _faults(celery: Celery) -> tuple[type[Exception], ...]:
+def _faults(link: Connection) -> tuple[type[Exception], ...]:
     """What a broker's transport raises when the broker is away."""
-    link = celery.connection_for_write()
     return (KombuError, *link.connection_errors, *link.channel_errors)
 
 

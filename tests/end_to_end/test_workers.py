@@ -331,3 +331,24 @@ def test_settings_that_allow_no_workers_are_named(shell: Shell, changed: dict[st
 
 def test_a_dry_run_is_not_handed_to_workers(shell: Shell) -> None:
     assert shell.run("backfill", "--executor", "celery", "--dry-run").code == 64
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://[::1",
+        "amqp://guest@127.0.0.1:99999//",
+        "redis://127.0.0.1:port/0",
+        "redis://127.0.0.1:6379/zero",
+        "rediss://127.0.0.1:6379/0?ssl_cert_reqs=perhaps",
+        "amqp://guest@127.0.0.1//?heartbeat=often",
+    ],
+)
+@pytest.mark.parametrize("command", [("worker",), ("backfill", "--executor", "celery")])
+def test_a_broker_url_that_no_client_can_use_is_refused_by_name(
+    shop: Shell, command: tuple[str, ...], url: str
+) -> None:
+    ended = shop.run(*command, CELERY_BROKER_URL=url)
+
+    assert ended.code == 78
+    assert "CELERY_BROKER_URL: cannot be used" in ended.err

@@ -113,6 +113,24 @@ def test_libraries_are_heard_from_warning_on_in_the_same_form(pipe: io.StringIO)
     assert (line["level"], line["event"], line["logger"]) == ("warning", "job run was missed", "apscheduler")
 
 
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_a_traceback_of_a_library_is_for_debugging(level: str) -> None:
+    stream = io.StringIO()
+    logs.configure("json", level, stream=stream)
+
+    try:
+        int("no number")
+    except ValueError:
+        logging.getLogger("celery.worker").critical("Unrecoverable error", exc_info=True)
+
+    (line,) = lines(stream)
+    assert (line["event"], line["error"]) == (
+        "Unrecoverable error",
+        "ValueError: invalid literal for int() with base 10: 'no number'",
+    )
+    assert ("Traceback" in stream.getvalue()) == (level == "DEBUG")
+
+
 def test_the_level_holds_for_our_own_events() -> None:
     debug, error = io.StringIO(), io.StringIO()
 

@@ -124,9 +124,9 @@ def _clock(theirs: datetime | None, ours: datetime) -> Finding:
     if abs(skew) <= MOST_SKEW_S:
         return Finding("clock", "ok", "agrees with the tenant's")
     direction = "ahead of" if skew > 0 else "behind"
-    words = (
-        f"{abs(skew):.0f} s {direction} the tenant's: times in the log are off, nothing else depends on it"
-    )
+    words = f"{abs(skew):.0f} s {direction} the tenant's: times in the log are off"
+    if skew > 0:
+        words += "; more than 10 minutes ahead, requests signed with OAuth 1.0a are refused"
     return Finding("clock", "warning", words)
 
 

@@ -51,6 +51,18 @@ REMEDIES: Final[Mapping[str, str]] = {
     "invalid_request": "check IMS_CLIENT_ID, IMS_CLIENT_SECRET and IMS_SCOPES: none may be empty.",
 }
 
+# How a message of Commerce's OAuth 1.0a begins, and its remedy. Translated, it ends as any other refusal.
+# Observed on Magento 2.4.7: a request whose time is more than ten minutes ahead is the nonce's fault.
+OAUTH_REMEDIES: Final[Mapping[str, str]] = {
+    "An error occurred validating the nonce": "set this machine's clock: Commerce refuses requests signed "
+    "more than 10 minutes ahead of its own time. The credential is not the cause.",
+    "The signature is invalid": "check COMMERCE_CONSUMER_SECRET and COMMERCE_ACCESS_TOKEN_SECRET; or a proxy "
+    "changes host, port or scheme of API_ENDPOINT on the way: the signature covers them.",
+    "A consumer having the specified key": "check COMMERCE_CONSUMER_KEY: Commerce has no such integration.",
+    "Specified token does not exist": "check COMMERCE_ACCESS_TOKEN: this Commerce has no such token.",
+    "Access token has been revoked": "reauthorize the integration in Commerce, and set its new four values.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
@@ -113,6 +125,9 @@ def remedy(complaint: Complaint) -> str | None:
             f"allow the resource {complaint.resources}: on PaaS in the integration, on SaaS by the product "
             "profile of the credential. Commerce says the same of an unknown or expired token: check both."
         )
+    for beginning, words in OAUTH_REMEDIES.items():
+        if complaint.text.startswith(beginning):
+            return words
     return REMEDIES.get(complaint.code or "")
 
 

@@ -115,9 +115,9 @@ class Integration:
             sent.get("oauth_token"),
             sent.get("oauth_signature_method"),
         ) != known:
-            raise Refused(message(401, "A consumer, token or signature method is unknown."))
+            raise Refused(message(401, "A consumer having the specified key does not exist"))
         if int(sent.get("oauth_timestamp", "0")) > self._clock() + MAX_CLOCK_AHEAD:
-            raise Refused(message(401, "The timestamp value in the oauth_timestamp parameter is invalid."))
+            raise Refused(message(401, "An error occurred validating the nonce"))
         secrets_of_both = (self._credentials.consumer_secret, self._credentials.access_token_secret)
         expected = signature(method, url, query, sent, secrets_of_both)
         if not hmac.compare_digest(expected, sent.get("oauth_signature", "")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as time_of_day
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -210,6 +211,26 @@ def test_a_large_error_tells_its_status_and_no_more(sandbox: Sandbox, wire: Wire
     sandbox.faults.fail(403, body="x" * (2 << 20), content_type="text/html", kind="count")
 
     assert "was answered 403" in str(stopped(lambda: count(wire)))
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "changes", "remedy"),
+    [
+        (660, {}, "clock"),
+        (0, {"consumer_secret": "wrong"}, "proxy"),
+        (0, {"access_token_secret": "wrong"}, "COMMERCE_ACCESS_TOKEN_SECRET"),
+        (0, {"consumer_key": "wrong"}, "COMMERCE_CONSUMER_KEY"),
+    ],
+)
+def test_a_refused_signature_has_the_remedy_of_its_cause(
+    ahead_s: float, changes: dict[str, str], remedy: str
+) -> None:
+    """A clock eleven minutes ahead is refused as a nonce: the remedy is the clock, not the token."""
+    with Sandbox(products=3, clock=lambda: time_of_day.time() - ahead_s) as sandbox:
+        error = stopped(lambda: count(connect_paas(sandbox, oauth1(sandbox, **changes))))
+
+    assert isinstance(error, AccessDenied)
+    assert remedy in error.fix
 
 
 # --- what is tried again ----------------------------------------------------------------------------------

@@ -26,11 +26,12 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    write_to_textfile,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+
+from sync import textfile
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody asks for
 
@@ -184,8 +185,8 @@ class Metrics:
         return _exposition(self.registry, accept)
 
     def write(self, path: str) -> None:
-        """Write all of it for node-exporter, whole or not at all. Raises OSError."""
-        write_to_textfile(path, self.registry)
+        """Add all of it to a file for node-exporter, once. Raises OSError."""
+        textfile.write(path, self.registry)
 
     def command_ended(self, command: str, exit_code: int) -> None:
         """Tell how; once."""
@@ -226,8 +227,8 @@ class TenantsMetrics(Collector):
         return _exposition(self._registry, accept)
 
     def write(self, path: str) -> None:
-        """Write all of it for node-exporter, whole or not at all. Raises OSError."""
-        write_to_textfile(path, self._registry)
+        """Add all of it to a file for node-exporter, once. Raises OSError."""
+        textfile.write(path, self._registry)
 
 
 def _registry(version: str, process: bool) -> CollectorRegistry:

@@ -410,15 +410,14 @@ def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
 
 
 def _write_metrics(metrics: Metrics, path: str) -> None:
-    """Write them for node-exporter, with those of other tenants that were served before. Raises OSError."""
+    """Add them to the file for node-exporter, with the tenant's name where there are many. Raises OSError."""
     from sync.metrics import TenantsMetrics
 
     it = chosen()
     if it is None:
         metrics.write(path)
         return
-    it.measured[it.name] = metrics
-    TenantsMetrics(__version__, lambda: it.measured, process=False).write(path)
+    TenantsMetrics(__version__, lambda: {it.name: metrics}, process=False).write(path)
 
 
 @contextmanager

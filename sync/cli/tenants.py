@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -24,7 +24,6 @@ from sync.cli.console import BUG, INTERRUPTED, USAGE, outcome, speaking_of
 from sync.errors import UsageError
 
 if TYPE_CHECKING:
-    from sync.metrics import Metrics
     from sync.settings import AnySettings
     from sync.tenants import Tenants
 
@@ -42,14 +41,10 @@ WORSE_AND_WORSE: Final = (0, 1, 75, 69, 77, 78, USAGE, BUG, INTERRUPTED)
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The tenant of a file that a command is for.
-
-    measured    the metrics of those that this command served so far, by name
-    """
+    """The tenant of a file that a command is for."""
 
     tenants: Tenants
     name: str
-    measured: dict[str, Metrics] = field(default_factory=dict)
 
 
 _chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)
@@ -119,9 +114,8 @@ def _opened(path: Path | None, tenant: str | None) -> Tenants | None:
 
 def _each(file: Tenants, command: Callable[[], None]) -> Iterator[int]:
     """The exit code of each tenant; who interrupts one interrupts all."""
-    measured: dict[str, Metrics] = {}
     for name in file.names:
-        with _choosing(Chosen(file, name, measured)), speaking_of(name):
+        with _choosing(Chosen(file, name)), speaking_of(name):
             code = outcome(command)
         yield code
         if code == INTERRUPTED:

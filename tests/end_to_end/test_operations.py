@@ -330,6 +330,21 @@ def test_a_command_leaves_its_metrics_however_it_ends(shell: Shell, fails: bool,
     assert samples.get(("product_sync_products_total", "backfill", "inserted"), 0) == (0 if fails else 300)
 
 
+def test_counters_of_commands_under_cron_go_on(shell: Shell) -> None:
+    """Else `increase()` sees nothing: each run sends the same three requests or so."""
+    shell.run("backfill")
+    counts = []
+    for _ in range(2):
+        shell.run("run", "--metrics-file", "sync.prom")
+        families = parse((shell.folder / "sync.prom").read_text())
+        counts.append(
+            sum(it.value for f in families for it in f.samples if it.name.endswith("_requests_total"))
+        )
+
+    assert counts[0] > 0
+    assert counts[1] == 2 * counts[0]
+
+
 def test_settings_that_are_wrong_are_in_the_metrics_too(shell: Shell) -> None:
     ended = shell.run("run", "--metrics-file", "sync.prom", SYNC_PAGE_SIZE="none")
 

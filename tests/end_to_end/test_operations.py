@@ -240,7 +240,7 @@ def test_a_secret_exchanged_under_a_running_daemon_fails_no_pass_and_is_nowhere_
     shell: Shell, told: bool
 ) -> None:
     """A token lives for a second; the old secret is refused from the moment the new one is there."""
-    old, new = "p8e-0ld/secret+with signs", "p8e-n3w/secret+with signs"
+    old, new = "p8e-0ld/secret+with=odd&signs%", "p8e-n3w/secret+with=odd&signs%"
     credentials = shell.tenant.credentials
     secret = shell.folder / "secret"
     secret.write_text(old)

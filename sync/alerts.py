@@ -1,20 +1,28 @@
-"""One message when something goes wrong, and one when it is well again.
+"""One message for an outage, and one when it is over.
 
-    look ──> what is wrong now ──> compared, under a lock, with what the database says was told
+    look ──> what is wrong now ──> compared, under a lock, with the incidents in the database
                                        └──> what is new or over ──> claimed ──> posted ──> noted as told
 
-Invariant: a message is noted as told only behind the receiver's 2xx, and nobody else posts it meanwhile. So
+An incident is everything that broke together: what goes wrong while it lasts joins it and is not told, unless
+that worked after the incident began. It is over when nothing of it is wrong. Deletions held back are an
+incident of their own.
+
+Invariant: a message is noted as told only after the receiver's 2xx, and nobody else posts it meanwhile. So
 restarts and several daemons send it once; a crash between the two sends it twice, with the same
 Idempotency-Key. What came and went before anybody could be told is not told.
+
+Sources: Slack, "Formatting text for app surfaces" (escape `&`, `<`, `>`); Mattermost, "Incoming webhooks" (at
+most 16,383 characters); Microsoft Teams, "Create Incoming Webhooks" (28 KB).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from html import escape
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -31,17 +39,25 @@ from sync.webhook import Webhook
 NAME: Final = "alerts"  # in sync_state
 FAILURES: Final = 3  # in a row
 CLAIM: Final = timedelta(minutes=5)  # longer than posting a message is tried
+LONGEST_TEXT: Final = 1_000  # characters
+HELD_BACK: Final = "held_back:"  # begins the key of such a problem
+JOBS: Final[Mapping[str, str]] = {"incremental": "run", "backfill": "run"}
+CHECK: Final = "run `product-sync check`, which says what stands in the way."
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that is or was wrong.
+    """One incident.
 
+    feed       the first feed that was wrong
+    reason     everything that was wrong when it began
     since      when that was seen, ISO 8601
     told       the receiver knows
     is_over    well again, and the receiver does not know that yet
     claimed    until when somebody is posting it, ISO 8601; blank: nobody
+    fix        what to do
+    members    keys of the problems that last
     """
 
     feed: str
@@ -50,17 +66,34 @@ class Alert:
     told: bool = False
     is_over: bool = False
     claimed: str = ""
+    fix: str = ""
+    members: list[str] = field(default_factory=list)
 
     @property
     def is_pending(self) -> bool:
         return self.is_over or not self.told
 
 
+class _Seen(NamedTuple):
+    """What a look found.
+
+    wrong         problems by key
+    well_at       ISO 8601, by feed: the latest time at which it is known to have worked
+    running       kinds of pass under way
+    """
+
+    wrong: Mapping[str, Problem]
+    well_at: Mapping[str, str]
+    running: Collection[str]
+
+
 class Alerts:
     """Looks at the copy, and posts what changed; one thread at a time.
 
     held_back    by kind of pass, what its last run here did not believe: "" for nothing
+    whose        what a message begins with: the tenant's name, or the host that the copy is of
     tenant       whose copy it is, where there are many; "" for the only one
+    troubles     by job, why it failed here when it was last tried, and what to do
     """
 
     def __init__(
@@ -69,15 +102,21 @@ class Alerts:
         promise: Promise,
         webhook: Webhook,
         held_back: Mapping[str, str],
+        whose: str = "product-sync",
         tenant: str = "",
+        troubles: Mapping[str, str] | None = None,
     ) -> None:
+        self._whose = whose
         self._tenant = tenant
         self._db = db
         self._promise = promise
         self._webhook = webhook
         self._held_back = held_back
+        self._troubles = {} if troubles is None else troubles
         self._first_seen: dict[str, datetime] = {}
         self._unreachable = 0
+        self._database: Alert | None = None  # what was told while nothing could be looked up
+        self._is_known_bad = False
         self._lock = Lock()
 
     def look(self) -> None:
@@ -92,72 +131,93 @@ class Alerts:
 
     def _look(self) -> None:
         try:
-            wrong = reading(self._db, self._wrong)
+            seen = reading(self._db, self._seen)
         except SyncError as error:
-            self._miss_database(str(error))
+            self._miss_database(error)
             raise
         self._find_database()
-        if not reading(self._db, lambda tx: self._is_news(_load(tx), wrong)):
+        known = reading(self._db, _load)
+        self._is_known_bad = any(alert.told and not alert.is_over for alert in known.values())
+        moved = self._moved(known, seen, "")
+        if moved == known and not any(alert.is_pending for alert in moved.values()):
             return
-        mine = _in_turn(self._db, lambda tx, known: self._claimed(tx, known, wrong))
+        mine = _in_turn(self._db, lambda tx, known: self._claimed(tx, known, seen))
         self._tell(mine)
 
     # --- what is wrong -----------------------------------------------------------------------
 
-    def _wrong(self, connection: sa.Connection) -> dict[str, Problem]:
+    def _seen(self, connection: sa.Connection) -> _Seen:
         found = health.freshness(connection)
         problems = [
             it for it in judge(self._promise, found) if not it.is_first or self._is_overdue(it, found)
         ]
         for kind, (count, error) in health.failures(connection).items():
             if count >= FAILURES:
-                reason = f"{kind} failed {FAILURES} times in a row or more: {error}"
-                problems.append(Problem(f"failing:{kind}", kind, reason))
+                reason, _, fix = self._troubles.get(JOBS.get(kind, kind), error).partition(" To do: ")
+                words = f"{kind} failed {FAILURES} times in a row or more: {reason}"
+                problems.append(Problem(f"failing:{kind}", kind, words, fix=fix))
         held_back = [(kind, reason) for kind, reason in self._held_back.items() if reason]
-        problems += [Problem(f"held_back:{kind}", kind, reason) for kind, reason in held_back]
-        return {problem.key: problem for problem in problems}
+        problems += [Problem(f"{HELD_BACK}{kind}", kind, reason) for kind, reason in held_back]
+        well_at = {view: (found.now - lag).isoformat() for view, lag in found.lags.items()}
+        well_at |= {kind: at.isoformat() for kind, at in found.successes.items()}
+        return _Seen({problem.key: problem for problem in problems}, well_at, found.running)
 
     def _is_overdue(self, problem: Problem, found: Freshness) -> bool:
         """Whether what was never read should have been by now: none of it, while a load is at work."""
         since = self._first_seen.setdefault(problem.key, found.now)
         return not found.running and found.now - since > self._promise.max_lag
 
-    def _is_news(self, known: Mapping[str, Alert], wrong: Mapping[str, Problem]) -> bool:
-        moved = self._moved(known, wrong, "")
-        return moved != known or any(alert.is_pending for alert in moved.values())
+    def _moved(self, known: Mapping[str, Alert], seen: _Seen, now: str) -> dict[str, Alert]:
+        """The incidents after a look: what is wrong joins one or begins one, what was told is over.
 
-    def _moved(self, known: Mapping[str, Alert], wrong: Mapping[str, Problem], now: str) -> dict[str, Alert]:
-        """What is known after a look: news are added, what was told is over, the rest goes."""
+        now    ISO 8601
+        """
         moved = {
-            key: replace(known[key], is_over=False)
-            if key in known
-            else Alert(problem.feed, problem.reason, since=now)
-            for key, problem in wrong.items()
+            name: replace(alert, members=[key for key in alert.members if self._lasts(key, seen)])
+            for name, alert in known.items()
         }
-        for key, alert in known.items():
-            if key in wrong:
+        in_one = {key for alert in moved.values() for key in alert.members}
+        news: dict[bool, list[Problem]] = {}
+        for problem in seen.wrong.values():
+            if problem.key in in_one:
                 continue
-            if self._cannot_tell(key):
-                moved[key] = alert
-            elif alert.told or alert.claimed > now:
-                moved[key] = replace(alert, is_over=True)
-        return moved
+            name = next((name for name, alert in known.items() if _joins(problem, name, alert, seen)), None)
+            if name is None:
+                news.setdefault(_is_held_back(problem.key), []).append(problem)
+            else:
+                moved[name].members.append(problem.key)
+        moved = {
+            name: replace(alert, is_over=not alert.members)
+            for name, alert in moved.items()
+            if alert.members or alert.told or alert.claimed > now
+        }
+        return moved | {
+            _name(problems[0].key, moved, now): _begun(problems, now) for problems in news.values()
+        }
 
-    def _cannot_tell(self, key: str) -> bool:
-        """Deletions held back are known of runs of this process only."""
-        what, _, kind = key.partition(":")
-        return what == "held_back" and kind not in self._held_back
+    def _lasts(self, key: str, seen: _Seen) -> bool:
+        """Whether a problem is there, or cannot be judged.
+
+        Deletions held back are known of runs of this process only. A feed that is being read is not overdue,
+        and not yet well again.
+        """
+        kind = key.rpartition(":")[2]
+        if key in seen.wrong:
+            return True
+        if _is_held_back(key):
+            return kind not in self._held_back
+        return key.startswith("stale:feed:") and kind in seen.running
 
     def _claimed(
-        self, tx: sa.Connection, known: dict[str, Alert], wrong: Mapping[str, Problem]
+        self, tx: sa.Connection, known: dict[str, Alert], seen: _Seen
     ) -> tuple[dict[str, Alert], dict[str, Alert]]:
         """What is known now, and of it what is ours to post."""
         now = utc_now(tx)
-        moved = self._moved(known, wrong, now.isoformat())
+        moved = self._moved(known, seen, now.isoformat())
         until = (now + CLAIM).isoformat()
         mine = {
-            key: replace(alert, claimed=until)
-            for key, alert in moved.items()
+            name: replace(alert, claimed=until)
+            for name, alert in moved.items()
             if alert.is_pending and alert.claimed < now.isoformat()
         }
         return moved | mine, mine
@@ -179,32 +239,85 @@ class Alerts:
     def _note_told(self, key: str, alert: Alert) -> None:
         _in_turn(self._db, lambda _tx, known: (_told(known, key, alert), None))
 
-    def _post(self, key: str, alert: Alert) -> None:
-        whose = f"product-sync, {self._tenant}" if self._tenant else "product-sync"
-        event = "recovered" if alert.is_over else "problem"
+    def _post(self, name: str, alert: Alert) -> None:
+        event, key = "recovered" if alert.is_over else "problem", name.partition("#")[0]
         body = {
-            "text": f"{whose}, well again: {alert.reason}" if alert.is_over else f"{whose}: {alert.reason}",
+            "text": chat_text(self._whose, alert),
             "event": event,
             **({"tenant": self._tenant} if self._tenant else {}),
             "alert": key,
             "feed": alert.feed,
             "reason": alert.reason,
+            "fix": alert.fix,
             "since": alert.since,
         }
-        name = f"{self._tenant} {key} {alert.since} {event}".strip().encode("ascii", "replace").decode()
-        self._webhook.post(msgspec.json.encode(body), {"Idempotency-Key": name})
+        once = f"{self._tenant} {key} {alert.since} {event}".strip().encode("ascii", "replace").decode()
+        self._webhook.post(msgspec.json.encode(body), {"Idempotency-Key": once})
         _log.info("alert.sent", alert=key, what=event)
 
-    def _miss_database(self, reason: str) -> None:
+    # --- the database is away ----------------------------------------------------------------
+
+    def _miss_database(self, error: SyncError) -> None:
         """Where nothing can be looked up, this process alone remembers what it told."""
         self._unreachable += 1
-        if self._unreachable == FAILURES:
-            self._post("database", Alert("database", reason, since=""))
+        if self._unreachable < FAILURES or self._database is not None or self._is_known_bad:
+            return
+        alert = Alert("database", str(error), datetime.now(UTC).isoformat(), fix=error.fix)
+        self._post("database", alert)
+        self._database = replace(alert, told=True)
 
     def _find_database(self) -> None:
-        told, self._unreachable = self._unreachable >= FAILURES, 0
-        if told:
-            self._post("database", Alert("database", "The database answers.", since="", is_over=True))
+        """Note what was told meanwhile: it is over when all that went wrong by it is well again."""
+        self._unreachable, told = 0, self._database
+        if told is not None:
+            _in_turn(self._db, lambda tx, known: (known | {_name("database", known, told.since): told}, None))
+            self._database = None
+
+
+def chat_text(whose: str, alert: Alert) -> str:
+    """What a chat shows of a message: whom it is about, what happened, what to do.
+
+    Texts of servers are hostile: no sign of theirs is mark-up, and nobody is called by them.
+
+    >>> chat_text("eu", Alert("stock", "<!channel> @all", "", fix="look."))
+    'eu: &lt;!channel&gt; @\u200ball To do: look.'
+    """
+    if alert.is_over:
+        text = f"{whose}: well again. It was: {_cut(alert.reason)}"
+    else:
+        text = f"{whose}: {_cut(alert.reason)}" + (f" To do: {_cut(alert.fix)}" if alert.fix else "")
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    return escape(line, quote=False).replace("@", "@\u200b").replace("](", "]\u200b(")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+
+
+def _is_held_back(key: str) -> bool:
+    return key.startswith(HELD_BACK)
+
+
+def _joins(problem: Problem, name: str, alert: Alert, seen: _Seen) -> bool:
+    """Whether a problem belongs to an incident that is known."""
+    if alert.is_over:  # the receiver does not know that yet
+        return name.partition("#")[0] == problem.key
+    if _is_held_back(problem.key):
+        return any(_is_held_back(key) for key in alert.members)
+    return not _is_held_back(name) and seen.well_at.get(problem.feed, "") <= alert.since
+
+
+def _begun(problems: Sequence[Problem], now: str) -> Alert:
+    reason = " ".join(problem.reason for problem in problems)
+    fix = next((problem.fix for problem in problems if problem.fix), "")
+    if not fix and not _is_held_back(problems[0].key):  # what is held back says it in its reason
+        fix = CHECK
+    return Alert(problems[0].feed, reason, now, fix=fix, members=[problem.key for problem in problems])
+
+
+def _name(key: str, taken: Collection[str], now: str) -> str:
+    """The first problem's key names an incident, as long as no other one has it."""
+    return f"{key}#{now}" if key in taken else key
 
 
 def _told(known: dict[str, Alert], key: str, posted: Alert) -> dict[str, Alert]:
@@ -221,10 +334,11 @@ def _unclaimed(known: dict[str, Alert], keys: Collection[str]) -> dict[str, Aler
 
 
 def _load(connection: sa.Connection) -> dict[str, Alert]:
-    """What is known; nothing where an older version wrote it differently."""
+    """What is known, also as an older version wrote it: one for each problem."""
     try:
-        return {key: Alert(**alert) for key, alert in (state.load(connection, NAME) or {}).items()}
-    except TypeError:
+        kept = state.load(connection, NAME) or {}
+        return {name: Alert(**({"members": [name]} | alert)) for name, alert in kept.items()}
+    except (TypeError, AttributeError):
         return {}
 
 

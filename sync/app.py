@@ -431,11 +431,17 @@ def _by_cron(
 
 @contextmanager
 def alerts_of(
-    settings: Settings, db: sa.Engine, held_back: Mapping[str, str], stop: Event, tenant: str = ""
+    settings: Settings,
+    db: sa.Engine,
+    held_back: Mapping[str, str],
+    stop: Event,
+    tenant: str = "",
+    troubles: Mapping[str, str] | None = None,
 ) -> Iterator[Alerts | None]:
     """Who tells SYNC_ALERT_WEBHOOK; None where there is none. Nothing is sent yet.
 
     tenant    whose copy it is, where there are many
+    held_back, troubles    as `Alerts` takes them
     """
     if settings.sync_alert_webhook is None:
         yield None
@@ -452,7 +458,8 @@ def alerts_of(
             stop=stop,
             on_retry=Journal().request_retried,
         )
-        yield Alerts(db, promise_of(settings), webhook, held_back, tenant)
+        whose = tenant or tenant_name(settings.api_endpoint)
+        yield Alerts(db, promise_of(settings), webhook, held_back, whose, tenant, troubles)
 
 
 # --- both ------------------------------------------------------------------------------------

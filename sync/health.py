@@ -22,6 +22,7 @@ class Problem(NamedTuple):
     feed       the store view or the kind of pass
     is_first   True while nothing was ever read, which a load that has just begun explains
     tenant     whose problem it is, where there are many
+    fix        what to do, where that is known
     """
 
     key: str
@@ -29,6 +30,7 @@ class Problem(NamedTuple):
     reason: str
     is_first: bool = False
     tenant: str = ""
+    fix: str = ""
 
     def as_json(self) -> dict[str, object]:
         """What `/readyz` shows of it."""

@@ -212,7 +212,9 @@ class Tenancy:
 
     def _opened(self, settings: Settings, copy: sa.Engine) -> tuple[Lookout, ExitStack]:
         with ExitStack() as opening:
-            telling = alerts_of(settings, copy, self.meter.held_back, self._stop_telling, self.name)
+            telling = alerts_of(
+                settings, copy, self.meter.held_back, self._stop_telling, self.name, self.troubles
+            )
             alerts = opening.enter_context(telling)
             lookout = Lookout(self.name, settings, copy, None if alerts is None else alerts.look)
             opening.callback(lookout.close)

@@ -289,7 +289,7 @@ def test_an_alert_names_the_tenant(folder: Path) -> None:
 
     bodies = [got.batch for got in receiver.received]
     assert any(body["tenant"] == "a" and body["event"] == "problem" for body in bodies)
-    assert all(body["text"].startswith(f"product-sync, {body['tenant']}") for body in bodies)
+    assert all(body["text"].startswith(f"{body['tenant']}: ") for body in bodies)
 
 
 # --- a command for each ------------------------------------------------------------------------

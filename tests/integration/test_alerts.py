@@ -1,27 +1,30 @@
-"""An alert: one message when something goes wrong, one when it is well again, whatever restarts meanwhile."""
+"""An alert: one message for an outage, one when it is over, whatever restarts meanwhile."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from sync.alerts import Alerts
+from sync.alerts import Alert, Alerts, chat_text
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
-from sync.db import health
+from sync.db import health, state
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
 from sync.errors import AccessDenied
 from sync.health import Feed, Promise, judge, sentence
+from sync.passes.stock import stock
 from sync.sandbox import Sandbox
 from sync.webhook import Webhook
 from tests.kit import Bench
 from tests.receiver import Receiver
 
+STOCK = Feed("stock", ("stock",), lambda began, ended: ended + timedelta(hours=1))
 PROMISE = Promise(("all",), timedelta(hours=1))
 
 
@@ -37,6 +40,7 @@ def alerts(
     promise: Promise = PROMISE,
     held_back: dict[str, str] | None = None,
     max_retry_time: float = 0.0,
+    troubles: dict[str, str] | None = None,
 ) -> Alerts:
     """As a daemon makes them when it starts."""
     stop = threading.Event()
@@ -48,16 +52,18 @@ def alerts(
         stop=stop,
         on_retry=lambda *told: None,
     )
-    return Alerts(db, promise, webhook, held_back if held_back is not None else {})
+    return Alerts(db, promise, webhook, held_back or {}, "shop.example", troubles=troubles)
 
 
 def told(receiver: Receiver) -> list[tuple[str, str]]:
     return [(got.batch["event"], got.batch["alert"]) for got in receiver.received if got.action == "take"]
 
 
-def age(db: sa.Engine, hours: int) -> None:
-    """Let so much time pass since the last pass, as far as the database knows."""
+def age(db: sa.Engine, hours: int, kind: str = "") -> None:
+    """Let so much time pass since the last pass over products, or of a kind, as far as the database knows."""
     moved = sa.text("UPDATE sync_watermarks SET watermark = :at")
+    if kind:
+        moved = sa.text(f"UPDATE sync_runs SET finished_at = :at WHERE kind = '{kind}'")
     with db.begin() as tx:
         now = utc_now(tx)
         tx.execute(moved, {"at": (now - timedelta(hours=hours)).replace(tzinfo=None)})
@@ -117,7 +123,7 @@ def test_messages_behind_one_that_could_not_be_told_wait_no_longer_than_that(ben
         alerts(bench.db, receiver, held_back=held_back).look()
         alerts(bench.db, receiver, held_back=held_back).look()
 
-    assert [got.action for got in receiver.received] == ["500", "take", "take", "take"]
+    assert [got.action for got in receiver.received] == ["500", "take", "take"]
 
 
 def test_three_failures_in_a_row_are_told_two_are_not(
@@ -144,6 +150,135 @@ def fail(bench: Bench, tenant: Sandbox) -> None:
     with pytest.raises(AccessDenied):
         bench.run()
     tenant.faults.clear()
+
+
+def test_an_outage_is_one_message_whatever_breaks_by_it_and_one_when_all_is_well(
+    bench: Bench, tenant: Sandbox, receiver: Receiver
+) -> None:
+    """It fails three times, is overdue later, and stock is too; the daemon is started anew each time."""
+    bench.backfill()
+    stock(bench.sync())
+    both = Promise(("all",), timedelta(hours=1), (STOCK,))
+    for _ in range(3):
+        fail(bench, tenant)
+        alerts(bench.db, receiver, both).look()
+    age(bench.db, 2)
+    alerts(bench.db, receiver, both).look()
+    age(bench.db, 2, "stock")
+    alerts(bench.db, receiver, both).look()
+    bench.run()
+    alerts(bench.db, receiver, both).look()
+    assert told(receiver) == [("problem", "failing:incremental")]
+
+    stock(bench.sync())
+    alerts(bench.db, receiver, both).look()
+    alerts(bench.db, receiver, both).look()
+
+    assert told(receiver) == [("problem", "failing:incremental"), ("recovered", "failing:incremental")]
+
+
+def test_what_worked_since_an_outage_began_is_another_one(
+    bench: Bench, tenant: Sandbox, receiver: Receiver
+) -> None:
+    """Stock is broken for good; products are read, and break later."""
+    bench.backfill()
+    stock(bench.sync())
+    age(bench.db, 2, "stock")
+    both = Promise(("all",), timedelta(hours=1), (STOCK,))
+    alerts(bench.db, receiver, both).look()
+    bench.run()
+    for _ in range(3):
+        fail(bench, tenant)
+    alerts(bench.db, receiver, both).look()
+    bench.run()
+    alerts(bench.db, receiver, both).look()
+
+    assert told(receiver) == [
+        ("problem", "stale:feed:stock"),
+        ("problem", "failing:incremental"),
+        ("recovered", "failing:incremental"),
+    ]
+
+
+def test_a_feed_that_is_overdue_is_not_well_because_it_is_tried(bench: Bench, receiver: Receiver) -> None:
+    bench.backfill()
+    stock(bench.sync())
+    age(bench.db, 2, "stock")
+    both = Promise(("all",), timedelta(hours=1), (STOCK,))
+    alerts(bench.db, receiver, both).look()
+    with bench.db.begin() as tx:
+        tx.execute(
+            sa.text("UPDATE sync_runs SET status = 'running', finished_at = NULL WHERE kind = 'stock'")
+        )
+    alerts(bench.db, receiver, both).look()
+
+    assert told(receiver) == [("problem", "stale:feed:stock")]
+
+
+def test_a_database_that_was_away_is_one_message_with_what_it_broke(
+    bench: Bench, receiver: Receiver, tmp_path: Path
+) -> None:
+    bench.backfill()
+    watching, path = alerts(bench.db, receiver), Path(str(bench.db.url.database))
+    bench.db.dispose()
+    path.rename(tmp_path / "away")
+    path.mkdir()
+    for _ in range(5):
+        watching.look()
+    path.rmdir()
+    (tmp_path / "away").rename(path)
+    age(bench.db, 2)
+    watching.look()
+    assert told(receiver) == [("problem", "database")]
+
+    bench.run()
+    watching.look()
+
+    assert told(receiver) == [("problem", "database"), ("recovered", "database")]
+
+
+def test_what_an_older_version_noted_is_not_told_again(bench: Bench, receiver: Receiver) -> None:
+    bench.backfill()
+    age(bench.db, 2)
+    former = {"feed": "all", "reason": "", "since": "2026", "told": True, "is_over": False, "claimed": ""}
+    with bench.db.begin() as tx:
+        state.save(tx, "alerts", {"stale:store_view:all": former})
+    alerts(bench.db, receiver).look()
+    bench.run()
+    alerts(bench.db, receiver).look()
+
+    assert told(receiver) == [("recovered", "stale:store_view:all")]
+
+
+def test_a_message_says_whom_it_is_about_then_what_to_do(
+    bench: Bench, tenant: Sandbox, receiver: Receiver
+) -> None:
+    bench.backfill()
+    age(bench.db, 2)
+    alerts(bench.db, receiver).look()
+    bench.run()
+    alerts(bench.db, receiver).look()
+    for _ in range(3):
+        fail(bench, tenant)
+    alerts(bench.db, receiver, troubles={"run": "Refused. To do: check the token."}).look()
+
+    stale, well, failing = (got.batch["text"] for got in receiver.received)
+    assert stale.startswith("shop.example: Store view all is 2:00:0")
+    assert stale.endswith(" To do: run `product-sync check`, which says what stands in the way.")
+    assert well.startswith("shop.example: well again. It was: Store view all is")
+    assert failing.endswith("in a row or more: Refused. To do: check the token.")
+
+
+def test_a_chat_obeys_nothing_that_a_server_wrote() -> None:
+    """The mark-up of Slack, the mentions and links of Mattermost and Teams; texts as long as they like."""
+    reason = "<!channel> & <https://x|y> @all [log in](https://evil.example)\n# \x1b[31m" + "x" * 50_000
+
+    text = chat_text("eu", Alert("all", reason, ""))
+
+    assert text.startswith("eu: &lt;!channel&gt; &amp; &lt;https://x|y&gt; @")
+    for obeyed in ("<", ">", "@all", "](", "\n", "\x1b"):
+        assert obeyed not in text
+    assert len(text) < 4_000
 
 
 def test_deletions_held_back_are_told_until_a_pass_believes_again(bench: Bench, receiver: Receiver) -> None:

@@ -187,7 +187,7 @@ def sync_page(
     Raises SkuTaken when the tenant has to be asked about others: nothing may be kept then.
     """
     found = compare(tx, page, reading, ahead)
-    if former is not None:
+    if former is not None and found.changes:  # else nothing took a SKU, and a known page stays unread
         _add_former(tx, page, reading, former, found)
     write(tx, page.store_view, found, reading)
     _remember(tx, page, found, audited=reading.audit)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +14,8 @@ import sqlalchemy as sa
 from sync.db import pages
 from sync.db.dialects import Money, UtcDateTime
 from sync.db.schema import CHILDREN, product_attributes, products, sync_pages
-from sync.model import Interval
+from sync.model import Interval, Page, RawProduct
+from sync.pipeline import Former, Reading, nothing_ahead, sync_page
 from sync.sandbox import Sandbox
 from tests.kit import Bench
 
@@ -61,6 +64,31 @@ def test_a_pass_behind_a_load_reads_no_row_of_a_product(bench: Bench) -> None:
 
     whole = [s for s in statements if "document" in s and "group_concat" not in s and "hash" not in s.lower()]
     assert whole == []
+
+
+class Unread(Sequence[RawProduct]):
+    """The products of a page that nobody may look at: to split them costs as much as to read them."""
+
+    def __len__(self) -> int:
+        return PAGE_SIZE
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError("a known page was split into its products")
+
+
+def test_the_products_of_a_known_page_are_not_looked_at(bench: Bench) -> None:
+    with bench.db.connect() as connection:
+        known = pages.known(connection, "all")
+    found = [page for page in bench.source().walk("all", Interval(), known=known) if isinstance(page, Page)][
+        :PAGES
+    ]
+
+    for page in found:
+        unread = replace(page, products=Unread())
+        with bench.db.begin() as tx:
+            tally = sync_page(tx, unread, Reading(run_id=1, complete=True), nothing_ahead, Former()).tally
+
+        assert (tally.fetched, tally.unchanged) == (PAGE_SIZE, PAGE_SIZE)
 
 
 def test_a_page_is_remembered_as_it_came_last(bench: Bench) -> None:

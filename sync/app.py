@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 from pydantic import SecretStr
 
-from sync import __version__, logs, owner
+from sync import __version__, owner
 from sync.commerce.acquaintance import Acquaintance
 from sync.commerce.client import Auth, Client, Hook
 from sync.commerce.ims import ImsAuth, ImsTokens
@@ -38,9 +38,10 @@ from sync.health import Feed, Promise
 from sync.interpreter import alternate_often, collect_less_often
 from sync.journal import Journal
 from sync.model import PassKind
-from sync.notation import are_two_tenants, parse_https_url, tenant_name
+from sync.notation import are_two_tenants, parse_webhook, secrets_in, tenant_name
 from sync.passes.ownership import is_copy_of
 from sync.passes.run import Sync, Watch
+from sync.redaction import hide, hide_token
 from sync.schedule import next_time
 from sync.settings import Settings
 from sync.webhook import Webhook
@@ -183,7 +184,7 @@ def _tokens(
     if shelf is not None:
         from sync.commerce.shared_token import SharedToken  # takes the extra [celery]
 
-        shared = SharedToken(shelf, settings.ims_client_id, secret, patience, logs.hide_token)
+        shared = SharedToken(shelf, settings.ims_client_id, secret, patience, hide_token)
     return ImsTokens(
         settings.ims_token_url,
         settings.ims_client_id,
@@ -194,7 +195,7 @@ def _tokens(
         timeouts=timeouts,
         on_refresh=on_refresh,
         on_retry=on_retry,
-        hide=logs.hide_token,
+        hide=hide_token,
         known=known,
         shared=shared,
         overdue=overdue,
@@ -234,7 +235,7 @@ def _oauth1_keys(settings: Settings) -> tuple[str, str, str, str]:
     """The four as they are now; while they cannot be read, the old ones."""
     with suppress(SettingsError):
         settings = settings.again()
-    logs.hide(settings.secrets)
+    hide(settings.secrets)
     return (
         settings.commerce_consumer_key or "",
         _plain(settings.commerce_consumer_secret),
@@ -249,7 +250,7 @@ def _rotating(settings: Settings, name: str) -> Callable[[], str]:
     def secret() -> str:
         with suppress(SettingsError):
             found = _plain(getattr(settings.again(), name))
-            logs.hide([found])
+            hide([found])
             return found
         return _plain(getattr(settings, name))
 
@@ -372,8 +373,9 @@ def webhook_of(settings: Settings, url: str, stop: Event, *, follow: bool) -> It
 
     Raises UsageError for a URL that cannot be right, SettingsError without WEBHOOK_SECRET.
     """
+    hide(secrets_in(url))
     try:
-        parse_https_url(url)
+        parse_webhook(url)
     except ValueError as error:
         raise UsageError(f"--webhook {error}.", "correct the URL.") from None
     if settings.webhook_secret is None:

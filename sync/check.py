@@ -14,13 +14,14 @@ from threading import Event
 from typing import Literal
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from sync.app import Tenant, is_newly_ours, tenant_of
 from sync.commerce.stores import store_views
 from sync.db import existing
 from sync.errors import AccessDenied, DatabaseUnavailable, SettingsError, SyncError
 from sync.journal import Journal
-from sync.notation import tenant_name
+from sync.notation import mask_url, tenant_name
 from sync.settings import Settings, unknown_variables
 
 PATIENCE_S = 10.0
@@ -136,7 +137,7 @@ def _clock(theirs: datetime | None, ours: datetime) -> Finding:
 def _database(url: str) -> str:
     """The state of the copy; nothing is created."""
     engine = existing.find(url)
-    shown = sa.make_url(url).render_as_string()
+    shown = mask_url(SecretStr(url))
     if engine is None:
         _look_for_the_folder(sa.make_url(url))
         return f"{shown} is empty: the first load sets it up"

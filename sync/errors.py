@@ -21,12 +21,15 @@
     └── Interrupted              a signal asked us to stop                               exit 130
 
 `str(error)` says what happened; `error.fix` is the one thing to do next. Only the top of
-the command line and of the daemon catches, logs once and turns it into an exit code.
+the command line and of the daemon catches, logs once and turns it into an exit code. Neither text holds a
+secret that is known when the error is made, whoever's words are in it.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+
+from sync.redaction import redacted
 
 
 class SyncError(Exception):
@@ -36,9 +39,9 @@ class SyncError(Exception):
     fix = "report it, with the log of this run."
 
     def __init__(self, message: str, fix: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(redacted(message))
         if fix is not None:
-            self.fix = fix
+            self.fix = redacted(fix)
 
 
 class UsageError(SyncError):

@@ -12,29 +12,20 @@ product name can neither forge a line nor steer a terminal.
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
-import re
 import sys
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Literal, TextIO
-from urllib.parse import quote, quote_plus
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from sync.redaction import hide, redacted
+
 LogFormat = Literal["console", "json"]
 HANDLER = "product-sync"
-
-# A shorter secret would blot out ordinary words; no credential of Adobe's is this short.
-SHORTEST_SECRET = 4
-# Tokens are minted while running, so no list can hold them: what follows "Bearer", and any JWT.
-TOKEN = r"(?<=[Bb]earer )[\w.~+/=-]+|eyJ[\w-]+\.[\w-]+\.[\w-]*"  # noqa: S105 -- a pattern, not a token
 
 
 def configure(
@@ -128,87 +119,23 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 # --- Making values harmless --------------------------------------------------------------------
 
 
-class _Hidden:
-    """The texts that nobody may read, and the pattern that finds each of them in any of its forms."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._secrets: set[str] = set()
-        self._tokens: OrderedDict[str, None] = OrderedDict()
-        self.pattern = re.compile(TOKEN)
-
-    def add(self, secrets: Iterable[str]) -> None:
-        with self._lock:
-            new = {text for text in secrets if len(text) >= SHORTEST_SECRET} - self._secrets
-            if new:
-                self._secrets |= new
-                self._compile()
-
-    def add_token(self, token: str) -> None:
-        """Like `add`, for texts that come all day: only the last ones are kept."""
-        with self._lock:
-            self._tokens[token] = None
-            while len(self._tokens) > TOKENS_KEPT:
-                self._tokens.popitem(last=False)
-            self._compile()
-
-    def _compile(self) -> None:
-        forms = {form for text in (*self._secrets, *self._tokens) for form in _forms(text)}
-        longest_first = sorted(forms, key=len, reverse=True)
-        self.pattern = re.compile("|".join([*map(re.escape, longest_first), TOKEN]))
-
-
-TOKENS_KEPT: Final = 16
-_hidden = _Hidden()
-
-
-def hide(secrets: Iterable[str]) -> None:
-    """Mask these texts in every line from now on, and in what `redacted` gives back."""
-    _hidden.add(secrets)
-
-
-def hide_token(token: str) -> None:
-    """Mask an access token; a handful of the latest ones are remembered."""
-    _hidden.add_token(token)
-
-
-def redacted(text: str) -> str:
-    """The text without any secret that is known."""
-    return _hidden.pattern.sub("***", text)
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """A secret as it reads in a URL, a form, a repr, JSON, and in base64, whatever stands before it."""
-    for encode in (quote, quote_plus):
-        yield encode(secret, safe="", errors="surrogateescape")
-    yield from (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1])
-    raw = secret.encode(errors="surrogateescape")
-    for before in range(3):
-        encoded = base64.b64encode(b"\0" * before + raw).rstrip(b"=").decode()
-        inside = encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
-        if len(inside) >= SHORTEST_BASE64:
-            yield from (inside, inside.translate(_URL_SAFE), quote(inside, safe=""))
-
-
 def _scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask secrets and tokens, and leave nothing unprintable."""
-    hidden = _hidden.pattern
-    return {key: _harmless(value, hidden, multiline=key == "exception") for key, value in event.items()}
+    return {
+        key: value if key in ("at", "level") else _harmless(value, multiline=key == "exception")
+        for key, value in event.items()
+    }
 
 
-SHORTEST_BASE64: Final = 8
-_URL_SAFE = str.maketrans("+/", "-_")
-
-
-def _harmless(value: Any, hidden: re.Pattern[str], *, multiline: bool = False) -> Any:
+def _harmless(value: Any, *, multiline: bool = False) -> Any:
     """Numbers as they are, lists and mappings part by part, all else as scrubbed text."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {_harmless(str(key), hidden): _harmless(part, hidden) for key, part in value.items()}
+        return {_harmless(str(key)): _harmless(part) for key, part in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_harmless(part, hidden) for part in value]
-    text = hidden.sub("***", str(value))
+        return [_harmless(part) for part in value]
+    text = redacted(str(value))
     return "\n".join(map(printable, text.split("\n"))) if multiline else printable(text)
 
 

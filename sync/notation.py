@@ -14,7 +14,7 @@ from datetime import UTC, time, tzinfo
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import SecretStr
@@ -35,8 +35,9 @@ DATABASE_SCHEMES = {
     "mariadb": "mysql+pymysql",
 }
 BROKER_SCHEMES = ("amqp", "amqps", "redis", "rediss")
-PASSWORD = r"://[^:/]*:(.+)@"  # noqa: S105 -- a pattern, not a password
-_SECRET_PARAMETER = r"(?i)([?&][^=&]*(?:pass|secret|token)[^=&]*)=[^&]*"  # noqa: S105 -- likewise
+_PASSWORD = r"://[^:/]*:.+@"  # noqa: S105 -- a pattern, not a password
+_SECRET_PARAMETER = r"(?i)([?&][^=&]*(?:pass|secret|token)[^=&]*)=([^&]*)"  # noqa: S105 -- likewise
+_ENCODED = "in a user name or password, write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23, % as %25"
 _PORTS = {"postgresql+psycopg": 5432, "mysql+pymysql": 3306}
 _USUAL_SOCKETS = {
     str(Path(path).resolve())
@@ -106,16 +107,42 @@ class QuietHours:
 # --- URLs and addresses ------------------------------------------------------------------------
 
 
-def parse_https_url(text: str) -> str:
+def split_url(text: str) -> SplitResult:
+    """Split a URL; urllib's own errors would quote it. Raises ValueError, also for a port that is none."""
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018 -- reading it is the check
+    except ValueError:
+        raise ValueError(f"has no number for its port, or a sign that no host has: {_ENCODED}") from None
+    return url
+
+
+def check_user_info(text: str, *, has_path: bool = False) -> None:
+    """Refuse a URL whose user name and password end at one @ for urllib and at another one for SQLAlchemy.
+
+    has_path    it may hold an @ behind the host, which every parser leaves alone: a web address
+
+    Raises ValueError.
+    """
+    rest = text.partition("://")[2] or text
+    authority = re.match(r"[^/?#]*", rest)[0]  # type: ignore[index]  # it matches always
+    first = re.match(r"[^:/]*(:[^@]*)?@", authority if has_path else rest)
+    if (first[0] if first else "") != authority[: authority.rfind("@") + 1] or re.search(r"[\t\r\n]", text):
+        raise ValueError(f"can be read in two ways: {_ENCODED}")
+
+
+def parse_webhook(text: str) -> str:
     """Refuse what is no web address, and what would send credentials in the clear."""
-    url = urlsplit(text)
+    check_user_info(text, has_path=True)
+    url = split_url(text)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError("is no web address: it starts with https:// and a host name")
     if url.scheme == "http" and not _is_loopback(url.hostname):
         raise ValueError("would send credentials unencrypted: use https:// (http is for this machine only)")
     if re.search(r"[\s<>]", text):
         raise ValueError("holds a blank, or a <placeholder> that was not filled in")
-    _check_port(text)
+    if "\\" in url.netloc:
+        raise ValueError("holds a backslash before its path: in a user name or password, write it as %5C")
     try:
         url.hostname.encode("idna")
     except UnicodeError:
@@ -130,20 +157,19 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _check_port(text: str) -> None:
-    try:
-        urlsplit(text).port  # noqa: B018 -- reading it is the check
-    except ValueError:
-        raise ValueError(
-            "has no number for its port (in a user name or password, write / ? # @ : as %2F %3F %23 %40 %3A)"
-        ) from None
+def parse_https_url(text: str) -> str:
+    """The same, without user name and password: it is shown."""
+    parse_webhook(text)
+    if "@" in split_url(text).netloc:
+        raise ValueError("holds a user name or password: leave it out")
+    return text
 
 
 def parse_api_endpoint(text: str) -> str:
     """The base URL that `/V1/products` is appended to, without trailing slash."""
-    url = urlsplit(parse_https_url(text))
+    url = split_url(parse_webhook(text))
     segments = [segment for segment in url.path.split("/") if segment]
-    if url.query or url.fragment or url.username:
+    if url.query or url.fragment or "@" in url.netloc:
         raise ValueError(
             "holds more than https://, host and path: leave user names and what follows ? or # out"
         )
@@ -211,16 +237,30 @@ def parse_database_url(text: str) -> str:
         raise ValueError(
             "names no file: sqlite:/// (three slashes) and a path; a fourth slash makes it absolute"
         )
-    if scheme != "sqlite":
-        _check_port(text)
-    if scheme == "mysql+pymysql" and not urlsplit(text).path.strip("/"):
+    if scheme == "sqlite":
+        return text
+    check_user_info(text)
+    if not split_url(text).path.strip("/") and scheme == "mysql+pymysql":
         raise ValueError("names no database after the host")
     return text
 
 
 def parse_broker_url(text: str) -> str:
-    if text.partition("://")[0] not in BROKER_SCHEMES:
-        raise ValueError(f"starts with none of {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
+    """One broker, or several with ; between them, as Celery takes them."""
+    for number, url in enumerate(text.split(";")):
+        if url.partition("://")[0] not in BROKER_SCHEMES:
+            if number:
+                raise ValueError("can be read in two ways: in a user name or password, write ; as %3B")
+            raise ValueError(f"starts with none of {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
+        check_user_info(url)
+        split_url(url)
+    return text
+
+
+def parse_proxy(text: str) -> str:
+    """A proxy of the environment: with or without a scheme, and no path."""
+    check_user_info(text)
+    split_url(text if "://" in text else f"http://{text}")
     return text
 
 
@@ -242,7 +282,28 @@ def has_password(url: str) -> bool:
     >>> has_password("postgresql+psycopg://shop@db/pim"), has_password("postgresql+psycopg://shop:x@db/pim")
     (False, True)
     """
-    return bool(re.search(PASSWORD, url) or re.search(_SECRET_PARAMETER, url))
+    return bool(re.search(_PASSWORD, url) or re.search(_SECRET_PARAMETER, url))
+
+
+def secrets_in(url: str) -> list[str]:
+    """What nobody may read of a URL: all of it, its password, parameters, and a web address's path.
+
+    A user name is a secret where it stands alone, but a database's is not. A path's words are none.
+
+    >>> secrets_in("postgresql+psycopg://shop:hunter2@db/pim")[1:]
+    ['hunter2']
+    >>> secrets_in("https://key@hooks.example/services/T0B0-99")[1:]
+    ['key', 'T0B0-99', '/services/T0B0-99']
+    """
+    scheme, _, rest = url.partition("://")
+    authority, path = re.match(r"([^/?#]*)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    user, colon, password = authority.rpartition("@")[0].partition(":")
+    found = [url, password or ("" if colon or scheme.partition("+")[0] in DATABASE_SCHEMES else user)]
+    found += [value for _, value in re.findall(_SECRET_PARAMETER, path)]
+    if scheme in ("http", "https"):
+        odd = [it for it in re.split(r"[/?&=#]", path) if not re.fullmatch(r"[A-Za-z]{0,12}|v?\d{1,3}", it)]
+        found += [*odd, *([path] if odd else [])]
+    return [*dict.fromkeys(it for text in found for it in (text, unquote(text)) if it)]
 
 
 def place_of(database_url: str) -> str:
@@ -312,7 +373,7 @@ def _schema(options: str) -> str:
 
 def mask_webhook(url: SecretStr | None) -> str | None:
     """Show the host alone: the path of a webhook is its secret."""
-    return None if url is None else f"https://{urlsplit(url.get_secret_value()).hostname}/***"
+    return None if url is None else f"https://{split_url(url.get_secret_value()).hostname}/***"
 
 
 class Address(NamedTuple):

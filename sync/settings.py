@@ -12,6 +12,7 @@ and a test holds the two together. How each value is written is in `notation.py`
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, tzinfo
@@ -19,7 +20,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, Self, TypeVar
-from urllib.parse import unquote
 from urllib.request import getproxies
 
 from pydantic import (
@@ -44,7 +44,6 @@ from pydantic_settings import (
 
 from sync.errors import SettingsError
 from sync.notation import (
-    PASSWORD,
     Address,
     QuietHours,
     has_password,
@@ -59,9 +58,12 @@ from sync.notation import (
     parse_duration,
     parse_host_names,
     parse_https_url,
+    parse_proxy,
     parse_scopes,
     parse_store_views,
     parse_time_zone,
+    parse_webhook,
+    secrets_in,
     show_duration,
     unless_off,
 )
@@ -100,7 +102,7 @@ SecretCredential = Annotated[SecretStr | None, BeforeValidator(parse_credential)
 StoreViews = Annotated[tuple[str, ...], BeforeValidator(parse_store_views), PlainSerializer(",".join)]
 DatabaseUrl = Annotated[SecretStr, BeforeValidator(parse_database_url), PlainSerializer(mask_url)]
 BrokerUrl = Annotated[SecretStr | None, BeforeValidator(parse_broker_url), PlainSerializer(mask_url)]
-Webhook = Annotated[SecretStr | None, BeforeValidator(parse_https_url), PlainSerializer(mask_webhook)]
+Webhook = Annotated[SecretStr | None, BeforeValidator(parse_webhook), PlainSerializer(mask_webhook)]
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(show_duration)]
 DurationOrOff = Annotated[
     float | None, BeforeValidator(unless_off(parse_duration)), PlainSerializer(show_duration)
@@ -272,7 +274,7 @@ class Settings(BaseSettings):
         origin    where that was given, for `again`
         """
         known = {name: fault for name, fault in given.items() if isinstance(fault, ValueError)}
-        faults = [f"{name.upper()}: {fault}" for name, fault in known.items()]
+        faults = [f"{name.upper()}: {fault}" for name, fault in known.items()] + _proxy_faults()
         try:
             made = cls(**given)
         except ValidationError as error:
@@ -303,9 +305,10 @@ class Settings(BaseSettings):
             for name, value in self
             if isinstance(value, SecretStr) and shown[name] != value.get_secret_value()
         ]
-        hidden += [proxy for proxy in getproxies().values() if "@" in proxy]
-        passwords = [found for text in hidden for found in re.findall(PASSWORD, text)]
-        return [*dict.fromkeys([*hidden, *passwords, *map(unquote, passwords)])]
+        proxies = [proxy for proxy in getproxies().values() if "@" in proxy]
+        hidden += [proxy if "://" in proxy else f"http://{proxy}" for proxy in proxies]
+        each = [url for text in hidden for url in re.split(r";(?=\w+://)", text)]  # of several brokers
+        return [it for text in each for it in (secrets_in(text) if "://" in text else [text])]
 
     @classmethod
     def settings_customise_sources(
@@ -380,6 +383,18 @@ def _sources() -> dict[str, PydanticBaseSettingsSource]:
     environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
     files = FileSource({**dotenv.env_vars, **environment.env_vars})
     return {"file": files, "environment": environment, ".env": dotenv}
+
+
+def _proxy_faults() -> list[str]:
+    """What is wrong with the proxies that the environment names, as lines of a SettingsError."""
+    faults = []
+    for scheme, url in getproxies().items():
+        try:
+            parse_proxy(url if scheme in ("http", "https", "all") else "")
+        except ValueError as fault:
+            name = f"{scheme}_proxy"
+            faults.append(f"{name if name in os.environ else name.upper()}: {fault}")
+    return faults
 
 
 def _not_blank(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from sync.fleet import Fleet
 from sync.journal import Journal
 from sync.passes.run import repeating
 from sync.passes.workers import Order, Unreported, work_off
+from sync.redaction import foreign
 from sync.settings import Settings
 
 try:
@@ -85,7 +86,7 @@ def application(broker_url: str) -> Celery:
         with celery.connection_for_write() as link, suppress(*_faults(link)):
             link.connect()
     except (ValueError, TypeError, LookupError) as error:
-        reason = str(error)[:200] or type(error).__name__
+        reason = foreign(error) or type(error).__name__
         raise SettingsError(f"CELERY_BROKER_URL: cannot be used: {reason}") from None
     return celery
 
@@ -186,7 +187,7 @@ def _faults(link: Connection) -> tuple[type[Exception], ...]:
 
 
 def _unavailable(error: Exception) -> QueueUnavailable:
-    return QueueUnavailable(f"the broker cannot be reached: {str(error)[:200].rstrip('.')}.")
+    return QueueUnavailable(f"the broker cannot be reached: {foreign(error).rstrip('.')}.")
 
 
 # --- a worker --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import NoReturn, TextIO
 import typer
 
 from sync.errors import SyncError
+from sync.redaction import redacted
 
 USAGE, BUG, INTERRUPTED = 64, 70, 130
 REPORT = "run it again with LOG_LEVEL=DEBUG, and report what that prints."
@@ -32,15 +33,11 @@ def outcome(work: Callable[[], object]) -> int:
     except SystemExit as end:  # 2 is how typer ends on a usage error
         return USAGE if end.code == 2 else int(end.code or 0)
     except SyncError as error:
-        from sync.logs import redacted
-
         complain("\n  ".join([*redacted(f"product-sync: {error}").splitlines(), f"To do: {error.fix}"]))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last one to see it
         complain(f"product-sync: a fault of its own: {type(error).__name__}.\n  To do: {REPORT}")
         if logging.getLogger("sync").isEnabledFor(logging.DEBUG):
-            from sync.logs import redacted
-
             complain(redacted(traceback.format_exc()))
         return BUG
     return 0

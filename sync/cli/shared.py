@@ -63,8 +63,9 @@ def configure_logs(settings: Settings, also: Iterable[Settings | SettingsError] 
     also    whose secrets must not be logged either
     """
     from sync import logs
+    from sync.redaction import hide
 
     logs.configure(settings.log_format, settings.log_level, secrets=settings.secrets)
     for others in also:
         if not isinstance(others, SettingsError):
-            logs.hide(others.secrets)
+            hide(others.secrets)

@@ -24,7 +24,10 @@ from typing import Any, Final
 
 import msgspec
 
+from sync.redaction import redacted
+
 LONGEST_TEXT: Final = 300
+LONGEST_READ: Final = 20_000
 _PLACEHOLDER = re.compile(r"%(\w+)")
 _CREDENTIAL = re.compile(
     r"(?i)\b(bearer|basic)\s+\S+|\beyJ[\w-]+\.[\w.-]+|\b(client_secret|access_token)=\S+"
@@ -133,7 +136,8 @@ def remedy(complaint: Complaint) -> str | None:
 
 def clean(text: str) -> str:
     """One printable line of at most LONGEST_TEXT characters, credentials blotted out."""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 4 * LONGEST_TEXT]).split())
+    text = redacted(text[:LONGEST_READ])[: 4 * LONGEST_TEXT]  # in this order: half a secret is not found
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
     line = _CREDENTIAL.sub("***", line)
     return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
 
@@ -205,7 +209,7 @@ def _limit(document: Mapping[str, Any]) -> int | None:
 
 def _page_text(body: bytes) -> str:
     """The title of an HTML page, or the start of a text."""
-    start = body[:20_000]
+    start = body[:LONGEST_READ]
     if title := _TITLE.search(start):
         return f"an HTML page titled “{clean(title[1].decode(errors='replace'))}”"
     if start.lstrip()[:1] == b"<":

@@ -19,6 +19,7 @@ import tenacity
 
 from sync.db.dialects import is_transient, make_schema, own_schema, schema_lock
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
+from sync.redaction import foreign
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -77,9 +78,7 @@ def _open(dialect: sa.Dialect, _record: Any, arguments: Any, options: Any) -> An
 
 
 def _unusable_option(error: Exception) -> SettingsError:
-    return SettingsError(
-        f"DATABASE_URL: has an option that cannot be used: {' '.join(str(error).split())[:300]}"
-    )
+    return SettingsError(f"DATABASE_URL: has an option that cannot be used: {foreign(error)}")
 
 
 def _connect(parsed: sa.URL, writes: bool, pool: type[sa.Pool] | None) -> sa.Engine:
@@ -275,7 +274,7 @@ _WITH_A_FRESH_CONNECTION = tenacity.Retrying(
 def unavailable(error: sa.exc.SQLAlchemyError) -> DatabaseUnavailable:
     """The driver's own words, without the statement and its values."""
     cause = getattr(error, "orig", None) or error
-    return DatabaseUnavailable("the database cannot do this: " + " ".join(str(cause).split())[:300])
+    return DatabaseUnavailable(f"the database cannot do this: {foreign(cause)}")
 
 
 # --- migrations ------------------------------------------------------------------------------

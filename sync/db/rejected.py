@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sync.db.dialects import capacity
 from sync.db.schema import products, rejected_items
 from sync.model import Interval
+from sync.redaction import redacted
 
 RejectKind = Literal["unreadable", "unmappable", "altered"]
 NOT_COPIED: tuple[RejectKind, ...] = ("unreadable", "unmappable")
@@ -53,8 +54,8 @@ def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -
     seen = {
         "last_id": reject.interval.last,
         "kind": reject.kind,
-        "reason": _cut(reject.reason, longest),
-        "payload": _cut(reject.payload, longest) if reject.payload is not None else None,
+        "reason": _cut(redacted(reject.reason), longest),
+        "payload": _cut(redacted(reject.payload), longest) if reject.payload is not None else None,
         "last_seen_at": at,
         "run_id": run_id,
     }

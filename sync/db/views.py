@@ -22,6 +22,7 @@ from sync.db.dialects import is_transient, own_schema
 from sync.db.flat import DECIMAL, INTEGER, TIME, FlatColumn, Kind, resolve
 from sync.db.in_force import LEFT_SQL
 from sync.errors import UsageError
+from sync.redaction import foreign
 
 OWN = ("products_current", "product_attribute_labels", "product_overrides")
 KEY = ("store_view", "product_id")
@@ -134,7 +135,7 @@ def _execute(connection: sa.Connection, sql: str) -> None:
         if is_transient(error):
             raise
         raise UsageError(
-            "the database refuses this view: " + " ".join(str(error.orig).split())[:300],
+            f"the database refuses this view: {foreign(error.orig)}",
             "drop what stands on the view, or choose other names.",
         ) from error
 

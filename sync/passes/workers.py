@@ -38,7 +38,6 @@ from sync.errors import (
     RangesFailed,
     SyncError,
 )
-from sync.logs import redacted
 from sync.model import Interval, PassKind, Tally, Traffic
 from sync.passes.partitioning import FEWEST_PAGES, even, share
 from sync.passes.run import Run, Sync, heartbeat
@@ -312,7 +311,7 @@ def _join(sync: Sync, order: Order, fence: Callable[[sa.Connection], None], unre
 
 def _failed_for(sync: Sync, claimed: Claim, error: SyncError) -> Outcome:
     """Note the reason; which ids were not read, the range itself says."""
-    failure = {"message": redacted(error.args[0]), "fix": error.fix, "exit_code": error.exit_code}
+    failure = {"message": error.args[0], "fix": error.fix, "exit_code": error.exit_code}
     _leave(sync, partial(partitions.fail, claim=claimed, failure=failure))
     return "failed"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, time
 from pathlib import Path
@@ -344,7 +345,7 @@ def test_a_value_is_read_as_people_write_it(load: Load, name: str, given: str, v
         ("DATABASE_URL", "mysql://h/db", "write mysql+pymysql://"),
         ("DATABASE_URL", "sqlite://products.db", "three slashes"),
         ("DATABASE_URL", "sqlite:///:memory:", "names no file"),
-        ("DATABASE_URL", "mysql+pymysql://u:p/w@h/db", "port"),
+        ("DATABASE_URL", "mysql+pymysql://u:p/w@h/db", "two ways"),
     ],
 )
 def test_a_value_out_of_bounds_is_explained(faults: Faults, name: str, given: str, reason: str) -> None:
@@ -356,6 +357,61 @@ def test_a_ca_bundle_must_hold_certificates(load: Load, faults: Faults) -> None:
 
     assert "PEM" in faults(**SAAS, SYNC_CA_BUNDLE="junk.pem")["SYNC_CA_BUNDLE"]
     assert load(**SAAS, SYNC_CA_BUNDLE=".").sync_ca_bundle == Path()
+
+
+# --- URLs that can be read in two ways ---------------------------------------------------------
+
+TWO_WAYS = [
+    ("DATABASE_URL", "postgresql+psycopg://shop:hunter@2secret@db/pim"),
+    ("DATABASE_URL", "postgresql+psycopg://shop:hunter/2secret@db/pim"),
+    ("DATABASE_URL", "postgresql+psycopg://shop:12/2secret@db/pim"),
+    ("DATABASE_URL", "postgresql+psycopg://shop:12#2secret@db/pim"),
+    ("DATABASE_URL", "mysql+pymysql://shop:12?2secret@db/pim"),
+    ("DATABASE_URL", "mysql+pymysql://shop:hunter\t2secret@db/pim"),
+    ("DATABASE_URL", "mysql+pymysql://shop:hunter[2secret]@db/pim"),
+    ("DATABASE_URL", "mysql+pymysql://shop:hunter\u21002secret@db/pim"),
+    ("DATABASE_URL", "postgresql+psycopg://db:5432/pim?application_name=hunter@2secret"),
+    ("CELERY_BROKER_URL", "amqp://shop:hunter@2secret@queue//"),
+    ("CELERY_BROKER_URL", "amqp://shop:hunter;2secret@queue//"),
+    ("CELERY_BROKER_URL", "redis://:12/2secret@queue/0"),
+    ("CELERY_BROKER_URL", "amqp://queue//;amqp://shop:12#2secret@queue//"),
+    ("SYNC_ALERT_WEBHOOK", "https://shop:hunter@2secret@hooks.example/x"),
+    ("SYNC_ALERT_WEBHOOK", "https://shop:hunter/2secret@hooks.example/x"),
+    ("SYNC_ALERT_WEBHOOK", "https://shop:hunter\\2secret@hooks.example/x"),
+    ("SYNC_ALERT_WEBHOOK", "https://shop:hunter[2secret]@hooks.example/x"),
+    ("SYNC_ALERT_WEBHOOK", "https://shop:hunter\u21002secret@hooks.example/x"),
+    ("API_ENDPOINT", "https://:2secret@shop.example/rest"),
+    ("API_ENDPOINT", "https://shop:hunter[2secret]@shop.example/rest"),
+    ("IMS_TOKEN_URL", "https://shop:2secret@ims.example/token"),
+    ("HTTPS_PROXY", "http://shop:hunter@2secret@proxy:3128"),
+    ("HTTPS_PROXY", "shop:hunter@2secret@proxy:3128"),
+    ("https_proxy", "http://shop:12/2secret@proxy:3128"),
+    ("ALL_PROXY", "http://shop:12#2secret@proxy:3128"),
+]
+
+
+@pytest.mark.parametrize(("name", "url"), TWO_WAYS)
+def test_a_url_that_parsers_split_differently_is_refused_by_name(faults: Faults, name: str, url: str) -> None:
+    """What was typed is not said again, not even in part."""
+    reason = faults(**SAAS | {name: url})[name]
+
+    assert re.search("%40|%5C|%3B|leave", reason)
+    assert not any(part in reason for part in ("2secret", "hunter"))
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql+psycopg://shop:a:b!$&'()*+,;=~%zz%40é@db/pim?application_name=a@b"),
+        ("DATABASE_URL", "mysql+pymysql://shop@server:pass%2Fword@db/pim"),
+        ("DATABASE_URL", "sqlite:////srv/a@b:c/copy?.db"),
+        ("CELERY_BROKER_URL", "amqp://shop:a:b!$&'()*+,=~@queue//;amqp://shop:c@queue2//"),
+        ("SYNC_ALERT_WEBHOOK", "https://shop:a:b!$&'@hooks.example:8443/@team/x?who=a@b#c@d"),
+        ("HTTPS_PROXY", "http://shop:a:b%40!$&@proxy:3128"),
+    ],
+)
+def test_a_password_that_every_parser_reads_alike_is_taken(load: Load, name: str, url: str) -> None:
+    assert load(**SAAS, **{name: url}).secrets
 
 
 # --- What is shown -----------------------------------------------------------------------------

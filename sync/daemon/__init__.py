@@ -203,7 +203,7 @@ class Daemon:
             )
         else:
             app = application_for(roster, settings, extra_routes=routes, run_now=self._run_now)
-        url = self._page.enter_context(serving(app, settings.status_bind))
+        url = self._page.enter_context(serving(app, settings.status_bind, probed=[it.path for it in routes]))
         _log.info("page.served", url=url)
 
     def _replace_page(self, fleet: Fleet) -> None:

@@ -31,7 +31,7 @@ def health_routes(
     exposition    the metrics and their content type, told what is accepted
     """
 
-    def healthz(_request: Request) -> Response:
+    async def healthz(_request: Request) -> Response:  # not in a thread: those may all wait for a database
         reason = alive()
         return _answer(reason is None, reason or "The process is alive.")
 

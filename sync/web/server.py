@@ -2,38 +2,58 @@
 
 Signals stay with the main thread. The address is taken before anything runs, so one that is in use is
 found at the start and not in a log.
+
+Connections are limited by what they do, so that no number of them keeps a probe from its answer:
+
+    waiting for a request     REQUEST_S each; where there are too many, the one that waited longest is closed
+    request in work           MOST_IN_WORK of pages, and as many of each health route; more are answered 503
+    answer that nobody reads  STALLED_S
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from threading import Thread
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sync.errors import SettingsError
 from sync.interpreter import alternate_often
 from sync.notation import Address
 
-MOST_CONNECTIONS = 64
+MOST_IN_WORK = 64
+BACKLOG = 128  # connections accepted at once
+# Each is a file descriptor, of which a process may have 1,024. A request is read a turn later than its
+# connection is accepted, so what comes in three turns of the loop must have room.
+MOST_WAITING = 400
+REQUEST_S = 10.0  # from connecting, or the former answer, to a whole request
+STALLED_S = 30.0
+BUSY = "Too many requests at a time.\n"
 GRACE_S = 2  # for answers under way when the page is closed
 FIX = "free that address, name another one in STATUS_BIND, or set it to off."
 
 
 @contextmanager
-def serving(app: ASGIApp, address: Address) -> Iterator[str]:
+def serving(app: ASGIApp, address: Address, *, probed: Collection[str] = ()) -> Iterator[str]:
     """Serve `app` while the context is open; yields where it is to be found.
+
+    probed    paths that are answered however many pages are asked for
 
     Raises SettingsError when the address cannot be listened on.
     """
     listening = _listen(address)
     alternate_often()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    server = uvicorn.Server(_config(app))
+    server = uvicorn.Server(_config(_Limited(app, probed)))
     thread = Thread(target=server.run, args=([listening],), name="page", daemon=True)
     thread.start()
     try:
@@ -56,7 +76,7 @@ def _listen(address: Address) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(place)
-        listening.listen(MOST_CONNECTIONS)
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         raise _unusable(address, error) from error
@@ -71,14 +91,89 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=_Connection,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        backlog=BACKLOG,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=GRACE_S,
     )
+
+
+class _Limited:
+    """Has only so many requests in work: of each path that is probed, and of all others together."""
+
+    def __init__(self, app: ASGIApp, probed: Collection[str]) -> None:
+        self._app = app
+        self._probed = frozenset(probed)
+        self._in_work: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["path"] if scope["path"] in self._probed else ""
+        if self._in_work[kind] >= MOST_IN_WORK:
+            await PlainTextResponse(BUSY, 503, {"Connection": "close"})(scope, receive, send)
+            return
+        self._in_work[kind] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_work[kind] -= 1
+
+
+class _Connection(H11Protocol):
+    """uvicorn's own, which has no limit to how long a request takes to arrive, and an answer to be read."""
+
+    _waiting: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    @property
+    def waits_until(self) -> float | None:
+        """When it is closed unless a whole request has come; None while one is in work."""
+        return None if self._waiting is None else self._waiting.when()
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._watch()
+        waiting = [it for it in self.connections if isinstance(it, _Connection) and it.waits_until]
+        if len(waiting) > MOST_WAITING:
+            min(waiting, key=lambda it: it.waits_until or 0.0).give_up()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def _watch(self) -> None:
+        cycle: Any = self.cycle  # None before the first request
+        in_work = cycle is not None and not cycle.more_body and not cycle.response_complete
+        if in_work and self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        elif not in_work and self._waiting is None:
+            self._waiting = self.loop.call_later(REQUEST_S, self.give_up)
+
+    def give_up(self) -> None:
+        """Close it now, whatever was not sent."""
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_S, self.give_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._waiting, self._stalled):
+            if timer is not None:
+                timer.cancel()

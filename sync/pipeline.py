@@ -31,6 +31,7 @@ from sync.db.changes import Change
 from sync.db.dialects import capacity, utc_now
 from sync.db.products import Damage, Known, Stored, Write
 from sync.db.rejected import Reject, RejectKind
+from sync.db.skus import live_with
 from sync.mapping import LIST_KEYS, Note, Rows, Unmappable
 from sync.model import (
     CHILD_COLUMNS,
@@ -202,7 +203,7 @@ def _add_former(tx: sa.Connection, page: Page, reading: Reading, former: Former,
     is_first_load = not (reading.complete or reading.filtered)
     entries = found.changes
     while skus := [it.sku for it in entries if it.kind != "update" or it.product_id in found.renamed]:
-        here = products.with_skus(tx, view, skus, in_any_letters=not is_first_load)
+        here = live_with(tx, view, skus, exactly=is_first_load)
         owners = sorted(here.keys() - settled)
         unknown = [i for i in owners if (view, i) not in former.asked]
         if unknown and not former.is_all:
@@ -281,7 +282,7 @@ def _publish(
     ordered = changes.in_order(entries, renamed)
     changes.append(tx, ordered, now, run_id)
     if empty := changes.left_empty(ordered, renamed):
-        owners = products.with_skus(tx, store_view, empty, in_any_letters=True)
+        owners = live_with(tx, store_view, empty, exactly=False)
         again = [Change(store_view, i, sku, "update", "{}") for i, sku in owners.items()]
         changes.append(tx, again, now, run_id)
 

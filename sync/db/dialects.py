@@ -298,6 +298,13 @@ def joined(dialect: str, text: sa.ColumnElement[str], order: sa.ColumnElement[An
     return every if dialect in ("sqlite", "postgresql") else sa.aggregate_order_by(every, order)
 
 
+def is_ascii(dialect: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether a text has as many bytes as characters."""
+    if dialect == "sqlite":  # before 3.43 it has no octet_length
+        return sa.func.length(text) == sa.func.length(sa.cast(text, sa.LargeBinary))
+    return sa.func.char_length(text) == sa.func.octet_length(text)
+
+
 # --- bulk statements -------------------------------------------------------------------------
 
 

@@ -181,28 +181,6 @@ def named(
     return {row.product_id: row.sku for row in rows}
 
 
-def with_skus(
-    connection: sa.Connection, store_view: str, skus: Collection[str], *, in_any_letters: bool
-) -> dict[int, str]:
-    """Live products with one of these SKUs: SKU by id.
-
-    in_any_letters    as Commerce compares them, without case (beyond ASCII: not in SQLite). An index is read
-                      from end to end for it, at 0.15 s a million SKUs in SQLite; SKUs spelled the same are
-                      found there at once
-    """
-    table = products.c
-    spelled = set(skus)
-    if in_any_letters:
-        upper = sa.func.upper(table.sku).in_({sku.upper() for sku in skus})
-        spelled.update(connection.scalars(sa.select(table.sku).where(upper)))
-    rows = connection.execute(
-        sa.select(table.product_id, table.sku).where(
-            table.sku.in_(spelled), table.store_view == store_view, table.deleted_at.is_(None)
-        )
-    )
-    return {row.product_id: row.sku for row in rows}
-
-
 def find(connection: sa.Connection, sku: str, store_view: str | None) -> list[sa.Row[tuple[Any, ...]]]:
     """Products with this SKU, tombstones last: one per store view, more where the SKU was used again."""
     where: list[sa.ColumnElement[bool]] = [products.c.sku.in_(spellings(connection, [sku.strip()]))]

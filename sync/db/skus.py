@@ -4,32 +4,68 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from sync.collation import collated
+from sync.db.dialects import is_ascii
 from sync.db.schema import products
 
 AT_ONCE = 10_000
 
 
 def spellings(connection: sa.Connection, skus: Collection[str]) -> set[str]:
-    """All spellings in which products here, live or not, have these SKUs; compared as Commerce does.
-
-    Reads the SKUs of all products, 1 s a million: a product deleted as `Kanne` may live on as `KANNE`.
-    """
-    wanted = {collated(sku) for sku in skus}
-    if not wanted:
-        return set()
-    every = sa.select(products.c.sku).distinct().execution_options(yield_per=AT_ONCE)
-    return {sku for sku in connection.scalars(every) if collated(sku) in wanted}
+    """These SKUs as products here spell them: as written where one does, else as Commerce compares them."""
+    exactly = spelled_so(connection, skus)
+    others = {sku for sku in skus if sku not in exactly}
+    return exactly | alike(connection, others) if others else exactly
 
 
 def spelled_so(connection: sa.Connection, skus: Collection[str]) -> set[str]:
     """Those of these SKUs that products here have exactly so."""
     found = connection.execute(sa.select(products.c.sku).distinct().where(products.c.sku.in_(skus)))
     return set(found.scalars())
+
+
+def alike(connection: sa.Connection, skus: Collection[str]) -> set[str]:
+    """All SKUs here that Commerce takes for one of these.
+
+    Reads an index from end to end, 0.25 s a million SKUs in SQLite. The database compares those in ASCII; the
+    others, few in most shops, are compared here.
+    """
+    wanted, sku = {collated(sku) for sku in skus}, products.c.sku
+    upper = sa.func.upper(sa.func.rtrim(sku))
+    near = upper.in_({it.upper() for it in wanted if it.isascii()}) | ~is_ascii(connection.dialect.name, sku)
+    return {it for it in connection.scalars(sa.select(sku).where(near)) if collated(it) in wanted}
+
+
+def live_with(
+    connection: sa.Connection, store_view: str, skus: Collection[str], *, exactly: bool
+) -> dict[int, str]:
+    """Live products of a store view with one of these SKUs: SKU by id.
+
+    exactly    spelled so, which a look-up in an index finds; otherwise as Commerce compares them
+    """
+    table = products.c
+    spelled = set(skus) if exactly else {*skus, *alike(connection, skus)}
+    where = [table.store_view == store_view, table.deleted_at.is_(None)]
+    query = sa.select(table.product_id, table.sku)
+    if connection.dialect.name == "postgresql":
+        query = _each_looked_up(spelled, where)
+    else:
+        query = query.where(table.sku.in_(spelled), *where)
+    return {row.product_id: row.sku for row in connection.execute(query)}
+
+
+def _each_looked_up(skus: Collection[str], where: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+    """A look-up for each SKU: before its first ANALYZE, PostgreSQL would rather read the whole table."""
+    table = products.c
+    wanted = sa.func.unnest(sa.cast(list(skus), sa.ARRAY(sa.String))).table_valued("sku").render_derived()
+    one = sa.select(table.product_id, table.sku).where(table.sku == wanted.c.sku, *where)
+    found = one.offset(0).correlate(wanted).lateral()  # OFFSET: kept as it is written
+    return sa.select(found.c.product_id, found.c.sku).select_from(wanted.join(found, sa.true()))
 
 
 class Index:

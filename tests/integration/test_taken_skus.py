@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from sync.db.schema import products
+from sync.db.skus import live_with
 from sync.sandbox import Sandbox
 from tests.consumers import assert_all_end_right, assert_no_sku_is_taken_before_it_is_free
 from tests.kit import Bench, Stopped, stop_at
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+SPELLINGS = [
+    ("GGe", "GGé"),
+    ("GGé", "gge"),
+    ("ÀÉ", "àe"),
+    ("ГОСТ-7", "гост-7"),
+    ("GGß", "ggs"),
+    ("GGe", "GGE  "),
+]
+_ROW = {"store_view": "all", "document": " " * 500, "first_seen_at": NOW, "changed_at": NOW, "run_id": 1}
 
 Pass = Callable[[Bench, str], object]
 
@@ -67,6 +82,44 @@ def test_the_letters_of_a_sku_do_not_matter(loaded: Bench, letters: Callable[[st
     loaded.run()
 
     assert_followed(loaded)
+
+
+@pytest.mark.parametrize(("sku", "again"), SPELLINGS)
+def test_accents_and_blanks_at_the_end_do_not_matter_either(
+    tenant: Sandbox, db: sa.Engine, sku: str, again: str
+) -> None:
+    """Neither when the product is made again, nor when another one takes the SKU over."""
+    bench, catalogue = Bench(tenant, db, page_size=10), tenant.catalogue
+    first, second, third, *_ = catalogue.ids()
+    catalogue.edit(first, sku=sku)
+    bench.backfill()
+
+    catalogue.delete(first)
+    catalogue.edit(third, sku=again)
+    bench.run()
+    catalogue.edit(third, sku="ANOTHER-ONE")
+    catalogue.edit(second, sku=sku)
+    bench.run()
+
+    assert_followed(bench)
+
+
+def test_a_first_load_looks_skus_up_in_an_index(db: sa.Engine) -> None:
+    """In a table of which the database has no statistics yet."""
+    rows = [{**_ROW, "product_id": i, "sku": f"SKU-{i}", "content_hash": "x"} for i in range(2_000)]
+    with db.begin() as tx:
+        tx.execute(products.insert(), rows)
+        asked: list[Any] = []
+        sa.event.listen(
+            tx, "before_cursor_execute", lambda _c, _k, sql, values, *_: asked.append((sql, values))
+        )
+        assert len(live_with(tx, "all", [f"SKU-{i}" for i in range(300)], exactly=True)) == 300
+        ((sql, values),) = asked
+
+        explain = "EXPLAIN QUERY PLAN" if db.dialect.name == "sqlite" else "EXPLAIN"
+        plan = str(tx.exec_driver_sql(f"{explain} {sql}", values).all())
+
+        assert "ix_products_sku_store_view" in plan
 
 
 def test_a_load_that_is_continued_sees_what_was_made_again_meanwhile(bench: Bench) -> None:

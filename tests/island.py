@@ -33,12 +33,14 @@ class Island:
     def command(self, arguments: Sequence[str]) -> list[str]:
         return ["ip", "netns", "exec", self.name, *arguments]
 
-    def reach(self, target: str) -> int:
+    def reach(self, target: str, port: int | None = None) -> int:
         """A port on the island's loopback that leads to `target`, as socat names it, on this machine.
+
+        port    which one; None takes any
 
         This end notices after 20 s that the other is gone, as a server does.
         """
-        port = _free_port()
+        port = port or _free_port()
         listen = f"TCP-LISTEN:{port},bind={self.here},fork,reuseaddr"
         self._relay(["socat", f"{listen},keepalive,keepidle=10,keepintvl=5,keepcnt=2", target])
         inside = f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr"

@@ -178,12 +178,8 @@ def test_a_worker_that_is_cut_off_is_succeeded_refused_and_welcome_again(
             "CELERY_BROKER_URL": at_port(relay[0], there.reach(f"TCP:127.0.0.1:{relay[1].port}")),
             "DATABASE_URL": database_at(shop.settings["DATABASE_URL"], there),
         }
-        tenant = there.reach(f"TCP:{urlsplit(shop.tenant.host_url).netloc}")
-        inside |= {
-            name: at_port(url, tenant)
-            for name, url in shop.tenant.environment().items()
-            if url.startswith("http")
-        }
+        tenant = urlsplit(shop.tenant.host_url)
+        there.reach(f"TCP:{tenant.netloc}", tenant.port)  # under its own name: it is that tenant's copy
         with (
             shop.start_afresh("worker", prefix=there.command([]), LOG_LEVEL="DEBUG", **inside) as exile,
             workers(shop, 1) as (other,),

@@ -8,10 +8,9 @@ file is for programs, and a copy that alters texts is none.
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import os
-import secrets
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import msgspec
 import sqlalchemy as sa
 
+from sync import drafts
 from sync.db import export as rows
 from sync.db.dialects import Row
 from sync.db.engine import reading
@@ -121,46 +121,37 @@ def _write(writer: Writer, pages: Iterable[Sequence[Row]], stop: Event) -> int:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place once the context is left without an error.
+def output_file(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once the context is left without an error.
 
-    Raises UsageError when there is no such folder, NotWritten when the disk does not take it.
+    mode    most permissions of the file
+
+    Raises UsageError where no file can be, NotWritten when the disk does not take it.
     """
     try:
-        target = path.resolve()  # of a symbolic link, what it leads to is replaced
-        can_be = target.parent.is_dir() and (target.is_file() or not target.exists())
-    except OSError as error:  # a folder that may not be looked into
-        raise not_written(str(path), error) from error
-    if not can_be:
-        raise UsageError(
-            f"{path} cannot be a file.", "name a file in a folder that exists, or - for standard output."
-        )
-    draft = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
-    try:
-        with draft.open("xb") as file:
+        if words := drafts.refusal(path):
+            fix = "name a file in a folder that exists, or - for standard output."
+            raise UsageError(f"{path} cannot be a file: it {words}.", fix)
+        drafts.remove_leftovers(path)
+        with drafts.replacing(path, mode) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            draft.chmod(target.stat().st_mode & 0o7777)
-        draft.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
+    except OSError as error:  # also of a folder that may not be looked into
         raise not_written(str(path), error) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last, where the file system lets a folder be synced."""
-    handle = os.open(folder, os.O_RDONLY)
+def most_permissions(engine: sa.Engine, folder: Path) -> int:
+    """Those of a file that is no more readable than the copy: a SQLite file's own, else the owner's alone.
+
+    folder    where the file will be: others of a group may read it only where that group is the copy's
+    """
+    if engine.url.get_backend_name() != "sqlite":
+        return drafts.PRIVATE
     try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
+        copy, place = Path(engine.url.database or "").stat(), folder.stat()
+    except OSError:  # a `file:` URL
+        return drafts.PRIVATE
+    group = place.st_gid if place.st_mode & stat.S_ISGID else os.getegid()
+    return copy.st_mode & (0o666 if group == copy.st_gid else 0o606)
 
 
 # --- formats -------------------------------------------------------------------------------------

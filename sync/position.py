@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 import sqlalchemy as sa
 
+from sync import drafts
 from sync.db import position as rows
 from sync.db import state
 from sync.db.engine import in_transaction, reading
@@ -179,18 +180,19 @@ def position_file(path: Path) -> Iterator[PositionFile]:
     """The file, for this process alone: PositionTaken where another one has it.
 
     `FILE.lock` beside it is what is locked, because the file itself is replaced; it stays, empty.
-    Raises UsageError when the folder cannot be written to.
+    Raises UsageError when the folder cannot be written to, and for a link or what else is no file.
     """
-    path = path.expanduser().resolve()  # a link stays one
+    path = path.expanduser().absolute()
+    fix = "name a file in a folder that may be written to."
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if words := drafts.refusal(path):
+            raise UsageError(f"--state {path} {words}.", fix)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, drafts.PRIVATE)
     except OSError as error:
-        raise UsageError(
-            f"--state {path} cannot be used: {path}.lock: {error.strerror}.",
-            "name a file in a folder that may be written to.",
-        ) from None
+        raise UsageError(f"--state {path} cannot be used: {path}.lock: {error.strerror}.", fix) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        drafts.remove_leftovers(path)
         yield PositionFile(path)
     except BlockingIOError:
         raise PositionTaken(f"another process uses {path}.", "wait for it, or name another file.") from None
@@ -222,11 +224,9 @@ class PositionFile:
         return kept
 
     def save(self, position: Position) -> None:
-        draft = self._path.with_name(f"{self._path.name}.new")
         try:
-            _write(draft, msgspec.json.encode(position) + b"\n")
-            draft.replace(self._path)
-            _flush(self._path.parent)
+            with drafts.replacing(self._path, drafts.PRIVATE) as file:
+                file.write(msgspec.json.encode(position) + b"\n")
         except OSError as error:
             raise PositionNotKept(f"{self._path} cannot be written: {error.strerror}.") from None
 
@@ -235,20 +235,3 @@ class PositionFile:
             f"--state {self._path} {reason}.",
             "name another file, or remove this one to tell the feed from its beginning or from --since.",
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush(folder: Path) -> None:
-    """Only then is the file's new name on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,7 @@
 """Metrics of commands in a file for node-exporter: what they count goes on from one command to the next.
 
     former file ──> its counters, added to ours ──┐
-                    series that are not ours ─────┼──> draft, locked ──> takes the file's place
+                    series that are not ours ─────┼──> a draft that takes the file's place
     this command's metrics ───────────────────────┘
 
 Counters and histograms are sums of all commands, so that `increase()` sees each of them. Gauges are ours,
@@ -13,14 +13,13 @@ Source: node-exporter, "Textfile Collector" (it reads `*.prom`, and wants them r
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
@@ -28,6 +27,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from sync import drafts
+
+READABLE: Final = 0o644  # node-exporter is another user
 VERSION: Final = "product_sync_build_info"
 SUMS: Final = ("counter", "histogram")
 OF_ONE_COMMAND: Final = frozenset({"command", "kind"})  # labels of gauges that other commands leave alone
@@ -37,11 +39,11 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], Sample]
 
 def write(path: str, metrics: Collector) -> None:
     """Write `metrics` to `path`, in addition to what commands wrote there before. Raises OSError."""
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "it is not a file")
-    with _replacing(target) as file:
-        file.write(generate_latest(_Continued(_former(target), [*metrics.collect()])))
+    target = Path(path)
+    with _in_turn(target.parent):
+        drafts.remove_leftovers(target)
+        with drafts.replacing(target, READABLE) as file:
+            file.write(generate_latest(_Continued(_former(target), [*metrics.collect()])))
 
 
 class _Continued(NamedTuple):
@@ -97,30 +99,11 @@ def _former(target: Path) -> list[Metric]:
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
-    """A draft that takes the place of `target`; one process after the other has it.
-
-    The draft itself is locked. One left by a process that was killed is locked by nobody, and written anew.
-    """
-    draft = target.with_name(f".{target.name[:200]}.part")
-    with os.fdopen(_locked(draft), "wb") as file:
-        file.truncate()
-        yield file
-        file.flush()
-        if target.exists():
-            os.fchmod(file.fileno(), target.stat().st_mode & 0o7777)
-        draft.replace(target)
-
-
-def _locked(draft: Path) -> int:
-    """A descriptor of the draft, locked; one that took its target's place meanwhile is no draft any more."""
-    while True:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if draft.exists() and os.path.samestat(os.fstat(handle), draft.lstat()):
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
+def _in_turn(folder: Path) -> Iterator[None]:
+    """Keep other commands from the files of a folder: what they add would be lost."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
         os.close(handle)

@@ -46,11 +46,14 @@ def export(
     """Write the products that live in the copy to a file: .parquet, .csv or .jsonl by its suffix.
 
     The products are those of one moment, also while a pass writes. The file takes its name when it is
-    complete; a failure leaves what was there. Without --columns, it has every column of the table
-    products; with --columns, the store view comes first unless --store-view names one. A name that is a
-    column and an attribute means the column; attribute:NAME is the attribute. Attributes have the types that
-    Commerce gives them; a value that is none of its type is null. With --labels, an attribute with options is
-    text.
+    complete; a failure leaves what was there. It is no more readable than the copy: it has at most the
+    permissions of the SQLite file, and of a copy on a server only its owner can read it. Write to - for a
+    file of other permissions. A symbolic link is refused.
+
+    Without --columns, it has every column of the table products; with --columns, the store view comes first
+    unless --store-view names one. A name that is a column and an attribute means the column; attribute:NAME
+    is the attribute. Attributes have the types that Commerce gives them; a value that is none of its type is
+    null. With --labels, an attribute with options is text.
 
     \b
       product-sync export products.parquet
@@ -72,7 +75,7 @@ def export(
         since = None if changed_since is None else parse_since(changed_since, reading(engine, utc_now))
         _say_ambiguous(engine, columns)
         selection = Selection(store_view, sku or (), type_id or (), since)
-        with _output(path) as file:
+        with _output(path, engine) as file:
             count = write_rows(
                 engine, partial(writer_for, form, file), columns, selection, labels=labels, stop=stop
             )
@@ -93,12 +96,12 @@ def _say_ambiguous(engine: sa.Engine, columns: str | None) -> None:
 
 
 @contextmanager
-def _output(path: str) -> Iterator[BinaryIO]:
+def _output(path: str, engine: sa.Engine) -> Iterator[BinaryIO]:
     """The file to write, or standard output."""
-    from sync.export import not_written, replacing
+    from sync.export import most_permissions, not_written, output_file
 
     if path != "-":
-        with replacing(Path(path)) as file:
+        with output_file(Path(path), most_permissions(engine, Path(path).parent)) as file:
             yield file
         return
     try:

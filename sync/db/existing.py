@@ -6,9 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from sync.db.engine import connect, current_revision, newest_revision, revisions
 from sync.errors import DatabaseUnavailable, SchemaTooNew
+from sync.notation import mask_url
 
 
 def connect_existing(url: str) -> sa.Engine:
@@ -16,7 +18,7 @@ def connect_existing(url: str) -> sa.Engine:
     engine = find(url, keeps=not url.startswith("sqlite"))  # a restore may put another file in its place
     if engine is None:
         raise DatabaseUnavailable(
-            f"there is no copy at {sa.make_url(url).render_as_string()} yet.",
+            f"there is no copy at {mask_url(SecretStr(url))} yet.",
             "run `product-sync backfill` first, or correct DATABASE_URL.",
         )
     return engine

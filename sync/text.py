@@ -177,10 +177,10 @@ def left_words(views: Iterable[StoreViewState]) -> Iterator[str]:
     for view in views:
         if view.left is not None:
             where = "in STORE_VIEWS" if view.left == "settings" else "on the tenant"
-            back = "Put it back" if view.left == "settings" else "Take it out of STORE_VIEWS"
+            back = "Put it back, or" if view.left == "settings" else "Take it out of STORE_VIEWS and"
             yield (
                 f"Store view {view.store_view} is not {where} any more: its {view.live} products are not "
-                f"current. {back}, or run: product-sync forget --store-view {view.store_view}"
+                f"current. {back} run: product-sync forget --store-view {view.store_view}"
             )
 
 
@@ -260,9 +260,10 @@ def _holding(holder: Holder | None) -> str:
 
 
 def title(product: Mapping[str, Any]) -> str:
-    """Which product it is, and whether it lives."""
+    """Which product it is, whether it lives and whether its store view is current (`left`)."""
     gone = "" if product["deleted_at"] is None else f", deleted {moment(product['deleted_at'])}"
-    return f"{printable(product['sku'])} in store view {product['store_view']}{gone}"
+    left = ", not current: the store view left" if product["left"] else ""
+    return f"{printable(product['sku'])} in store view {product['store_view']}{left}{gone}"
 
 
 def product_json(
@@ -277,7 +278,7 @@ def product_json(
 
 def product_card(product: Mapping[str, Any], children: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """One product of one store view: its columns, then each child table that has rows."""
-    plain = [(name, shown(value)) for name, value in product.items() if name != "document"]
+    plain = [(name, shown(value)) for name, value in product.items() if name not in ("document", "left")]
     parts = [title(product), _indented(table(plain))]
     for name, rows in children.items():
         if rows:

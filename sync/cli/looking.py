@@ -134,6 +134,8 @@ def show(
 ) -> None:
     """Print one product from the copy, as each store view shows it; a deleted one as it was last.
 
+    Store views that left come last, and are named as not current.
+
     \b
       product-sync show BAG-1                    its columns and what belongs to it
       product-sync show BAG-1 --history          what changed, with old and new values
@@ -142,17 +144,19 @@ def show(
     Exit status: 0, 64 no such product, 69 database out of reach or not there yet, 78 settings.
     """
     from sync.app import copy_of
-    from sync.db import products
+    from sync.db import in_force, products
     from sync.db.engine import reading
 
     with copy_of(copy_settings()) as engine:
         found = reading(engine, lambda connection: products.find(connection, sku, store_view))
+        left = reading(engine, in_force.left)
         if not found:
             raise UsageError(
                 f"the copy holds no product {sku}.", "check the SKU; `product-sync status` counts products."
             )
-        for row in found:
-            emit(_shown(engine, row._asdict(), history=history, as_json=as_json))
+        for row in sorted(found, key=lambda row: row.store_view in left):
+            product = row._asdict() | {"left": left.get(row.store_view)}
+            emit(_shown(engine, product, history=history, as_json=as_json))
 
 
 def _shown(engine: sa.Engine, product: Mapping[str, Any], *, history: bool, as_json: bool) -> str:

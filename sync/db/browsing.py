@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from sync.db import in_force
 from sync.db.schema import (
     attribute_sets,
     categories,
@@ -162,7 +163,7 @@ def _is_older(connection: sa.Connection, change_id: int, since: datetime | None)
 def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -> Stretch:
     """By (store view, product): the index needs both."""
     table = product_changes.c
-    views = [wanted.store_view] if wanted.store_view is not None else store_views(connection)
+    views = [wanted.store_view] if wanted.store_view is not None else in_force.loaded(connection)
     keys = [(view, i) for view in views for i in wanted.product_ids or ()]
     where: list[sa.ColumnElement[bool]] = [
         sa.or_(sa.false(), *(sa.and_(table.store_view == view, table.product_id == i) for view, i in keys))
@@ -175,18 +176,6 @@ def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -
 
 
 # --- products --------------------------------------------------------------------------------
-
-
-def store_views(connection: sa.Connection) -> list[str]:
-    """Every store view of the copy, each found by one step in the key."""
-    views: list[str] = []
-    column = products.c.store_view
-    while True:
-        following = sa.select(sa.func.min(column)).where(column > (views[-1] if views else ""))
-        view = connection.execute(following).scalar_one()
-        if view is None:
-            return views
-        views.append(view)
 
 
 def products_after(connection: sa.Connection, store_view: str, after: int) -> Stretch:
@@ -217,27 +206,27 @@ def ids_of(connection: sa.Connection, sku: str) -> list[int]:
     return sorted(set(connection.execute(ids).scalars()))
 
 
-def with_sku(connection: sa.Connection, beginning: str, store_view: str | None) -> list[Row]:
-    """Products whose SKU begins so, as it is written, in capitals or in small letters; one more than a page
-    where there are more.
+def with_sku(connection: sa.Connection, beginning: str, views: Collection[str]) -> list[Row]:
+    """Products of these store views whose SKU begins so, as it is written, in capitals or in small letters;
+    one more than a page where there are more.
 
     The index is walked from there on. Where its order is a language's (PostgreSQL), SKUs that begin
     otherwise lie between: then so many entries are looked at and no more.
     """
     found: dict[tuple[str, int], Row] = {}
     for form in dict.fromkeys((beginning, beginning.upper(), beginning.lower())):
-        for row in _walk(connection, form, store_view):
+        for row in _walk(connection, form, views):
             found.setdefault((row["store_view"], row["product_id"]), row)
     return sorted(found.values(), key=lambda row: (row["sku"], row["store_view"]))[: PAGE + 1]
 
 
-def _walk(connection: sa.Connection, form: str, store_view: str | None) -> list[Row]:
+def _walk(connection: sa.Connection, form: str, views: Collection[str]) -> list[Row]:
     table = products.c
     where, limit = [table.sku >= form], SKUS_WALKED
     if connection.dialect.name != "postgresql":
         where.append(table.sku <= form + _LAST_LETTER)
     rows = _rows(connection, sa.select(*_BRIEF).where(*where).order_by(table.sku).limit(limit))
-    return [row for row in rows if row["sku"].startswith(form) and store_view in (None, row["store_view"])]
+    return [row for row in rows if row["sku"].startswith(form) and row["store_view"] in views]
 
 
 def with_name(

@@ -18,7 +18,7 @@ from sync.db import in_force
 from sync.db.dialects import Row
 from sync.db.flat import FlatColumn, Labels, read_value
 from sync.db.schema import attribute_options, product_attributes, products
-from sync.db.skus import spellings
+from sync.db.skus import alike
 from sync.errors import UsageError
 
 FIRST_PAGE, LONGEST_PAGE = 100, 2000  # products
@@ -65,7 +65,7 @@ def pages(
     Decimals have 6 places, times are aware UTC; None is null. Raises UsageError for an unknown store view.
     """
     if selection.skus:
-        named = spellings(connection, selection.skus).union(selection.skus)
+        named = alike(connection, selection.skus).union(selection.skus)
         selection = replace(selection, skus=named)
     for store_view in _store_views(connection, selection.store_view):
         yield from _pages_of(connection, store_view, columns, selection)
@@ -74,7 +74,7 @@ def pages(
 def _store_views(connection: sa.Connection, asked: str | None) -> list[str]:
     """The store view asked for, or all that are current."""
     gone = in_force.left(connection)
-    found = [view for view in in_force.loaded(connection) if view not in gone]
+    found = in_force.current(connection)
     if asked is None:
         return found
     if asked in gone:

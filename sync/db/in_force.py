@@ -1,7 +1,8 @@
 """Store views that the settings name, and those that left: renamed or deleted on the tenant, or not wanted.
 
-A store view leaves when STORE_VIEWS named it and does not any more, or when the tenant's list loses it. Its
-rows stay until `forget`, but are not current: `products_current`, the views and `export` do not show them.
+A store view leaves when STORE_VIEWS named it and does not any more, when the tenant's list loses it, or
+when the tenant refuses it in a pass while it answers for another one. Its rows stay until `forget`, but are
+not current: `products_current`, the views and `export` do not show them.
 A copy that was never given a list shows everything.
 """
 
@@ -50,6 +51,12 @@ def loaded(connection: sa.Connection) -> list[str]:
         found.append(following)
         following = connection.execute(sa.select(sa.func.min(view)).where(view > following)).scalar()
     return found
+
+
+def current(connection: sa.Connection) -> list[str]:
+    """Those that did not leave."""
+    gone = left(connection)
+    return [view for view in loaded(connection) if view not in gone]
 
 
 def is_known(connection: sa.Connection, view: str) -> bool:
@@ -101,7 +108,19 @@ def note_list(tx: sa.Connection, before: Collection[str]) -> None:
     known, now = _known(tx), listed(tx)
     lost = [view for view in before if view not in now and known.get(view, "unknown") is None]
     _mark(tx, lost, "tenant")
-    _mark(tx, [view for view in now if known.get(view) == "tenant"], None)
+    note_found(tx, now)
+
+
+def note_lost(tx: sa.Connection, view: str) -> None:
+    """The tenant refused a store view that the settings name: it has left, until it answers again."""
+    if _known(tx).get(view, "unknown") is None:
+        _mark(tx, [view], "tenant")
+
+
+def note_found(tx: sa.Connection, views: Collection[str]) -> None:
+    """The tenant answered for these store views: those that it had lost are back."""
+    known = _known(tx)
+    _mark(tx, [view for view in views if known.get(view) == "tenant"], None)
 
 
 def remove(tx: sa.Connection, view: str) -> None:

@@ -10,22 +10,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync.collation import collated
+from sync.db import in_force
 from sync.db.dialects import is_ascii
 from sync.db.schema import products
 
 AT_ONCE = 10_000
 
 
-def spellings(connection: sa.Connection, skus: Collection[str]) -> set[str]:
-    """These SKUs as products here spell them: as written where one does, else as Commerce compares them."""
-    exactly = spelled_so(connection, skus)
-    others = {sku for sku in skus if sku not in exactly}
-    return exactly | alike(connection, others) if others else exactly
-
-
 def spelled_so(connection: sa.Connection, skus: Collection[str]) -> set[str]:
-    """Those of these SKUs that products here have exactly so."""
-    found = connection.execute(sa.select(products.c.sku).distinct().where(products.c.sku.in_(skus)))
+    """Those of these SKUs that current products here have exactly so."""
+    where = products.c.sku.in_(skus), *_current(connection)
+    found = connection.execute(sa.select(products.c.sku).distinct().where(*where))
     return set(found.scalars())
 
 
@@ -69,7 +64,7 @@ def _each_looked_up(skus: Collection[str], where: Sequence[sa.ColumnElement[bool
 
 
 class Index:
-    """Live products by SKU as Commerce compares it, of one moment: 16 bytes a product."""
+    """Current products by SKU as Commerce compares it, of one moment: 16 bytes a product."""
 
     def __init__(self, connection: sa.Connection) -> None:
         pairs = sorted(_digests(connection))
@@ -81,7 +76,7 @@ class Index:
         ids = {sku: product_id for sku in skus if (product_id := self._find(sku)) is not None}
         found = connection.execute(
             sa.select(products.c.product_id, products.c.sku).where(
-                products.c.product_id.in_(set(ids.values())), products.c.deleted_at.is_(None)
+                products.c.product_id.in_(set(ids.values())), *_current(connection)
             )
         )
         stored = {row.product_id: row.sku for row in found}
@@ -98,8 +93,13 @@ class Index:
         return self._ids[place] if is_there else None
 
 
+def _current(connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
+    """What distinguishes products that live in store views that did not leave."""
+    return [products.c.deleted_at.is_(None), products.c.store_view.not_in(in_force.left(connection))]
+
+
 def _digests(connection: sa.Connection) -> Iterator[tuple[int, int]]:
     rows = connection.execution_options(yield_per=AT_ONCE).execute(
-        sa.select(products.c.sku, products.c.product_id).where(products.c.deleted_at.is_(None))
+        sa.select(products.c.sku, products.c.product_id).where(*_current(connection))
     )
     return ((hash(collated(sku)), product_id) for sku, product_id in rows)

@@ -80,6 +80,8 @@ Doubt = tuple[PriceKind, bool]  # a kind, and whether it is about prices that ar
 def prices(sync: Sync) -> Summary:
     """Read the four feeds for every product of the copy, and again each product that they contradict."""
     with start(sync, "prices") as run:
+        if len(sync.store_views) > 1:
+            run.leave_out_unknown()
         scopes = _scopes(run)
         has_joined = bool(scopes.keys() - run.read(stored.compared).keys())
         work = _Work(run, Prices(sync.client), scopes, _read_before(run), has_joined)

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from sync.commerce.client import Client
 from sync.commerce.products import Miscount, Products
-from sync.db import findings, leases, partitions, rejected, runs, state
+from sync.db import findings, in_force, leases, partitions, rejected, runs, state
 from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.leases import LIFE
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MISCOUNTS = "miscounts"  # the name under which sync_state keeps how the tenant counts
+ASK_ALL = ("backfill", "incremental", "reconcile", "verify")  # passes that ask each store view
 RESUME_WITHIN = timedelta(hours=12)  # an older sweep says too little about today's catalogue
 
 
@@ -276,6 +277,7 @@ class Run:
             f"and remove its rows with `product-sync forget --store-view {store_view}`."
         )
         self.left_out.append(message)
+        self.transact(lambda tx: in_force.note_lost(tx, store_view))
         self.sync.watch.store_view_unknown(message)
 
     # --- the end -----------------------------------------------------------------------------
@@ -314,6 +316,8 @@ class Run:
             runs.finish(tx, self.run_id, summary.status, summary.traffic, summary.seconds, error)
             if status is None:
                 forget(tx, self.run_id)
+                if self.kind in ASK_ALL:
+                    in_force.note_found(tx, summary.store_views)
                 counts = {view: it.as_json() for view, it in self.sync.source.miscounts.items()}
                 if counts != self.miscounts:
                     state.save(tx, MISCOUNTS, counts)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from sync.db import browsing, leases
+from sync.db import browsing, in_force, leases
 from sync.db.browsing import Row, Stretch
 from sync.db.dialects import MAX_ID, utc_now
 from sync.db.engine import reading
@@ -110,6 +110,8 @@ def _store_views(site: Site, counted: Counted | None, now: datetime) -> list[Fac
 
 def _store_view(view: StoreViewState, now: datetime, allowed: timedelta) -> Facts:
     lag = None if view.watermark is None else now - view.watermark
+    if view.left is not None:
+        return asdict(replace(view, lag=lag)) | {"state": "left"}
     state = "never" if lag is None else "fresh" if lag <= allowed else "stale"
     return asdict(replace(view, lag=lag)) | {"state": state}
 
@@ -254,7 +256,7 @@ def _product_ids(site: Site, product: str) -> list[int]:
 
 
 def _views(site: Site) -> list[str]:
-    return reading(site.db, browsing.store_views)
+    return reading(site.db, in_force.loaded)
 
 
 # --- products --------------------------------------------------------------------------------
@@ -263,7 +265,7 @@ def _views(site: Site) -> list[str]:
 def products(site: Site, query: Query) -> Facts:
     """A list by id, or what a search found."""
     by = _one_of(query, "by", ("sku", "name", "id")) or "sku"
-    text, views = _text(query, "q"), _views(site)
+    text, views = _text(query, "q"), reading(site.db, in_force.current)
     asked, after = _text(query, "store_view") or None, _number(query, "after") or 0
     view = asked or (views[0] if views else "all")
     found = _searched(site, by, text, asked, view, after, views) if text else _listed(site, view, after)
@@ -289,12 +291,11 @@ def _searched(
 ) -> Stretch:
     if by == "name":
         return reading(site.db, lambda c: browsing.with_name(c, text, view, after))
+    wanted = [asked] if asked else views
     if by == "sku":
-        return Stretch(reading(site.db, lambda c: browsing.with_sku(c, text, asked)), None)
+        return Stretch(reading(site.db, lambda c: browsing.with_sku(c, text, wanted)), None)
     product_id = _number({"id": text}, "id") or 0
-    return Stretch(
-        reading(site.db, lambda c: browsing.with_id(c, product_id, [asked] if asked else views)), None
-    )
+    return Stretch(reading(site.db, lambda c: browsing.with_id(c, product_id, wanted)), None)
 
 
 def product(site: Site, query: Query) -> Facts:
@@ -311,6 +312,7 @@ def _product(c: sa.Connection, view: str, product_id: int) -> Facts:
     history = browsing.changes(c, browsing.Wanted(view, product_ids=[product_id]))
     return {
         "product": row | {"document": msgspec.Raw(row["document"].encode())},
+        "left": in_force.left(c).get(view),
         "attribute_set": browsing.attribute_set_name(c, row["attribute_set_id"]),
         "attributes": browsing.attribute_labels(c, *key),
         "categories": browsing.category_paths(c, *key),
@@ -318,7 +320,7 @@ def _product(c: sa.Connection, view: str, product_id: int) -> Facts:
         "prices": browsing.prices(c, product_id),
         "stock": browsing.stock(c, row["sku"]),
         "variants": browsing.variants(c, *key),
-        "elsewhere": browsing.with_id(c, product_id, browsing.store_views(c)),
+        "elsewhere": browsing.with_id(c, product_id, in_force.current(c)),
         "history": history.rows[:HISTORY],
         "has_more_history": history.next is not None or len(history.rows) > HISTORY,
         **{

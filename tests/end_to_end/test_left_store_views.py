@@ -152,3 +152,33 @@ def test_forget_refuses_a_copy_of_another_tenant(shop: Shell) -> None:
 
     assert ended.code == 78
     assert rows(shop, "SELECT count(*) FROM products") == [(40,)]
+
+
+def test_what_the_tenant_refuses_is_not_current_until_it_answers_again(shop: Shell) -> None:
+    """Deleted on the tenant with its code still in STORE_VIEWS; reference data is not read in between."""
+    shop.tenant.faults.drop_store_view("de")
+
+    ended = shop.run("run", **BOTH)
+    status, verified, prices = shop.run("status"), shop.run("verify", **BOTH), shop.run("prices", **BOTH)
+
+    assert (ended.code, verified.code, prices.code) == (1, 1, 1)
+    assert shown(shop) == everything("all")
+    for said in (status.out, verified.err):
+        assert "Store view de is not on the tenant any more: its 19 products are not current" in said
+    assert "Store view de was not read" in prices.err
+
+    shop.tenant.faults.clear()
+    assert shop.run("run", **BOTH).code == 0
+    assert shown(shop) == everything("all", "de")
+    assert "not current" not in shop.run("status").out
+
+
+def test_a_product_of_a_store_view_that_left_is_shown_last_and_as_that(shop: Shell) -> None:
+    sku = str(rows(shop, "SELECT sku FROM products WHERE product_id = 5")[0][0])
+    shop.run("run", **{"STORE_VIEWS": "de"})
+
+    said = shop.run("show", sku).out
+    facts = [(it["store_view"], it["left"]) for it in shop.run("show", sku, "--json").objects]
+
+    assert f"{sku} in store view all, not current: the store view left" in said
+    assert facts == [("de", None), ("all", "settings")]

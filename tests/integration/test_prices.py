@@ -35,10 +35,10 @@ def loaded(bench: Bench) -> Bench:
 
 
 def read(bench: Bench) -> tuple[Summary, list[str]]:
-    """One pass, and the paths it asked."""
+    """One pass, and the paths it asked, without the questions whether a store view is known."""
     before = len(bench.sandbox.requests)
     summary = prices(bench.sync())
-    paths = [served.path for served in bench.sandbox.requests[before:]]
+    paths = [served.path for served in bench.sandbox.requests[before:] if served.kind != "count"]
     return summary, [path for path in paths if path.startswith("/sandbox")]
 
 

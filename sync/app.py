@@ -293,7 +293,7 @@ def unseen_copy(settings: Settings) -> sa.Engine:
 
 def writable_copy(settings: Settings) -> sa.Engine:
     """The copy, made or migrated where needed. Raises SchemaTooNew, DatabaseUnavailable."""
-    engine = connect(_plain(settings.database_url), writes=True)
+    engine = connect(_plain(settings.database_url))
     with ExitStack() as closing:
         closing.callback(engine.dispose)
         upgrade(engine)
@@ -307,7 +307,7 @@ def own_copy(settings: Settings, stop: Event, *, max_retry_time: float | None = 
     Raises AnotherTenant before anything is written; where the products have to be compared, also what a
     request raises.
     """
-    engine = connect(_plain(settings.database_url), writes=True)
+    engine = connect(_plain(settings.database_url))
     with ExitStack() as closing:
         closing.callback(engine.dispose)
         if (existing.revision_of(engine) or "") < tenants.SINCE_REVISION:  # there is no table to ask yet

@@ -356,14 +356,27 @@ def _place_of_server(options: Mapping[str, str], hostname: str | None, port: str
     return f"{'localhost' if is_here else host}:{port}"
 
 
+def split_search_path(options: str) -> tuple[str, str]:
+    """The search path in PostgreSQL's `options`, empty without one, and the options that are left.
+
+    >>> split_search_path("-c search_path=eu,public -cwork_mem=8MB")
+    ('eu,public', '-cwork_mem=8MB')
+    """
+    paths = _SEARCH_PATH.findall(options)
+    path = re.sub(r"\\(.)", r"\1", paths[-1]).strip() if paths else ""
+    return path, _SEARCH_PATH.sub("", options).strip()
+
+
+_SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[_-]path\s*=\s*((?:\\.|[^\s\\])*)", re.IGNORECASE)
+
+
 def _schema(options: str) -> str:
     """The schema that a search path begins with, as PostgreSQL reads it: folded, unless it is quoted.
 
     >>> _schema("-c search_path=Shop"), _schema('--search-path="Shop",public'), _schema("")
     ('shop', '"Shop"', 'public')
     """
-    paths = re.findall(r"(?:-c\s*|--)search[_-]path\s*=\s*((?:\\.|[^\s\\])*)", options, re.IGNORECASE)
-    path = re.sub(r"\\(.)", r"\1", paths[-1]).strip() if paths else ""
+    path, _ = split_search_path(options)
     quoted = re.match(r'"((?:[^"]|"")*)"', path)
     name = quoted[1].replace('""', '"') if quoted else path.partition(",")[0].strip().lower()
     if name in ("", "$user"):

@@ -336,7 +336,7 @@ def bulk_upsert(
     if connection.dialect.name == "postgresql":
         staging = f"{table.name}_staging"
         connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (LIKE {table.name}) ON COMMIT DROP"
         )
         _copy(connection, table, columns, ready, into=staging)
         names = ", ".join(columns)

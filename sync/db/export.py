@@ -51,9 +51,7 @@ class Selection:
 
 def snapshot(engine: sa.Engine) -> sa.Engine:
     """An engine whose transactions see one moment of the copy; SQLite's do anyway."""
-    if engine.dialect.name == "sqlite":
-        return engine
-    return engine.execution_options(isolation_level="REPEATABLE READ")
+    return engine.execution_options(sync_snapshot=True)
 
 
 def pages(

@@ -295,7 +295,7 @@ def test_a_tenant_whose_database_is_away_at_the_start_is_worked_for_once_it_is_t
 def rename_database(server: sa.URL, old: str, new: str) -> None:
     with (
         connected(server.set(database="postgres").render_as_string(hide_password=False)) as db,
-        db.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        db.begin() as connection,
     ):
         connection.exec_driver_sql(f'ALTER DATABASE "{old}" RENAME TO "{new}"')
 

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync.db.dialects import SQLITE_VALUES, bulk_insert
-from sync.db.engine import connect
+from sync.db.engine import in_transaction
 from sync.db.schema import product_websites
 
 COLUMNS = ("store_view", "product_id", "website_id")
@@ -39,14 +39,12 @@ def test_every_row_is_written_once(db: sa.Engine, number: int) -> None:
 def test_postgresql_compresses_what_we_write_by_lz4_where_it_can(db: sa.Engine) -> None:
     if db.dialect.name != "postgresql":
         pytest.skip("a setting of PostgreSQL")
-    writer = connect(db.url.render_as_string(hide_password=False), writes=True)
+    name = "default_toast_compression"
 
-    with writer.connect() as connection:
-        name = "default_toast_compression"
-        known = connection.execute(
-            sa.text(f"SELECT enumvals FROM pg_settings WHERE name = '{name}'")
-        ).scalar_one()
-        used = connection.execute(sa.text(f"SHOW {name}")).scalar_one()
-    writer.dispose()
+    def look(tx: sa.Connection) -> tuple[list[str], str]:
+        known = tx.execute(sa.text(f"SELECT enumvals FROM pg_settings WHERE name = '{name}'")).scalar_one()
+        return known, tx.execute(sa.text(f"SHOW {name}")).scalar_one()
+
+    known, used = in_transaction(db, look)
 
     assert used == ("lz4" if "lz4" in known else "pglz")

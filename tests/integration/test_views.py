@@ -455,7 +455,7 @@ def stocked(db: sa.Engine) -> Shelf:
             values = [(view, i, code, "1000") for i in range(10, MANY) for code in ("activity", "color", "x")]
             bulk_insert(tx, product_attributes, tuple(product_attributes.c.keys()), values)
     make(db, FLAT)
-    with db.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with db.begin() as connection:
         for table in BIG if db.dialect.name != "sqlite" else ():
             verb = "ANALYZE" if db.dialect.name == "postgresql" else "ANALYZE TABLE"
             connection.exec_driver_sql(f"{verb} {table}").close()

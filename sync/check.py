@@ -50,7 +50,7 @@ def check(
     now    our clock, which is compared with the tenant's
     """
     yield Finding("settings", "ok", f"complete, for {settings.api_endpoint}")
-    for hint in unknown_variables():
+    for hint in [*unknown_variables(), *settings.exposed_files]:
         yield Finding("settings", "warning", hint)
     with tenant_of(settings, Journal(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
         yield from _tenant(tenant, settings.store_views, now)

@@ -44,14 +44,14 @@ class _Hidden:
         self._lock = threading.Lock()
         self._secrets: set[str] = set()
         self._tokens: OrderedDict[str, None] = OrderedDict()
-        self.pattern = re.compile(TOKEN)
+        self._pattern: re.Pattern[str] | None = None
 
     def add(self, secrets: Iterable[str]) -> None:
         with self._lock:
             new = {text for text in secrets if len(text) >= SHORTEST_SECRET} - self._secrets
             if new:
                 self._secrets |= new
-                self._compile()
+                self._pattern = None
 
     def add_token(self, token: str) -> None:
         """Like `add`, for texts that come all day: only the last ones are kept."""
@@ -59,15 +59,21 @@ class _Hidden:
             self._tokens[token] = None
             while len(self._tokens) > TOKENS_KEPT:
                 self._tokens.popitem(last=False)
-            self._compile()
+            self._pattern = None
 
-    def _compile(self) -> None:
+    def pattern(self) -> re.Pattern[str]:
+        """What finds any of them; made when it is needed, and kept until one more is added."""
+        with self._lock:
+            self._pattern = self._pattern or self._compiled()
+            return self._pattern
+
+    def _compiled(self) -> re.Pattern[str]:
         forms = {text: _spelled(text) for text in (*self._secrets, *self._tokens)}
         forms |= {it: re.escape(it) for text in [*forms] for it in _base64(text)}
         for part in {part for text in self._secrets for part in parts(text)} - forms.keys():
             forms[part] = rf"(?<![^\W_]){_spelled(part)}(?![^\W_])"
         longest_first = sorted(forms, key=len, reverse=True)
-        self.pattern = re.compile("|".join([*(forms[text] for text in longest_first), TOKEN]))
+        return re.compile("|".join([*(forms[text] for text in longest_first), TOKEN]))
 
 
 _hidden = _Hidden()
@@ -85,7 +91,7 @@ def hide_token(token: str) -> None:
 
 def redacted(text: str) -> str:
     """The text without any secret that is known."""
-    return _hidden.pattern.sub("***", text)
+    return _hidden.pattern().sub("***", text)
 
 
 def foreign(error: object) -> str:

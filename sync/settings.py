@@ -131,6 +131,9 @@ class Origin(Protocol):
     def load(self, kind: type[AnySettings]) -> AnySettings:
         """Read them again. Raises SettingsError."""
 
+    def secret_files(self) -> dict[str, Path]:
+        """The files that hold secrets, or say where they are, by what names them."""
+
 
 class Settings(BaseSettings):
     """The settings in force, made by `load`. Durations are seconds; None means `off` or not set."""
@@ -310,6 +313,16 @@ class Settings(BaseSettings):
         each = [url for text in hidden for url in re.split(r";(?=\w+://)", text)]  # of several brokers
         return [it for text in each for it in (secrets_in(text) if "://" in text else [text])]
 
+    @property
+    def exposed_files(self) -> list[str]:
+        """A warning for each file with secrets that others may read or write."""
+        files = _secret_files() | (self._origin.secret_files() if self._origin else {})
+        return [
+            f"{name}: other users may {verb} that file: run chmod 600 on it, or chmod 700 on its folder"
+            for name, path in files.items()
+            if (verb := exposure(path))
+        ]
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -395,6 +408,34 @@ def _proxy_faults() -> list[str]:
             name = f"{scheme}_proxy"
             faults.append(f"{name if name in os.environ else name.upper()}: {fault}")
     return faults
+
+
+def exposure(path: Path) -> str:
+    """What other users may do with a file: `write`, `read`, or nothing, blank.
+
+    Nothing where they cannot enter one of its folders. Reading is no fault on a read-only mount: container
+    platforms hand secrets out like that, 0444.
+    """
+    try:
+        path = path.resolve(strict=True)
+        mode, is_read_only = path.stat().st_mode, os.statvfs(path).f_flag & os.ST_RDONLY
+        if not all(folder.stat().st_mode & 0o011 for folder in path.parents) or is_read_only:
+            return ""
+    except OSError:
+        return ""  # whoever reads it says why that is impossible
+    return "write" if mode & 0o022 else "read" if mode & 0o004 else ""
+
+
+def _secret_files() -> dict[str, Path]:
+    """Files of the environment and `.env` that hold secrets, by what names them: not by their own names."""
+    sources = _sources()
+    files, dotenv = sources["file"], sources[".env"]
+    assert isinstance(files, FileSource)  # noqa: S101 -- see `_sources`
+    secret = [name for name in files() if is_secret(name)]
+    found = {f"{name.upper()}_FILE": Path(files.given[f"{name}_file"] or "") for name in secret}
+    if any(is_secret(name, str(text)) for name, text in dotenv().items() if name in Settings.model_fields):
+        found[".env"] = Path(".env")
+    return found
 
 
 def _not_blank(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -501,11 +542,14 @@ def _names() -> list[str]:
     return [name for field in Settings.model_fields for name in (field, f"{field}_file")]
 
 
-def is_secret(name: str, text: str) -> bool:
-    """Whether this value of a setting must not stand where everybody reads it: a URL only with a password."""
+def is_secret(name: str, text: str | None = None) -> bool:
+    """Whether a setting, or this value of it, must not stand where everybody reads it.
+
+    text    a URL is no secret without a password; None: any value
+    """
     if Settings.model_fields[name].annotation not in (SecretStr, SecretStr | None):
         return False
-    return has_password(text) if name.endswith("_url") else True
+    return text is None or not name.endswith("_url") or has_password(text)
 
 
 def _line(error: ErrorDetails) -> str:

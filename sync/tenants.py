@@ -55,6 +55,16 @@ class Place:
         except UsageError as error:
             raise SettingsError(str(error), f"put the table back, or stop asking for {self.name}.") from None
 
+    def secret_files(self) -> dict[str, Path]:
+        """The file of tenants, and the files with secrets that this one's table and the defaults refer to."""
+        content, found = _parsed(self.path, _version(self.path)), {str(self.path): self.path}
+        for table in (DEFAULTS, self.name):
+            for key, value in content.get(table, {}).items():
+                file = value if _is_reference(key) else value.get("file") if isinstance(value, dict) else None
+                if isinstance(file, str) and _is_secret(key):
+                    found[f"[{table}] {key}"] = self.path.parent / file
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Tenants:
@@ -211,6 +221,10 @@ def _field(key: str) -> str:
     """
     name = key.lower().removesuffix("_file")
     return name if name in Settings.model_fields else key
+
+
+def _is_secret(key: str) -> bool:
+    return _field(key) in Settings.model_fields and is_secret(_field(key))
 
 
 def _is_reference(key: str) -> bool:

@@ -38,6 +38,9 @@ MetricsFile = Annotated[
 ]
 
 
+_told: set[str] = set()  # warnings of files that others may read
+
+
 def settings_in_force() -> Settings:
     """The settings in force; what is logged from now on follows them. Raises SettingsError."""
     from sync.settings import Settings
@@ -62,10 +65,17 @@ def configure_logs(settings: Settings, also: Iterable[Settings | SettingsError] 
 
     also    whose secrets must not be logged either
     """
+    import structlog
+
     from sync import logs
     from sync.redaction import hide
 
     logs.configure(settings.log_format, settings.log_level, secrets=settings.secrets)
-    for others in also:
-        if not isinstance(others, SettingsError):
-            hide(others.secrets)
+    log = structlog.stdlib.get_logger("sync")
+    for each in (settings, *also):
+        if not isinstance(each, SettingsError):
+            hide(each.secrets)
+            for warning in each.exposed_files:
+                if warning not in _told:
+                    log.warning("secret_file.exposed", reason=warning)
+                    _told.add(warning)

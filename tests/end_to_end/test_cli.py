@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +134,20 @@ def test_check_finds_nothing_wrong(shell: Shell) -> None:
     assert ended.code == 0
     assert [line[9:21].strip() for line in ended.out.splitlines()] == subjects
     assert list(shell.folder.iterdir()) == []
+
+
+def test_a_secret_file_that_everybody_may_read_is_warned_about_once(shell: Shell) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        secret = Path(name) / "secret"
+        secret.write_text(shell.tenant.credentials.client_secret)
+        Path(name).chmod(0o755)
+        secret.chmod(0o644)
+        given = {"IMS_CLIENT_SECRET": "", "IMS_CLIENT_SECRET_FILE": str(secret)}
+        checked, run = shell.run("check", **given), shell.run("backfill", **given)
+
+    assert "warning  settings     IMS_CLIENT_SECRET_FILE: other users may read that file" in checked.out
+    assert (checked.code, run.code) == (0, 0)
+    assert run.err.count("secret_file.exposed") == 1
 
 
 def test_a_closed_pipe_ends_the_feed_quietly(shell: Shell) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import SecretStr
 
+from sync import tenants
 from sync.errors import SettingsError
 from sync.notation import Address, QuietHours
 from sync.settings import Settings, describe, unknown_variables
@@ -412,6 +414,79 @@ def test_a_url_that_parsers_split_differently_is_refused_by_name(faults: Faults,
 )
 def test_a_password_that_every_parser_reads_alike_is_taken(load: Load, name: str, url: str) -> None:
     assert load(**SAAS, **{name: url}).secrets
+
+
+# --- Files that others may read ----------------------------------------------------------------
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that everybody may enter, as they may not enter pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.parametrize(
+    ("mode", "verb"),
+    [(0o600, ""), (0o640, ""), (0o644, "read"), (0o444, "read"), (0o620, "write"), (0o602, "write")],
+)
+def test_a_secret_file_that_others_may_use_is_warned_about_with_the_remedy(
+    load: Load, open_folder: Path, mode: int, verb: str
+) -> None:
+    """The name of the file is not said: people put the secret itself there."""
+    secret = open_folder / "p8e-9"
+    secret.write_text("p8e-1")
+    secret.chmod(mode)
+
+    found = load(**SAAS | {"IMS_CLIENT_SECRET": "", "IMS_CLIENT_SECRET_FILE": str(secret)}).exposed_files
+
+    said = f"IMS_CLIENT_SECRET_FILE: other users may {verb} that file: run chmod 600 on it"
+    assert found == ([f"{said}, or chmod 700 on its folder"] if verb else [])
+
+
+def test_a_file_in_a_folder_that_others_cannot_enter_is_well(load: Load, open_folder: Path) -> None:
+    (open_folder / "secret").write_text("p8e-1")
+    (open_folder / "secret").chmod(0o666)
+    open_folder.chmod(0o700)
+
+    settings = load(**SAAS | {"IMS_CLIENT_SECRET": "", "IMS_CLIENT_SECRET_FILE": str(open_folder / "secret")})
+
+    assert settings.exposed_files == []
+
+
+def test_an_env_file_is_warned_about_where_it_holds_secrets(
+    load: Load, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(open_folder)
+    Path(".env").write_text("SYNC_PAGE_SIZE=100\nDATABASE_URL=postgresql+psycopg://shop@db/pim\n")
+    Path(".env").chmod(0o644)
+    harmless = load(**SAAS).exposed_files
+    Path(".env").write_text("DATABASE_URL=postgresql+psycopg://shop:x@db/pim\n")
+
+    assert harmless == []
+    assert [line.partition(":")[0] for line in load(**SAAS).exposed_files] == [".env"]
+
+
+def test_the_files_that_a_table_of_a_tenant_refers_to_are_warned_about(open_folder: Path) -> None:
+    for name in ("eu", "shared"):
+        (open_folder / name).write_text("p8e-1")
+        (open_folder / name).chmod(0o644)
+    file = open_folder / "tenants.toml"
+    file.write_text(
+        '[defaults]\nWEBHOOK_SECRET_FILE = "shared"\n[eu]\nAPI_ENDPOINT = "https://na1.api.commerce.adobe.com/A"\n'
+        'IMS_CLIENT_ID = "c"\nIMS_ORG_ID = "o"\nIMS_CLIENT_SECRET = { file = "eu" }\n'
+        'DATABASE_URL = "sqlite:///eu.db"\n'
+    )
+    file.chmod(0o602)
+
+    found = tenants.load(file).settings("eu").exposed_files
+
+    assert [line.partition(": ")[0] for line in found] == [
+        str(file),
+        "[defaults] WEBHOOK_SECRET_FILE",
+        "[eu] IMS_CLIENT_SECRET",
+    ]
 
 
 # --- What is shown -----------------------------------------------------------------------------

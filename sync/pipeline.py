@@ -205,6 +205,8 @@ def _add_former(tx: sa.Connection, page: Page, reading: Reading, former: Former,
     while skus := [it.sku for it in entries if it.kind != "update" or it.product_id in found.renamed]:
         here = live_with(tx, view, skus, exactly=is_first_load)
         owners = sorted(here.keys() - settled)
+        if not owners:
+            return
         unknown = [i for i in owners if (view, i) not in former.asked]
         if unknown and not former.is_all:
             raise SkuTaken(view, unknown, witness=max(entry.product_id for entry in entries))

@@ -9,13 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sync.sandbox import Sandbox
 from tests.consumers import assert_all_end_right, assert_no_sku_is_taken_before_it_is_free
-from tests.databases import opened
+from tests.databases import connected, opened
 from tests.kit import Bench, Stopped, stop_at
 
 PRODUCTS = 12
@@ -42,8 +43,9 @@ histories = st.lists(
 class Shop:
     """A tenant whose SKUs stay unique, as those of Commerce do, and its copy in a file."""
 
-    def __init__(self, tenant: Sandbox, folder: Path) -> None:
+    def __init__(self, tenant: Sandbox, folder: Path, empty: Path) -> None:
         self.folder = folder
+        shutil.copy(empty, folder / "copy.db")
         self.catalogue = tenant.catalogue
         self.gone: list[int] = []
         self._url = f"sqlite:///{folder / 'copy.db'}"
@@ -53,7 +55,7 @@ class Shop:
 
     @contextmanager
     def open(self) -> Iterator[Bench]:
-        with opened(self._url) as engine:
+        with connected(self._url) as engine:
             self.bench.db = engine
             yield self.bench
 
@@ -162,15 +164,37 @@ class Shop:
             self.read(name, *how)
 
 
+TAKEN_OVER = [
+    ("move", 1, 8),
+    ("run", 0),
+    ("exchange", [2, 9, 5]),
+    ("kill reconcile", 1),
+    ("make again", 3, "other", True),
+    ("run", 0),
+    ("bring back", 0),
+    ("run --sku", 11),
+]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with all its tables and nothing in them."""
+    file = tmp_path_factory.mktemp("feed") / "empty.db"
+    with opened(f"sqlite:///{file}") as engine, engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    return file
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@example(history=TAKEN_OVER)
 @given(history=histories)
-def test_each_consumer_ends_with_the_products_that_live(history: list[tuple[Any, ...]]) -> None:
+def test_each_consumer_ends_with_the_products_that_live(empty: Path, history: list[tuple[Any, ...]]) -> None:
     """Whatever happens to 12 products in pages of 3, on the tenant and here."""
     with (
         Sandbox(products=PRODUCTS, store_views=("default", "de"), gap=3) as tenant,
         tempfile.TemporaryDirectory() as folder,
     ):
-        shop = Shop(tenant, Path(folder))
+        shop = Shop(tenant, Path(folder), empty)
         shop.read("run", 0)
         for name, *how in history:
             shop.do(name, *how)

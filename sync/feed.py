@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from sys import maxsize
 from threading import Event
 from typing import Any, NamedTuple
@@ -135,7 +136,8 @@ def to_webhook(webhook: Webhook) -> Outlet:
 def _post(webhook: Webhook, batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
     """Post one batch; where the receiver says that it is too large, its halves."""
     try:
-        webhook.post(body(batch), {"Idempotency-Key": _name(batch)})
+        content = body(batch)
+        webhook.post(content, {"Idempotency-Key": _name(batch, content)})
     except WebhookTooLarge as error:
         if len(batch) == 1:
             change_id = batch[0].position.change_id
@@ -170,5 +172,7 @@ def body(batch: Sequence[Entry]) -> bytes:
     return b'{"first_id":%d,"last_id":%d,"changes":[%b]}' % (first, last, changes)
 
 
-def _name(batch: Sequence[Entry]) -> str:
-    return f"{batch[0].position.change_id}-{batch[-1].position.change_id}"
+def _name(batch: Sequence[Entry], content: bytes) -> str:
+    """The same for the same changes only: a restored copy gives the same change_ids to others."""
+    digest = sha256(content).hexdigest()[:16]
+    return f"{batch[0].position.change_id}-{batch[-1].position.change_id}-{digest}"

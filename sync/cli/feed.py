@@ -46,11 +46,12 @@ def changes(
 
     --webhook posts {"first_id", "last_id", "changes": [...]}, up to 100 changes and about 900 kB at a time,
     in order; the next when the one before was answered 2xx. Each change arrives at least once: after a crash
-    or an answer that was lost some come again, so a receiver drops every change_id it has had. How far a URL
+    or an answer that was lost some come again, so a receiver drops every change it has had: one with the same
+    change_id and changed_at. A copy that was restored gives change_ids anew, with other times. How far a URL
     came is kept in the copy, or in FILE.
 
     \b
-      Idempotency-Key           first_id-last_id
+      Idempotency-Key           first_id-last_id-DIGEST, the same for the same changes
       X-Product-Sync-Signature  t=SECONDS,v1=HEX: HMAC-SHA256 of SECONDS.BODY with WEBHOOK_SECRET
 
     An answer has 30 seconds. No connection, 408, 425, 429 and 5xx are tried again, as Retry-After says, for

@@ -55,7 +55,8 @@ def _catch_up(run: Run, interval: Interval) -> None:
     todo, since = window(run, interval, begin, [run.clocks])
     sweep(run, todo, since)
     for view in run.sync.store_views:
-        retry_rejected(run, view)
+        with run.apart(view):
+            retry_rejected(run, view)
 
 
 def prove(run: Run, store_views: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -112,7 +113,7 @@ def test_a_batch_is_what_changes_prints(bench_url: str) -> None:
     assert [change["sku"] for change in batch["changes"]] == ["SKU-1", "SKU-2", "SKU-3"]
     assert batch["changes"][0]["fields"]["name"]["new"] == "Größe „M“ 😀"
     assert receiver.received[0].is_signed
-    assert receiver.received[0].headers["Idempotency-Key"] == "1-3"
+    assert receiver.received[0].headers["Idempotency-Key"].startswith("1-3-")
 
 
 @pytest.fixture
@@ -216,6 +217,30 @@ def test_a_copy_restored_with_the_position_of_its_webhook_is_not_taken_for_a_sec
                 tell(read_all(db), restore, keeper, since=0)
 
 
+def test_a_copy_restored_while_nothing_runs_sends_its_new_changes_under_other_keys(
+    bench_url: str, tmp_path: Path
+) -> None:
+    """Its position came back with it, so nothing is skipped; the receiver can tell these changes apart."""
+    with Receiver() as receiver:
+        with opened(bench_url) as engine:
+            grow(engine, 10)
+            post(engine, receiver.url)
+            engine.dispose()
+            backup = shutil.copy(tmp_path / "copy.db", tmp_path / "backup.db")
+        for file in (tmp_path / "copy.db", backup):  # what is lost, and what is there after the restore
+            with opened(f"sqlite:///{file}") as engine:
+                grow(engine, 10)
+                post(engine, receiver.url)
+        lost, anew = receiver.received[1:]
+
+    assert receiver.taken == [*range(1, 11), *range(11, 21), *range(11, 21)]
+    assert lost.headers["Idempotency-Key"] != anew.headers["Idempotency-Key"]
+    told = {
+        (change["change_id"], change["changed_at"]) for it in (lost, anew) for change in it.batch["changes"]
+    }
+    assert len(told) == 20
+
+
 def test_a_reader_that_remembers_a_number_beyond_the_feed_is_told_so(db: sa.Engine) -> None:
     """It would wait for that number to come round again, and miss what comes before."""
     grow(db, 20)
@@ -249,7 +274,7 @@ def test_a_batch_too_large_for_the_receiver_is_halved(db: sa.Engine) -> None:
     with Receiver(["413", "413", "take", "take", "413"]) as receiver:
         assert post(db, receiver.url) == 8
 
-    keys = [got.headers["Idempotency-Key"] for got in receiver.received]
+    keys = [got.headers["Idempotency-Key"].rpartition("-")[0] for got in receiver.received]
     assert keys == ["1-8", "1-4", "1-2", "3-4", "5-8", "5-6", "7-8"]
     assert receiver.taken == [*range(1, 9)]
 

@@ -39,14 +39,25 @@ class OutOfOrder(PageFailed):
 
 
 class Miscounted(AnswerUnreadable):
-    """`total_count` contradicts the list that it came with."""
+    """`total_count` contradicts the list that it came with.
+
+    listed    ids of that list, where it is longer than counted
+    """
+
+    def __init__(self, message: str, listed: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.listed = listed
 
 
 class Surplus(NamedTuple):
-    """By how many `total_count` is too high: in a list that has products, and in an empty one."""
+    """By how many `total_count` is too high: in a list that has products, and in an empty one.
+
+    uncounted    so many more products than counted may be listed
+    """
 
     filled: int = 0
     empty: int = 0
+    uncounted: int = 0
 
 
 EXACT: Final = Surplus()
@@ -141,7 +152,11 @@ def _read(criteria: Criteria, store_view: str, interval: Interval, answer: Answe
     if found.products is None and criteria.fields == ALL_FIELDS:
         raise AnswerUnreadable("Commerce answered a list of products with null.")
     products = found.products or ()
-    total = _checked_total(found.end, len(products), criteria, surplus)
+    try:
+        total = _checked_total(found.end, len(products), criteria, surplus)
+    except Miscounted as error:
+        error.listed = [product.product_id for product in products]
+        raise
     ordered = tuple(sorted(products, key=attrgetter("product_id")))
     if ordered != products:
         last = _last_of(ordered, interval)
@@ -270,6 +285,8 @@ def _checked_total(end: _Tail, sent: int, criteria: Criteria, surplus: Surplus) 
         raise AnswerUnreadable(f"Commerce answered about {difference}.")
     is_empty = not sent and criteria.current_page == 1
     total = end.total_count - surplus.empty if is_empty else max(0, end.total_count - surplus.filled)
+    if total < sent <= total + surplus.uncounted:
+        total = sent
     if sent > min(criteria.page_size, total):
         raise Miscounted(f"Commerce sent {sent} products of {total} for a page of {criteria.page_size}.")
     if is_empty and total:

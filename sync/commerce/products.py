@@ -66,7 +66,8 @@ class Miscount:
 
     ranges      of lists by ranges of ids
     named       of lists by ids or SKUs
-    products    of ranges in which these products are: one that is counted twice, by its id
+    products    of lists in which these products are, by id: 1 for one that is counted twice, -1 for one
+                that is listed and not counted
     """
 
     ranges: Surplus = EXACT
@@ -79,11 +80,19 @@ class Miscount:
         return self.ranges.filled + sum(self.products.values())
 
     def within(self, interval: Interval) -> int:
+        """By how many products that are counted twice make a range too high."""
+        return sum(max(0, self.products[number]) for number in self._among(interval))
+
+    def uncounted(self, interval: Interval) -> int:
+        """How many products of a range are listed and not counted."""
+        return sum(self.products[number] < 0 for number in self._among(interval))
+
+    def _among(self, interval: Interval) -> list[int]:
         end = HIGHEST_ID if interval.last is None else interval.last
-        return sum(more for number, more in self.products.items() if interval.after < number <= end)
+        return [number for number in self.products if interval.after < number <= end]
 
     def as_json(self) -> Any:
-        return [list(self.ranges), list(self.named), [[i, more] for i, more in self.products.items()]]
+        return [list(self.ranges[:2]), list(self.named[:2]), [[i, more] for i, more in self.products.items()]]
 
     @classmethod
     def from_json(cls, kept: Any) -> Self:
@@ -176,15 +185,38 @@ class Products:
         return True
 
     def count_of(self, store_view: str, product_ids: Iterable[int]) -> int:
-        """How many of these products exist; one that is counted twice is looked for in the list."""
+        """How many of these products exist; one that is counted wrong is looked for in the list."""
         asked, odd = set(product_ids), self._miscount(store_view).products.keys()
         return sum(
             self._count(self._named(store_view, ids), EVERY_ID).total
             for ids in _chunks(sorted(asked - odd), _id_length)
-        ) + sum(
-            len(self._glance(self._named(store_view, [number]), EVERY_ID, patient=True).products)
-            for number in asked & odd
-        )
+        ) + len(self.listed(store_view, asked & odd))
+
+    def listed(self, store_view: str, product_ids: Iterable[int]) -> set[int]:
+        """Those of these products that the tenant lists, whatever it counts."""
+        chunks = _chunks(sorted(product_ids), _id_length)
+        return {number for ids in chunks for number in self._told(store_view, ids)[1]}
+
+    def uncounted(self, store_view: str, product_ids: Iterable[int]) -> set[int]:
+        """Those of these products that the tenant lists and does not count, found by halving."""
+        found, filled = set[int](), self._miscount(store_view).named.filled
+        stack = list(_chunks(sorted(product_ids), _id_length))
+        while stack:
+            asked = stack.pop()
+            total, listed = self._told(store_view, asked)
+            if total - filled >= len(listed):
+                continue
+            if len(asked) == 1:
+                found.update(listed)
+            else:
+                middle = len(asked) // 2
+                stack += [asked[:middle], asked[middle:]]
+        return found
+
+    def _told(self, store_view: str, ids: Sequence[int]) -> tuple[int, list[int]]:
+        """How many of these products the tenant counts, and which it lists."""
+        criteria = Criteria((any_id(ids),), len(ids), fields=LIGHT_FIELDS)
+        return self._client.get(PATH, criteria.params(), store_view, read_count)
 
     @staticmethod
     def _named(store_view: str, product_ids: Iterable[int]) -> _Scope:
@@ -235,12 +267,23 @@ class Products:
         """From now on these products are known to be counted so many times too often, by id."""
         self.miscounts[store_view] = replace(self._miscount(store_view), products=products)
 
+    def learn_uncounted(self, store_view: str, product_ids: Iterable[int]) -> bool:
+        """Note those of these products that are listed and not counted; returns whether any are new."""
+        known = self._miscount(store_view).products
+        found = self.uncounted(store_view, set(product_ids) - known.keys())
+        self.learn_products(store_view, {**known, **dict.fromkeys(found, -1)})
+        return bool(found)
+
     def _miscount(self, store_view: str) -> Miscount:
         return self.miscounts.get(store_view, Miscount())
 
-    def _surplus(self, scope: _Scope) -> Surplus:
+    def _surplus(self, scope: _Scope, interval: Interval) -> Surplus:
         miscount = self._miscount(scope.store_view)
-        return miscount.named if scope.is_named else miscount.ranges
+        known = miscount.named if scope.is_named else miscount.ranges
+        few = miscount.uncounted(interval)
+        if scope.filters:  # they may be in this list, or not
+            return known._replace(uncounted=few)
+        return known._replace(filled=known.filled - few)
 
     def _raw(
         self, store_view: str, interval: Interval, direction: str = "ASC", number: int | None = None
@@ -312,7 +355,9 @@ class Products:
 
         def reader(answer: Answer) -> Page:
             try:
-                page = read_page(criteria, scope.store_view, interval, answer, known, self._surplus(scope))
+                page = read_page(
+                    criteria, scope.store_view, interval, answer, known, self._surplus(scope, interval)
+                )
             except OutOfOrder as found:
                 page = self._sorted(scope, interval, size, found)
             else:
@@ -331,8 +376,10 @@ class Products:
         """Ask; where count and list contradict each other every time, learn how it counts, and ask again."""
         try:
             return ask()
-        except Miscounted:
-            if not self.calibrate(scope.store_view):
+        except Miscounted as found:
+            if not self.calibrate(scope.store_view) and not self.learn_uncounted(
+                scope.store_view, found.listed
+            ):
                 raise
             return ask()
 
@@ -441,7 +488,9 @@ class Products:
         criteria = Criteria(scope.within(interval), 1, direction, current_page, LIGHT_FIELDS)
 
         def reader(answer: Answer) -> Page:
-            return read_page(criteria, scope.store_view, interval, answer, surplus=self._surplus(scope))
+            return read_page(
+                criteria, scope.store_view, interval, answer, surplus=self._surplus(scope, interval)
+            )
 
         ask = partial(self._client.get, PATH, criteria.params(), scope.store_view, reader)
         return self._counted(scope, partial(ask, patient=patient))

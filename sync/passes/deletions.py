@@ -11,7 +11,7 @@ for it by name together with a product that it must know, names only the latter.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sync.commerce.listing import HIGHEST_ID
-from sync.commerce.products import Products
+from sync.commerce.products import Miscount, Products
 from sync.db import findings, products, rejected
 from sync.db.partitions import Partition
 from sync.errors import AnswerUnreadable
@@ -136,6 +136,7 @@ def _read_above(run: Run, store_view: str) -> tuple[int, int | None]:
     which to count, for a catalogue that grows would keep us here; and how many products the tenant has just
     counted up to it, None when it must be asked again.
     """
+    _recheck_uncounted(run, store_view)
     besides = _not_in_copy(run, store_view, HIGHEST_ID)
     here = max([run.read(lambda c: products.highest_live(c, store_view)), *besides])
     top = run.sync.source.highest(store_view)
@@ -170,7 +171,7 @@ def _settle(
             return _Settled(buried, agree=True)
         if _too_many(run, store_view, missing):
             break
-        before = run.tally
+        before, known = run.tally, _counted_wrong(run.sync.source, store_view)
         likely = sorted(set(suspects) & set(ids)) if suspects else []
         if missing == len(likely):
             found = Located(gone=likely)
@@ -183,6 +184,7 @@ def _settle(
             break
         done = run.tally - before
         moved = done.inserted or done.deleted or done.rejected
+        moved = moved or known != _counted_wrong(run.sync.source, store_view)
         if not moved and not _is_miscounted(run, store_view, ids, highest, missing) and not done.fetched:
             break
     return _Settled(buried, agree=False)
@@ -196,13 +198,18 @@ def _is_miscounted(run: Run, store_view: str, ids: Sequence[int], highest: int, 
     source = run.sync.source
     if source.calibrate(store_view):
         return True
-    known = source.miscounts[store_view].products
+    known = _counted_wrong(source, store_view)
     if missing > 0:  # one that was counted twice may not be any more
-        source.learn_products(store_view, {})
-        return bool(known)
+        uncounted = {number: more for number, more in known.items() if more < 0}
+        source.learn_products(store_view, uncounted)
+        return known != uncounted
     more = counted_twice(ids, Interval(0, highest), -missing, _counter(source, store_view))
     source.learn_products(store_view, {**known, **{i: n + known.get(i, 0) for i, n in more.items()}})
     return bool(more)
+
+
+def _counted_wrong(source: Products, store_view: str) -> Mapping[int, int]:
+    return source.miscounts.get(store_view, Miscount()).products
 
 
 def counted_twice(
@@ -290,10 +297,26 @@ def bury_missing(
         return set()
     doubted, buried = set(suspected), set[int]()
     for chunk in _chunks(suspected, CHUNK):
-        gone = _proven_gone(run, store_view, chunk, doubted)
+        gone = _not_listed(run, store_view, _proven_gone(run, store_view, chunk, doubted))
         _bury(run, store_view, chunk, gone)
         buried |= gone
     return buried
+
+
+def _not_listed(run: Run, store_view: str, gone: set[int]) -> set[int]:
+    """Those counted as gone that the list does not show either; others are noted as not counted."""
+    listed = run.sync.source.listed(store_view, gone)
+    run.sync.source.learn_uncounted(store_view, listed)
+    return gone - listed
+
+
+def _recheck_uncounted(run: Run, store_view: str) -> None:
+    """Forget products that were listed and not counted, once they are counted, or gone."""
+    source = run.sync.source
+    known = _counted_wrong(source, store_view)
+    few = {number for number, more in known.items() if more < 0}
+    if healed := few - source.uncounted(store_view, few):
+        source.learn_products(store_view, {i: n for i, n in known.items() if i not in healed})
 
 
 def _swept(run: Run, store_view: str) -> list[int]:

@@ -39,6 +39,8 @@ def incremental(sync: Sync) -> Summary:
     loaded = backfill(replace(sync, store_views=fresh), catch_up=False)
     caught = [view for view in fresh if loaded.resumed and _watermark(sync, view) is not None]
     left = (*since, *unknown, *caught)
+    if left and not any(sync.source.knows(view) for view in left):  # one that answers shows which are lost
+        left = (*left, *(view for view in fresh if _watermark(sync, view) is not None))
     return _together(sync, loaded, incremental(replace(sync, store_views=left))) if left else loaded
 
 

@@ -302,7 +302,7 @@ class Run:
     def _miscounted(self) -> list[str]:
         """What this run found out about the way the tenant counts: said once, for the next run knows it."""
         return [
-            f"Commerce counts {miscount.most} products too many in store view {view}, every time, and lists "
+            f"Commerce counts {_off_by(miscount.most)} in store view {view}, every time, and lists "
             "the right ones: its counts are corrected by that. An extension may change them."
             for view, miscount in self.sync.source.miscounts.items()
             if miscount.most and miscount.as_json() != self.miscounts.get(view)
@@ -324,6 +324,14 @@ class Run:
 
         self.transact(finish)
         self.sync.watch.run_finished(summary)
+
+
+def _off_by(surplus: int) -> str:
+    """
+    >>> _off_by(3), _off_by(-1)
+    ('3 products too many', '1 product too few')
+    """
+    return f"{abs(surplus)} product{'s' * (abs(surplus) != 1)} too {'many' if surplus > 0 else 'few'}"
 
 
 def forget(tx: sa.Connection, run_id: int) -> None:

@@ -182,3 +182,14 @@ def test_a_product_of_a_store_view_that_left_is_shown_last_and_as_that(shop: She
 
     assert f"{sku} in store view all, not current: the store view left" in said
     assert facts == [("de", None), ("all", "settings")]
+
+
+def test_a_new_store_view_is_loaded_though_all_others_are_gone(shop: Shell) -> None:
+    shop.tenant.faults.drop_store_view("de")
+    shop.run("run", **{"STORE_VIEWS": "de"})
+
+    ended = shop.run("run", **{"STORE_VIEWS": "de,default"})
+
+    assert ended.code == 1
+    assert "Store view de was not read" in ended.err
+    assert {view[1:] for view in shown(shop) if view[0] == "export"} == {("default",)}

@@ -44,7 +44,7 @@ def test_it_is_said_once_and_every_pass_succeeds(bench: Bench, kind: str, by: in
     loaded = bench.backfill()
     others = [bench.run(), bench.reconcile(), bench.run()]
 
-    assert f"{by} products too many in store view all" in str(loaded.held_back)
+    assert f"{by} product{'s' * (by > 1)} too many in store view all" in str(loaded.held_back)
     assert [(it.exit_code, it.held_back) for it in (loaded, *others)][1:] == [(0, None)] * 3
     assert loaded.exit_code == 0
     assert len(bench.rows(sync_watermarks)) == 1
@@ -109,3 +109,39 @@ def test_products_that_are_counted_and_never_listed_are_an_outage(bench: Bench) 
         bench.backfill()
 
     assert bench.rows(sync_watermarks) == []
+
+
+def test_a_product_that_is_listed_and_not_counted_lives(bench: Bench) -> None:
+    """Said once; the others' deletions and its own are still found, and it may be counted again."""
+    bench.backfill()
+    bench.sandbox.faults.miscount(-1, product_id=ODD)
+    other = bench.sandbox.catalogue.ids()[30]
+
+    said = bench.run()
+    bench.sandbox.catalogue.delete(other)
+    passes = [bench.run(), bench.reconcile(), bench.run_named(ids=[ODD])[0], bench.run()]
+
+    assert "1 product too few in store view all" in str(said.held_back)
+    assert [(it.exit_code, it.held_back) for it in passes] == [(0, None)] * 4
+    assert tombstones(bench) == [other]
+    assert bench.verify() == []
+
+    bench.sandbox.catalogue.delete(ODD)
+    bench.run()
+    assert sorted(tombstones(bench)) == sorted([ODD, other])
+    assert bench.run().exit_code == bench.reconcile().exit_code == 0
+    bench.assert_copy_is_exact()
+
+
+def test_a_product_that_is_counted_again_is_forgotten_as_uncounted(bench: Bench) -> None:
+    bench.backfill()
+    bench.sandbox.faults.miscount(-1, product_id=ODD)
+    bench.run()
+    bench.sandbox.faults.clear()
+    other = bench.sandbox.catalogue.ids()[30]
+    bench.sandbox.catalogue.delete(other)
+
+    assert bench.run().exit_code == bench.run().exit_code == 0
+
+    assert tombstones(bench) == [other]
+    bench.assert_copy_is_exact()

@@ -135,13 +135,15 @@ def _clock(theirs: datetime | None, ours: datetime) -> Finding:
 
 
 def _database(url: str) -> str:
-    """The state of the copy; nothing is created."""
+    """The state of the copy, and whether it can be written; nothing is left there."""
     engine = existing.find(url)
     shown = mask_url(SecretStr(url))
     if engine is None:
         _look_for_the_folder(sa.make_url(url))
+        existing.try_to_write(url)
         return f"{shown} is empty: the first load sets it up"
     engine.dispose()
+    existing.try_to_write(url)
     return f"{shown} is up to date"
 
 

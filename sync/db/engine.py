@@ -165,7 +165,9 @@ def reading(engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Even
 
     def once() -> T:
         with engine.connect() as connection:
-            return work(connection)
+            result = work(connection)
+            session.ensure_unchanged(connection)
+            return result
 
     if stop is not None:
         return _patiently(once, stop)

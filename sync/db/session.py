@@ -17,12 +17,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import sqlalchemy as sa
 import tenacity
 
-from sync.errors import SettingsError
+from sync.errors import DatabaseUnavailable, SettingsError
 from sync.notation import split_search_path
 
 ABANDONED_S = 20  # between two statements of a page's transaction; mapping 64 MB of products takes a few
@@ -189,7 +191,7 @@ def _sqlite(url: sa.URL, options: dict[str, Any]) -> sa.Engine:
     if unknown and "uri" not in url.query:
         raise ValueError(f"SQLite knows no {', '.join(sorted(unknown))}")
     made = sa.create_engine(url, **options, connect_args={"timeout": BUSY_TIMEOUT_S})
-    sa.event.listen(made, "do_connect", _create_for_us_alone)
+    sa.event.listen(made, "do_connect", _open_sqlite)
     sa.event.listen(made, "connect", _prepare_sqlite)
     sa.event.listen(made, "begin", _begin_sqlite)
     return made
@@ -203,12 +205,53 @@ def in_memory() -> sa.Engine:
     return made
 
 
-def _create_for_us_alone(_dialect: Any, _record: Any, arguments: Any, options: Any) -> None:
-    """Make a new file readable for its owner alone; SQLite gives the files next to it the same mode."""
-    path = arguments[0] if arguments else options.get("database", "")
-    if not str(path).startswith(("file:", ":")):
-        with suppress(OSError):  # it is there, or SQLite will say why it cannot be made
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+def _open_sqlite(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+    """Open a file for reading that we may not write, it or its folder; leave all others to the caller.
+
+    A new one is made readable for its owner alone; SQLite gives the files next to it the same mode.
+    """
+    path = str(arguments[0] if arguments else options.get("database", ""))
+    if path.startswith(("file:", ":")):
+        return None
+    with suppress(OSError):  # it is there, or SQLite will say why it cannot be made
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    file = Path(path)
+    if is_writable(file) or not file.exists():
+        return None
+    record.info["read_only"] = True
+    if not Path(f"{path}-shm").exists():
+        _refuse_unmerged(file)
+        record.info["unlocked"] = (file, _version(file))
+    mode = "immutable=1" if "unlocked" in record.info else "mode=ro"
+    return dialect.connect(f"file:{quote(path)}?{mode}", **options, uri=True)
+
+
+def is_writable(file: Path) -> bool:
+    """Whether we may write this SQLite file: it, and the files that SQLite makes next to it."""
+    return os.access(file, os.W_OK) and os.access(file.absolute().parent, os.W_OK)
+
+
+def _refuse_unmerged(file: Path) -> None:
+    """Without its -shm, which we may not make, the changes in a -wal cannot be read."""
+    wal = Path(f"{file}-wal")
+    if wal.exists() and wal.stat().st_size:
+        raise DatabaseUnavailable(
+            f"the newest changes of {file} are in {wal.name}; to read them, SQLite must write in that folder,"
+            " and this user may not.",
+            "let the owner of the file run `product-sync status` once, or allow this user to write there.",
+        )
+
+
+def _version(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def ensure_unchanged(connection: sa.Connection) -> None:
+    """Raise DatabaseUnavailable when a file that was read without a lock was written meanwhile."""
+    file, version = connection.info.get("unlocked", (None, None))
+    if file is not None and _version(file) != version:
+        raise DatabaseUnavailable(f"{file} was written while it was read.", "run the command again.")
 
 
 PAGE_BYTES: Final = 8192  # three documents; into SQLite's own 4096 goes one, and the rest is empty
@@ -220,11 +263,12 @@ _PRAGMAS: Final = (
 )
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # the "begin" listener below begins, not the driver
     connection.create_function("lower", 1, _lower, deterministic=True)
-    connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a file that is new: before it has anything
-    _enter_wal(connection)
+    if not record.info.get("read_only"):
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a file that is new: before it has anything
+        _enter_wal(connection)
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 

@@ -11,7 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -44,6 +44,17 @@ SCOPES = (
     "additional_info.projectedProductContext",
     "commerce.accs",
 )
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class TenantClock:
+    """A tenant's clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now.timestamp()
 
 
 class Stopped(Exception):

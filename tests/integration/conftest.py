@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync.sandbox import Sandbox
-from tests.kit import Bench
+from tests.kit import Bench, TenantClock
 
 
 @pytest.fixture
@@ -22,3 +22,9 @@ def tenant() -> Iterator[Sandbox]:
 def bench(tenant: Sandbox, sqlite: sa.Engine) -> Bench:
     """Pages of 10: six make the catalogue."""
     return Bench(tenant, sqlite, page_size=10)
+
+
+@pytest.fixture
+def clock() -> TenantClock:
+    """Stands at noon."""
+    return TenantClock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -11,25 +11,9 @@ import sqlalchemy as sa
 from sync.db.schema import sync_runs, sync_watermarks
 from sync.errors import CommerceUnavailable
 from sync.sandbox import Sandbox
-from tests.kit import Bench, Stopped, stop_at
+from tests.kit import NOON, Bench, Stopped, TenantClock, stop_at
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-class TenantClock:
-    """A tenant's clock that tests set."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        return self.now.timestamp()
-
-
-@pytest.fixture
-def clock() -> TenantClock:
-    return TenantClock()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,27 +13,11 @@ from sync.db.schema import sync_partitions, sync_runs, sync_watermarks
 from sync.model import Interval
 from sync.passes.run import Summary
 from sync.sandbox import Sandbox
-from tests.kit import Bench, Stopped, stop_at
+from tests.kit import Bench, Stopped, TenantClock, stop_at
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 Pass = Callable[[Bench], Summary]
-
-
-class TenantClock:
-    """A tenant's clock that tests set."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        return self.now.timestamp()
-
-
-@pytest.fixture
-def clock() -> TenantClock:
-    return TenantClock()
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ def test_a_product_name_cannot_steer_the_terminal() -> None:
         "sku": "A\x1b[2J",
         "store_view": "all",
         "deleted_at": None,
+        "left": False,
         "name": "red\x1b[31m",
         "document": "{}",
     }

@@ -30,7 +30,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-from sync.errors import DatabaseUnavailable
+from sync.errors import DatabaseUnavailable, SettingsError
 from sync.model import Capacity, Interval
 
 Row = tuple[Any, ...]
@@ -487,6 +487,32 @@ _FIRST_OF_SEARCH_PATH = """
                 WHEN left(first, 1) = '"' THEN replace(trim('"' FROM first), '""', '"')
                 ELSE lower(first) END
     FROM (SELECT trim(split_part(current_setting('search_path'), ',', 1)) AS first) AS search_path
+"""
+
+
+def refuse_former_place(connection: sa.Connection) -> None:
+    """Raise SettingsError where a copy is in a schema that only the role's search path names.
+
+    Earlier versions looked there: without the name in DATABASE_URL, a second copy would be made in `public`.
+    """
+    if connection.dialect.name != "postgresql" or own_schema(connection) != "public":
+        return
+    found = connection.exec_driver_sql(_FORMER_PLACE).scalar_one_or_none()
+    if found not in (None, "public"):
+        raise SettingsError(
+            f"DATABASE_URL names no schema, and there is a copy in {found}, where the role's path leads.",
+            f"add ?options=-csearch_path={found} to it; or let the role's search path begin with public.",
+        )
+
+
+_FORMER_PLACE = """
+    SELECT place.nspname FROM pg_settings
+    CROSS JOIN unnest(string_to_array(replace(reset_val, '"$user"', session_user), ','))
+        WITH ORDINALITY AS path (name, nth)
+    JOIN pg_namespace place ON place.nspname = trim(' "' FROM path.name)
+    WHERE pg_settings.name = 'search_path' AND EXISTS (
+        SELECT 1 FROM pg_class WHERE relnamespace = place.oid AND relname = 'sync_leases')
+    ORDER BY nth LIMIT 1
 """
 
 

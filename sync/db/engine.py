@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import tenacity
 
 from sync.db import receipts, session
-from sync.db.dialects import is_transient, make_schema, own_schema, schema_lock
+from sync.db.dialects import is_transient, make_schema, own_schema, refuse_former_place, schema_lock
 from sync.db.receipts import Receipt
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
 from sync.redaction import foreign
@@ -236,12 +236,17 @@ def _revision(connection: sa.Connection) -> str | None:
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Bring an empty or older database to the newest schema. Raises SchemaTooNew, DatabaseUnavailable."""
+    """Bring an empty or older database to the newest schema.
+
+    Raises SchemaTooNew, DatabaseUnavailable, and SettingsError as `refuse_former_place`.
+    """
     revision = current_revision(engine)
     if revision == newest_revision():
         return
     if revision is not None and revision not in revisions():
         raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
+    if revision is None:
+        reading(engine, refuse_former_place)
     in_transaction(engine, _upgrade, receipt=False)
 
 

@@ -89,6 +89,21 @@ def test_odd_defaults_of_a_postgresql_database_and_of_the_environment_change_not
     assert tuple(shown[1:]) == ("public, pg_temp", "0", "0")
 
 
+def test_a_copy_where_the_roles_search_path_leads_is_named_before_a_second_one_is_made(
+    new_database: NewDatabase,
+) -> None:
+    url = new_database("postgresql")
+    with opened(f"{url}&options=-csearch_path%3Dshop") as first, first.begin() as tx:
+        tx.exec_driver_sql(f"ALTER DATABASE {first.url.database} SET search_path = shop, public")
+
+    with connected(url) as db, pytest.raises(SettingsError, match="a copy in shop") as refused:
+        upgrade(db)
+
+    assert "options=-csearch_path=shop" in refused.value.fix
+    with opened(f"{url}&options=-csearch_path%3Deu"):
+        """Another tenant's, whose schema is named."""
+
+
 _SHOWN = (
     "SELECT now()::text, current_setting('search_path'), current_setting('statement_timeout'),"
     " current_setting('idle_in_transaction_session_timeout')"

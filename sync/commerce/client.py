@@ -39,13 +39,14 @@ from sync.commerce.retry import (
     retry_after,
     server_time,
 )
-from sync.commerce.transport import Body, BodyTooLarge, read_body
+from sync.commerce.transport import Body, BodyTooLarge, Reading, read_body
 from sync.errors import AnswerUnreadable
 
 T = TypeVar("T")
 
-LONGEST_BODY: Final = 64 << 20
-LONGEST_ERROR: Final = 1 << 20
+LONGEST_BODY: Final = 10 << 20  # a single product, or a list that cannot be halved
+LONGEST_PAGE: Final = 2 << 20
+LONGEST_ERROR: Final = 1 << 18
 NO_BODY: Final = Body(b"")
 
 
@@ -122,6 +123,7 @@ class _Request:
     store_view: str
     kind: Kind
     patient: bool
+    longest: int
     body: bytes | None = None
 
     @property
@@ -200,6 +202,7 @@ class Client:
         *,
         kind: Kind = "light",
         patient: bool = True,
+        longest: int | None = None,
     ) -> T:
         """Ask until an answer comes that `reader` can make sense of, and return what it made of it.
 
@@ -207,11 +210,13 @@ class Client:
         reader    raises AnswerUnreadable for an answer in a wrong shape: then it is asked for again
         kind      what the pacer learns from: a heavy page, or anything else
         patient   False for a request that a smaller one can replace: it gives up early, with PageFailed
+        longest   bytes of the answer, where a longer one is to be asked for in parts
 
         Raises CommerceUnavailable, AnswerUnreadable, AccessDenied, RequestRefused or SettingsError once there
         is nothing left to try, Interrupted when `stop` is set meanwhile.
         """
-        return self._persist(_Request(path, params, store_view, kind, patient), reader)
+        longest = min(longest or self._longest_body, self._longest_body)
+        return self._persist(_Request(path, params, store_view, kind, patient, longest), reader)
 
     def ask(
         self,
@@ -229,7 +234,9 @@ class Client:
         The rest is as for `get`.
         """
         body = msgspec.json.encode(question)
-        return self._persist(_Request(path, (), store_view, "light", patient, body), reader)
+        return self._persist(
+            _Request(path, (), store_view, "light", patient, self._longest_body, body), reader
+        )
 
     def _persist(self, request: _Request, reader: Callable[[Answer], T]) -> T:
         return persist(
@@ -237,7 +244,10 @@ class Client:
         )
 
     def _once(self, request: _Request, reader: Callable[[Answer], T], attempt: int) -> T:
-        answer = self._exchange(request, attempt)
+        with Reading() as reading:
+            return self._read_answer(request, reader, self._exchange(request, attempt, reading))
+
+    def _read_answer(self, request: _Request, reader: Callable[[Answer], T], answer: Answer) -> T:
         try:
             return reader(answer)
         except AnswerUnreadable as drift:
@@ -248,9 +258,9 @@ class Client:
         except requests.RequestException as fault:  # the body is not in the coding it says
             raise Setback(self._judge_fault(request, fault, answer.seconds)) from fault
 
-    def _exchange(self, request: _Request, attempt: int) -> Answer:
+    def _exchange(self, request: _Request, attempt: int, reading: Reading) -> Answer:
         """One try: wait for our turn, send, tell pacer and hook how it went, judge."""
-        tried = self._take_turn(request)
+        tried = self._take_turn(request, reading)
         self._hook.request_finished(
             request.path, request.store_view, tried.status, tried.seconds, len(tried.body.wire), attempt
         )
@@ -258,24 +268,29 @@ class Client:
             raise Setback(verdict, partial(self._renew, tried.sent, verdict) if verdict.renew else None)
         return Answer(tried.body, server_time(tried.headers), tried.seconds)
 
-    def _take_turn(self, request: _Request) -> _Try:
+    def _take_turn(self, request: _Request, reading: Reading) -> _Try:
         self._before_request()
         begun = self._pacer.acquire(self._stop)
         outcome = Outcome(None, 0.0, kind=request.kind)  # when the token cannot be had
         try:
-            tried = self._try(request)
+            tried = self._try(request, reading)
             outcome = _outcome_of(tried, request.kind)
         finally:
             self._pacer.release(begun, outcome)
         return tried
 
-    def _try(self, request: _Request) -> _Try:
+    def _try(self, request: _Request, reading: Reading) -> _Try:
         began = self._patience.clock()
         try:
             prepared = self._prepare(request)
             began = self._patience.clock()  # signing may have waited for a token
             with self._send(prepared) as response:
-                body = self._read(response)
+                try:
+                    body = self._read(response, request.longest, reading)
+                except BodyTooLarge as fault:  # that is no matter of the tenant's pace
+                    seconds = self._patience.clock() - began
+                    too_large = self._judge_fault(request, fault, seconds)
+                    return _Try(seconds, too_large, response.status_code, response.headers)
             seconds = self._patience.clock() - began
             verdict = judge_answer(
                 str(request),
@@ -292,10 +307,10 @@ class Client:
         self._known.answered = True
         return _Try(seconds, verdict, response.status_code, response.headers, body, prepared)
 
-    def _read(self, response: requests.Response) -> Body:
+    def _read(self, response: requests.Response, longest: int, reading: Reading) -> Body:
         """The body; of an error, what fits in LONGEST_ERROR bytes or nothing: its status says enough."""
         if response.ok:
-            return read_body(response, self._longest_body)
+            return read_body(response, longest, reading)
         try:
             return read_body(response, LONGEST_ERROR)
         except BodyTooLarge:

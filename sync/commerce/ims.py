@@ -38,9 +38,11 @@ if TYPE_CHECKING:  # takes the extra [celery]
 
 LONGEST_LIFE_S: Final = 1_000_000  # the retired JWT flow answered milliseconds: 86,399,000
 LONGEST_MARGIN_S: Final = 60.0
-LONGEST_ANSWER: Final = 1 << 20
+LONGEST_ANSWER: Final = 1 << 16
 _UNREADABLE_TRIES: Final = 4
-_SENDABLE: Final = re.compile(r"[!-~]+")  # RFC 6750, section 2.1, and a few signs more
+_SENDABLE: Final = re.compile(
+    r"[!-~]{1,16384}"
+)  # RFC 6750, section 2.1, and a few signs more; no server takes longer headers
 _FIX_URL: Final = "check IMS_TOKEN_URL, and that no proxy or login page answers in its place."
 
 

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-HEAVY_PAGE: Final = 8 << 20  # bytes; several pages are in memory at once, as text and as Python objects
+HEAVY_PAGE: Final = 5 << 18  # bytes; several pages are in memory at once, as text and as Python objects
 CALM_PAGES: Final = 5
 LONGEST_CALM: Final = 160
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
-from sync.commerce.client import Answer, Client
+from sync.commerce.client import LONGEST_PAGE, Answer, Client
 from sync.commerce.listing import EXACT, HIGHEST_ID, Miscounted, OutOfOrder, Surplus, read_count, read_page
 from sync.commerce.page_size import LearnedSize, PageSize
 from sync.commerce.retry import HungUp, PageTooLarge
@@ -365,7 +365,10 @@ class Products:
             self._size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
-        ask = partial(self._client.get, PATH, criteria.params(), scope.store_view, reader, kind="page")
+        longest = None if size == 1 else LONGEST_PAGE
+        ask = partial(
+            self._client.get, PATH, criteria.params(), scope.store_view, reader, kind="page", longest=longest
+        )
         try:
             return self._counted(scope, partial(ask, patient=patient))
         except HungUp:  # a smaller page may fit into a turn

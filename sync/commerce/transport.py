@@ -1,6 +1,10 @@
 """The wire itself: one `requests` session, and bodies read up to a limit.
 
 What both the token endpoint and Commerce need; what an answer means is decided elsewhere.
+
+Memory is bounded whatever a server sends. A body has a limit of bytes, as it comes and decoded, and of
+values: `{}` takes thirty times the memory of its text. Bodies beyond LARGE bytes are read and
+decoded one at a time.
 """
 
 from __future__ import annotations
@@ -8,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from http.cookiejar import DefaultCookiePolicy
 from io import BytesIO
-from threading import Event
-from typing import Any, Final
+from threading import Event, RLock
+from typing import Any, Final, Self
 
 import requests
 import urllib3
@@ -18,11 +22,35 @@ from requests.utils import get_environ_proxies
 from sync.commerce.lines import Adapter, Lines
 
 LONGEST_ANSWER_S: Final = 300.0  # a page of 300 took 70 s on the slowest server we met
-_CHUNK = 1 << 18
+LARGE: Final = 1 << 20
+MOST_VALUES: Final = 250_000  # a page of 300 products has 25,000
+QUEUE_S: Final = 10.0  # for a large body that another thread reads; one server must not keep others waiting
+_CHUNK = 1 << 16
+_one_large = RLock()
 
 
 class BodyTooLarge(requests.RequestException):
-    """The body is longer than allowed, as it came or decoded; the rest was not read."""
+    """The body is longer than allowed, as it came or decoded, or has too many values."""
+
+
+class Reading:
+    """A context in which an answer is read and decoded; a large one is the only such of this process."""
+
+    def __init__(self) -> None:
+        self._is_open, self._has_turn = True, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_open = False
+        if self._has_turn:
+            _one_large.release()
+
+    def grow(self) -> None:
+        """Wait for the turn of a large body; no longer than QUEUE_S."""
+        if self._is_open and not self._has_turn:
+            self._has_turn = _one_large.acquire(timeout=QUEUE_S)
 
 
 class Body:
@@ -31,19 +59,24 @@ class Body:
     wire      as it came
     coding    the answer's `Content-Encoding`
     limit     bytes, decoded
+    reading   the context in which it is looked into first
     """
 
-    def __init__(self, wire: bytes, coding: str = "", limit: int = 0) -> None:
+    def __init__(self, wire: bytes, coding: str = "", limit: int = 0, reading: Reading | None = None) -> None:
         self.wire = wire
         self.coding = coding
         self._limit = limit
+        self._reading = reading
         self._content: bytes | None = None
 
     @property
     def content(self) -> bytes:
         """Decoded. Raises BodyTooLarge, and requests' ContentDecodingError."""
         if self._content is None:
-            self._content = self._decoded() if self.coding else self.wire
+            content = self._decoded() if self.coding else self.wire
+            if len(content) > MOST_VALUES and sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+                raise BodyTooLarge
+            self._content = content
         return self._content
 
     def _decoded(self) -> bytes:
@@ -51,7 +84,7 @@ class Body:
             BytesIO(self.wire), {"Content-Encoding": self.coding}, preload_content=False
         )
         try:
-            return _joined(answer.stream(_CHUNK), self._limit)
+            return _joined(answer.stream(_CHUNK), self._limit, self._reading)
         except urllib3.exceptions.DecodeError as broken:
             raise requests.exceptions.ContentDecodingError(broken) from broken
 
@@ -111,10 +144,11 @@ def open_session(
     return session
 
 
-def read_body(response: requests.Response, limit: int) -> Body:
+def read_body(response: requests.Response, limit: int, reading: Reading | None = None) -> Body:
     """The whole body.
 
-    limit    bytes, as it comes and decoded
+    limit      bytes, as it comes and decoded
+    reading    needed where the limit is above LARGE
 
     Raises BodyTooLarge behind `limit` bytes, ReadTimeout when it takes too long as a whole, and requests'
     ChunkedEncodingError when the connection ends before the announced length or the last chunk: a truncated
@@ -122,14 +156,14 @@ def read_body(response: requests.Response, limit: int) -> Body:
     """
     coding = response.raw.headers.pop("Content-Encoding", "")  # so that requests decodes nothing
     try:
-        wire = _joined(response.iter_content(_CHUNK), limit)
+        wire = _joined(response.iter_content(_CHUNK), limit, reading)
     except requests.RequestException:
         if _was_late(response):
             raise requests.ReadTimeout from None
         raise
     if _was_late(response):
         raise requests.ReadTimeout
-    return Body(wire, coding, limit)
+    return Body(wire, coding, limit, reading)
 
 
 def _was_late(response: requests.Response) -> bool:
@@ -138,11 +172,14 @@ def _was_late(response: requests.Response) -> bool:
     return isinstance(connection, Adapter) and connection.lines.end()
 
 
-def _joined(chunks: Iterable[bytes], limit: int) -> bytes:
-    parts, length = [], 0
+def _joined(chunks: Iterable[bytes], limit: int, reading: Reading | None) -> bytes:
+    """The chunks in one, without a second copy."""
+    whole, length = BytesIO(), 0
     for chunk in chunks:
         length += len(chunk)
         if length > limit:
             raise BodyTooLarge
-        parts.append(chunk)
-    return b"".join(parts)
+        if length > LARGE and reading is not None:
+            reading.grow()
+        whole.write(chunk)
+    return whole.getvalue()

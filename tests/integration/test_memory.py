@@ -1,0 +1,128 @@
+"""No answer costs much memory, whatever its status, its size and its coding."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync.sandbox import Sandbox
+from tests.command import Shell
+
+MOST_MB = 150
+MB = 1 << 20
+TOKEN = b'{"access_token":"a-token","token_type":"bearer","expires_in":86399}'
+ENDLESS = b"x" * MB  # again and again, a gigabyte in all
+SPACES = gzip.compress(b" " * (500 * MB), 1)
+TINY_PAGE = b'{"items":[' + b"{}," * (10 * MB) + b'{}],"search_criteria":{},"total_count":9}'
+TINY_ERROR = b'{"message":"a","x":[' + b"{}," * 340_000 + b"{}]}"
+LONG_TOKEN = b'{"access_token":"' + b"a" * 1_000_000 + b'","expires_in":86399}'
+
+
+@contextmanager
+def peer(body: bytes, status: int, coding: str = "", *, is_ims: bool = False) -> Iterator[str]:
+    """Answers everything so; a token is given unless it `is_ims`. Yields its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                self.answer()
+            except OSError:  # hung up by a reader that has enough
+                self.close_connection = True
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def answer(self) -> None:
+            fine = "ims" in self.path and not is_ims
+            self.send_response(200 if fine else status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Location", "http://127.0.0.1:1/")
+            if coding and not fine:
+                self.send_header("Content-Encoding", coding)
+            self.end_headers()
+            for _ in range(1 if fine or body is not ENDLESS else 1_000):
+                self.wfile.write(TOKEN if fine else body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def peak_mb(shell: Shell, *command: str, **settings: str) -> float:
+    """The most memory that a command in an interpreter of its own held at a time."""
+    peak = 0.0
+    with shell.start_afresh(*command, **settings) as running:
+        process: Any = running.process
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            lines = status.read_text().splitlines() if status.exists() else []
+            peak = max([peak, *(int(it.split()[1]) / 1024 for it in lines if it.startswith("VmHWM"))])
+    return peak
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    ("body", "status", "coding", "is_ims"),
+    [
+        (ENDLESS, 200, "", False),
+        (ENDLESS, 302, "", False),
+        (ENDLESS, 500, "", False),
+        (SPACES, 200, "gzip", False),
+        (SPACES, 404, "gzip", False),
+        (TINY_PAGE, 206, "", False),
+        (TINY_ERROR, 500, "", False),
+        (ENDLESS, 302, "", True),
+        (SPACES, 200, "gzip", True),
+        (LONG_TOKEN, 200, "", True),
+    ],
+    ids=[
+        "endless",
+        "endless redirect",
+        "endless error",
+        "bomb",
+        "bomb as error",
+        "tiny values",
+        "tiny values as error",
+        "IMS endless redirect",
+        "IMS bomb",
+        "IMS long token",
+    ],
+)
+def test_no_answer_costs_much_memory(
+    tmp_path: Path, body: bytes, status: int, coding: str, is_ims: bool
+) -> None:
+    with Sandbox(1) as tenant, peer(body, status, coding, is_ims=is_ims) as url:
+        shell = Shell(tenant, tmp_path, {"SYNC_MAX_RETRY_TIME": "1s"})
+
+        peak = peak_mb(shell, "backfill", API_ENDPOINT=f"{url}/rest", IMS_TOKEN_URL=f"{url}/ims/token/v3")
+
+    assert 0 < peak < MOST_MB
+
+
+def test_heavy_products_are_read_in_smaller_pages_within_it(tmp_path: Path) -> None:
+    """300 of 100 kB each would be a page of 30 MB."""
+    with Sandbox(300) as tenant:
+        text: Any = {"custom_attributes": [{"attribute_code": "description", "value": "é" + "x, " * 33_000}]}
+        for number in tenant.catalogue.ids():
+            tenant.catalogue.edit(number, **text)
+        shell = Shell(tenant, tmp_path)
+
+        peak = peak_mb(shell, "backfill")
+        counted = json.loads(shell.run("status", "--json").out)
+
+    assert 0 < peak < MOST_MB
+    assert counted["store_views"][0]["live"] == 300

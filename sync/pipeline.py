@@ -486,7 +486,8 @@ def _update(
     if is_change:
         kind: ChangeKind = "restore" if was_deleted else "update"
         found.changes.append(_change(rows, kind, _fields(paths, room) if paths else None))
-        _note_renamed(paths, product_id, found)
+        if old_rows is not None and old_rows.product[2] != rows.product[2]:
+            found.renamed[product_id] = old_rows.product[2]
     else:
         found.unchanged += 1
     found.differing[product_id] = ", ".join(sorted(paths)) or "content_hash"

@@ -104,6 +104,23 @@ def test_accents_and_blanks_at_the_end_do_not_matter_either(
     assert_followed(bench)
 
 
+@pytest.mark.parametrize("odd", ["NUL\x00SKU", "S" * 300])
+def test_a_sku_that_the_database_cannot_hold_is_given_up_like_any_other(
+    tenant: Sandbox, db: sa.Engine, odd: str
+) -> None:
+    bench, catalogue = Bench(tenant, db, page_size=10), tenant.catalogue
+    taker, giver, *_ = catalogue.ids()
+    catalogue.edit(giver, sku=odd)
+    bench.backfill()
+
+    catalogue.edit(giver, sku="ANOTHER-ONE")
+    catalogue.edit(taker, sku=odd)
+
+    assert bench.run().exit_code == 0
+    assert [it.product_id for it in bench.changes()[-2:]] == [giver, taker]
+    bench.assert_feed_tells_who_lives()
+
+
 def test_a_first_load_looks_skus_up_in_an_index(db: sa.Engine) -> None:
     """In a table of which the database has no statistics yet."""
     rows = [{**_ROW, "product_id": i, "sku": f"SKU-{i}", "content_hash": "x"} for i in range(2_000)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
 
 import sqlalchemy as sa
 
@@ -44,23 +44,22 @@ def live_with(
     exactly    spelled so, which a look-up in an index finds; otherwise as Commerce compares them
     """
     table = products.c
-    spelled = set(skus) if exactly else {*skus, *alike(connection, skus)}
-    where = [table.store_view == store_view, table.deleted_at.is_(None)]
-    query = sa.select(table.product_id, table.sku)
+    spelled = list(skus) if exactly else [*skus, *alike(connection, skus)]
     if connection.dialect.name == "postgresql":
-        query = _each_looked_up(spelled, where)
+        found = connection.execute(_EACH_LOOKED_UP, {"skus": json.dumps(spelled), "view": store_view})
     else:
-        query = query.where(table.sku.in_(spelled), *where)
-    return {row.product_id: row.sku for row in connection.execute(query)}
+        where = (table.sku.in_(spelled), table.store_view == store_view, table.deleted_at.is_(None))
+        found = connection.execute(sa.select(table.product_id, table.sku).where(*where))
+    return {row.product_id: row.sku for row in found}
 
 
-def _each_looked_up(skus: Collection[str], where: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
-    """A look-up for each SKU: before its first ANALYZE, PostgreSQL would rather read the whole table."""
-    table = products.c
-    wanted = sa.func.unnest(sa.cast(list(skus), sa.ARRAY(sa.String))).table_valued("sku").render_derived()
-    one = sa.select(table.product_id, table.sku).where(table.sku == wanted.c.sku, *where)
-    found = one.offset(0).correlate(wanted).lateral()  # OFFSET: kept as it is written
-    return sa.select(found.c.product_id, found.c.sku).select_from(wanted.join(found, sa.true()))
+# A look-up for each SKU: before its first ANALYZE, PostgreSQL would rather read the whole table. OFFSET keeps
+# the query as it is written.
+_EACH_LOOKED_UP = sa.text(
+    "SELECT found.product_id, found.sku FROM json_array_elements_text(CAST(:skus AS json)) AS wanted (sku) "
+    "CROSS JOIN LATERAL (SELECT product_id, sku FROM products WHERE products.sku = wanted.sku "
+    "AND store_view = :view AND deleted_at IS NULL OFFSET 0) AS found"
+)
 
 
 class Index:

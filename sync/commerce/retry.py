@@ -166,6 +166,8 @@ def judge_answer(
         return None if _is_json(headers) else _not_json(request, body.content, patient=patient)
     if 300 <= status < 400:
         return _redirected(request, headers)
+    if status < 200:  # Early Hints and the like, which Python's HTTP client takes for the answer
+        return _transient(f"{request} was answered {status} and then nothing", patient=patient)
     complaint = read_complaint(_as_far_as_readable(body))
     reason = f"{request} was answered {status}: {complaint.text.rstrip('.')}"
     if status == 429 or (status == 503 and (patient or seconds < SLOW_503_S)):

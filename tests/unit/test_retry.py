@@ -485,3 +485,8 @@ def test_an_error_that_is_no_setback_passes_through() -> None:
 
     with pytest.raises(ZeroDivisionError):
         persist(once, Time().patience, ignore)
+
+
+@pytest.mark.parametrize("status", [101, 102, 103, 199])
+def test_what_precedes_an_answer_is_no_answer(status: int) -> None:
+    assert isinstance(judged(status).error, CommerceUnavailable)

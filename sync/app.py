@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 from pydantic import SecretStr
 
-from sync import __version__, owner
+from sync import __version__
 from sync.commerce.acquaintance import Acquaintance
 from sync.commerce.client import Auth, Client, Hook
 from sync.commerce.ims import ImsAuth, ImsTokens
@@ -34,21 +34,22 @@ from sync.db import tenant as tenants
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.shelf import Shelf
 from sync.errors import AnotherTenant, SettingsError, SyncError, UsageError
-from sync.health import Feed, Promise
-from sync.interpreter import alternate_often, collect_less_often
-from sync.journal import Journal
+from sync.feed.webhook import Webhook
+from sync.hooks.journal import Journal
+from sync.logs.redaction import hide, hide_token
 from sync.model import PassKind
-from sync.notation import are_two_tenants, parse_webhook, secrets_in, tenant_name
+from sync.monitor.freshness import Feed, Promise
+from sync.passes import lease_holder as owner
 from sync.passes.ownership import is_copy_of
 from sync.passes.run import Sync, Watch
-from sync.redaction import hide, hide_token
-from sync.schedule import next_time
+from sync.runtime import alternate_often, collect_less_often
 from sync.settings import Settings
-from sync.webhook import Webhook
+from sync.settings.cron import next_time
+from sync.settings.parsers import are_two_tenants, parse_webhook, secrets_in, tenant_name
 
 if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count or alert
-    from sync.alerts import Alerts
-    from sync.meter import Meter
+    from sync.hooks.meter import Meter
+    from sync.monitor.alerts import Alerts
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
 ALERT_PATIENCE_S = 60.0  # behind it the next look tries again
@@ -448,7 +449,7 @@ def alerts_of(
     if settings.sync_alert_webhook is None:
         yield None
         return
-    from sync.alerts import Alerts
+    from sync.monitor.alerts import Alerts
 
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(f"product-sync/{__version__}", pool_size=1, ca_bundle=ca_bundle) as session:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sync.redaction import redacted
+from sync.logs.redaction import redacted
 
 
 class SyncError(Exception):

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sync import diff, fitting, mapping
-from sync.db import changes, findings, pages, prices, products, rejected
+from sync import diff, mapping
+from sync.db import changes, findings, fitting, pages, prices, products, rejected
 from sync.db.changes import Change
 from sync.db.dialects import capacity, utc_now
 from sync.db.products import Damage, Known, Stored, Write

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sync.errors import SyncError
+from sync.monitor.snapshot import Standing
 from sync.settings import CopySettings
-from sync.sight import Standing
 from sync.web.app import site_of
 from sync.web.pages import Missing, Site
 

@@ -27,15 +27,15 @@ LOADED = (
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
     "sync.app",
-    "sync.check",
+    "sync.cli.checks",
     "sync.cli",
-    "sync.daemon",
+    "sync.service.daemon",
     "sync.passes.incremental",
     "sync.passes.reconcile",
     "sync.settings",
-    "sync.text",
+    "sync.cli.text",
     "sync.web.server",
-    "sync.worker",
+    "sync.service.worker",
 )
 
 

@@ -18,7 +18,7 @@ from typing import NoReturn, TextIO
 import typer
 
 from sync.errors import SyncError
-from sync.redaction import redacted
+from sync.logs.redaction import redacted
 
 USAGE, BUG, INTERRUPTED = 64, 70, 130
 REPORT = "run it again with LOG_LEVEL=DEBUG, and report what that prints."
@@ -123,7 +123,7 @@ def print_out(text: str) -> bool:
         silence(sys.stdout)
         return False
     except OSError as error:
-        from sync.export import not_written
+        from sync.files.export import not_written
 
         silence(sys.stdout)
         raise not_written("standard output", error) from error

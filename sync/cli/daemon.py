@@ -17,8 +17,8 @@ from sync.errors import SettingsError
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from sync.fleet import Fleet
     from sync.settings import Settings
+    from sync.settings.fleet import Fleet
 
 
 @app.command(short_help="Run and reconcile on schedule.")
@@ -43,7 +43,7 @@ def daemon(*, tenants: TenantsFile = None) -> None:
 
     Exit status: 0 stopped, 64 usage, 69 the only database out of reach at the start, 78 settings, or FILE.
     """
-    from sync.daemon import serve
+    from sync.service.daemon import serve
     from sync.settings import Settings
 
     def read() -> Fleet:
@@ -54,8 +54,8 @@ def daemon(*, tenants: TenantsFile = None) -> None:
 
 def _fleet(tenants: Path | None, kind: type[Settings]) -> Fleet:
     """Whom to serve; what is logged from now on follows the settings of the process. Raises SettingsError."""
-    from sync import fleet
-    from sync.tenants import load
+    from sync.settings import fleet
+    from sync.settings.tenants import load
 
     found = fleet.alone(kind.load()) if tenants is None else fleet.of_file(load(tenants), kind)
     configure_logs(found.process, also=found.members.values())
@@ -80,8 +80,8 @@ def worker(*, tenants: TenantsFile = None) -> None:
 
     Exit status: 0 stopped, 69 database out of reach at the start, 78 settings.
     """
+    from sync.service.worker import work
     from sync.settings import Settings
-    from sync.worker import work
 
     work(_fleet(tenants, Settings))
 
@@ -115,7 +115,7 @@ def serve(*, tenants: TenantsFile = None) -> None:
 def _page(fleet: Fleet) -> Iterator[Starlette]:
     """The page over the only copy, which must be there, or over those of many."""
     from sync.app import copy_of
-    from sync.lookout import Onlookers
+    from sync.service.lookout import Onlookers
     from sync.web.app import application, application_for
 
     if fleet.is_alone:

@@ -15,8 +15,8 @@ from sync.cli.shared import app, copy_settings
 from sync.cli.tenants import for_tenants
 
 if TYPE_CHECKING:
-    from sync.feed import Entry, Outlet
-    from sync.position import Keeper
+    from sync.feed.follow import Entry, Outlet
+    from sync.feed.positions import Keeper
     from sync.settings import Settings
 
 
@@ -68,9 +68,9 @@ def changes(
     refuses, or no copy yet, 75 another process moves the same position, 77 receiver answers 401 or 403, 78
     settings, or a position from another or a restored database, 130 interrupted.
     """
-    from sync import feed
     from sync.app import copy_of
-    from sync.position import PositionInCopy, Unkept, position_file
+    from sync.feed import follow as feed
+    from sync.feed.positions import PositionInCopy, Unkept, position_file
 
     settings = copy_settings()
     with ExitStack() as opened:
@@ -97,7 +97,7 @@ def _outlet(
     if webhook is None:
         return lambda entries: _printed(entries, stop), ""
     from sync.app import webhook_of
-    from sync.feed import to_webhook
+    from sync.feed.follow import to_webhook
 
     receiver = opened.enter_context(webhook_of(settings, webhook, stop, follow=follow))
     return to_webhook(receiver), receiver.host

@@ -67,8 +67,8 @@ def export(
     from sync.db.dialects import utc_now
     from sync.db.engine import reading
     from sync.db.export import Selection
-    from sync.export import export as write_rows
-    from sync.export import format_of, parse_since, writer_for
+    from sync.files.export import export as write_rows
+    from sync.files.export import format_of, parse_since, writer_for
 
     form = format_of(path, form)
     with copy_of(copy_settings()) as engine, stoppable() as stop:
@@ -98,7 +98,7 @@ def _say_ambiguous(engine: sa.Engine, columns: str | None) -> None:
 @contextmanager
 def _output(path: str, engine: sa.Engine) -> Iterator[BinaryIO]:
     """The file to write, or standard output."""
-    from sync.export import most_permissions, not_written, output_file
+    from sync.files.export import most_permissions, not_written, output_file
 
     if path != "-":
         with output_file(Path(path), most_permissions(engine, Path(path).parent)) as file:
@@ -173,12 +173,12 @@ def adopt() -> None:
 
     Exit status: 0, 69 database out of reach, 75 busy, 78 settings.
     """
-    from sync import owner
     from sync.app import writable_copy
     from sync.db import tenant
     from sync.db.engine import reading
-    from sync.notation import tenant_name
+    from sync.passes import lease_holder as owner
     from sync.passes import ownership
+    from sync.settings.parsers import tenant_name
 
     settings = settings_in_force()
     name = tenant_name(settings.api_endpoint)

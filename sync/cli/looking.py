@@ -17,10 +17,10 @@ from sync.errors import SettingsError, SyncError, UsageError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from sync.check import Finding
+    from sync.cli.checks import Finding
+    from sync.cli.text import Status
     from sync.settings import Settings
-    from sync.tenants import Tenants
-    from sync.text import Status
+    from sync.settings.tenants import Tenants
 
 
 @app.command(short_help="Try everything that a sync needs.")
@@ -43,7 +43,7 @@ def check() -> None:
 
 
 def _findings(stop: Event) -> Iterator[Finding]:
-    from sync.check import check, failure
+    from sync.cli.checks import check, failure
 
     try:
         settings = settings_in_force()
@@ -60,8 +60,8 @@ def config() -> None:
 
     Exit status: 0, or 78 when they cannot be used.
     """
+    from sync.cli.text import table
     from sync.settings import describe, unknown_variables
-    from sync.text import table
 
     emit(table([("setting", "value", "from"), *describe(settings_in_force())]))
     for hint in unknown_variables():
@@ -69,7 +69,7 @@ def config() -> None:
 
 
 def _status_of_all(file: Tenants, *, runs: int, as_json: bool) -> None:
-    from sync import text
+    from sync.cli import text
     from sync.settings import CopySettings
 
     found: dict[str, text.Status | SyncError] = {}
@@ -97,15 +97,15 @@ def status(
 
     Exit status: 0, 69 database out of reach or not there yet, 78 settings.
     """
-    from sync import text
+    from sync.cli import text
 
     found = _status(copy_settings(), runs)
     emit(text.status_json(found) if as_json else text.status_report(found))
 
 
 def _status(settings: Settings, runs: int) -> Status:
-    from sync import text
     from sync.app import copy_of
+    from sync.cli import text
     from sync.db import leases, overview, tenant
     from sync.db.engine import reading
     from sync.db.rejected import ALTERED, NOT_COPIED, count_open
@@ -161,7 +161,7 @@ def show(
 
 def _shown(engine: sa.Engine, product: Mapping[str, Any], *, history: bool, as_json: bool) -> str:
     """One product as `show` prints it."""
-    from sync import text
+    from sync.cli import text
     from sync.db import changes, products
     from sync.db.engine import reading
 

@@ -28,7 +28,7 @@ from sync.errors import SyncError, UsageError
 
 if TYPE_CHECKING:
     from sync.app import App
-    from sync.meter import Meter
+    from sync.hooks.meter import Meter
     from sync.metrics import Metrics
     from sync.passes.run import Summary, Sync, Watch
     from sync.passes.workers import Queue
@@ -180,7 +180,7 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
 
     Exit status: 0 equal, 1 a difference, 69 out of reach, 75 busy, 77 refused, 78 settings, 130 interrupted.
     """
-    from sync import text
+    from sync.cli import text
     from sync.db import overview
     from sync.db.engine import reading
     from sync.passes import reconcile as passes
@@ -355,7 +355,7 @@ def _run_metered(
 
 def _check_workers(executor: str, *, dry: bool) -> None:
     """Refuse what workers cannot do before anything is opened, or made."""
-    from sync.worker import broker_of
+    from sync.service.worker import broker_of
 
     if dry:
         raise UsageError(f"--dry-run reads by itself: it cannot go with --executor {executor}.")
@@ -368,14 +368,14 @@ def _queue(live: App, executor: str) -> Iterator[Queue | None]:
     if executor == "local":
         yield None
         return
-    from sync.worker import queue_for
+    from sync.service.worker import queue_for
 
     with queue_for(live) as queue:
         yield queue
 
 
 def _tell(summary: Summary, as_json: bool) -> None:
-    from sync import text
+    from sync.cli import text
 
     complain(text.summary_line(summary))
     if as_json:
@@ -388,7 +388,7 @@ def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
     if path is None:
         yield None
         return
-    from sync.meter import Meter
+    from sync.hooks.meter import Meter
     from sync.metrics import Metrics
 
     meter, code = Meter(Metrics("" if chosen() else __version__, process=False)), BUG
@@ -453,7 +453,7 @@ def _watched(live: App) -> Iterator[Watch]:
     if live.settings.log_format == "json" or not sys.stderr.isatty():
         yield live.journal
         return
-    from sync.progress import Bar
+    from sync.hooks.progress import Bar
 
     with Bar(live.journal) as bar:
         configure_logs(live.settings)  # anew: what is logged now must scroll above the bar
@@ -461,7 +461,7 @@ def _watched(live: App) -> Iterator[Watch]:
 
 
 def _views(store_view: str | None) -> tuple[str, ...] | None:
-    from sync.notation import parse_store_views
+    from sync.settings.parsers import parse_store_views
 
     try:
         return None if store_view is None else parse_store_views(store_view)

@@ -68,7 +68,7 @@ def configure_logs(settings: Settings, also: Iterable[Settings | SettingsError] 
     import structlog
 
     from sync import logs
-    from sync.redaction import hide
+    from sync.logs.redaction import hide
 
     logs.configure(settings.log_format, settings.log_level, secrets=settings.secrets)
     log = structlog.stdlib.get_logger("sync")

@@ -25,7 +25,7 @@ from sync.errors import UsageError
 
 if TYPE_CHECKING:
     from sync.settings import AnySettings
-    from sync.tenants import Tenants
+    from sync.settings.tenants import Tenants
 
 TenantsFile = Annotated[
     Path | None,
@@ -104,7 +104,7 @@ def _opened(path: Path | None, tenant: str | None) -> Tenants | None:
         if tenant is not None:
             raise UsageError(f"--tenant {tenant} stands in no file.", "add --tenants FILE.")
         return None
-    from sync.tenants import load as load_file
+    from sync.settings.tenants import load as load_file
 
     file = load_file(path)
     if tenant is not None:

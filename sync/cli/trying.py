@@ -62,6 +62,6 @@ def demo(
     Exit status: 0 when the copy came out right.
     """
     from sync.cli import main
-    from sync.demo import play
+    from sync.cli.demo import play
 
     raise typer.Exit(play(main, folder))

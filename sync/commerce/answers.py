@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sync.redaction import redacted
+from sync.logs.redaction import redacted
 
 LONGEST_TEXT: Final = 300
 LONGEST_READ: Final = 20_000

@@ -16,7 +16,7 @@ from sync.db import receipts, session
 from sync.db.dialects import is_transient, make_schema, own_schema, refuse_former_place, schema_lock
 from sync.db.receipts import Receipt
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
-from sync.redaction import foreign
+from sync.logs.redaction import foreign
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -21,8 +21,8 @@ from sync.db.engine import (
 from sync.db.schema import metadata
 from sync.db.session import is_writable
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew
-from sync.notation import mask_url
-from sync.redaction import foreign
+from sync.logs.redaction import foreign
+from sync.settings.parsers import mask_url
 
 
 def connect_existing(url: str) -> sa.Engine:

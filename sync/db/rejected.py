@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from sync.db.dialects import capacity
 from sync.db.schema import products, rejected_items
+from sync.logs.redaction import redacted
 from sync.model import Interval
-from sync.redaction import redacted
 
 RejectKind = Literal["unreadable", "unmappable", "altered"]
 NOT_COPIED: tuple[RejectKind, ...] = ("unreadable", "unmappable")

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 import tenacity
 
 from sync.errors import DatabaseUnavailable, SettingsError
-from sync.notation import split_search_path
+from sync.settings.parsers import split_search_path
 
 ABANDONED_S = 20  # between two statements of a page's transaction; mapping 64 MB of products takes a few
 BUSY_TIMEOUT_S = 30

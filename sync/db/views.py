@@ -22,7 +22,7 @@ from sync.db.dialects import is_transient, own_schema
 from sync.db.flat import DECIMAL, INTEGER, TIME, FlatColumn, Kind, resolve
 from sync.db.in_force import LEFT_SQL
 from sync.errors import UsageError
-from sync.redaction import foreign
+from sync.logs.redaction import foreign
 
 OWN = ("products_current", "product_attribute_labels", "product_overrides")
 KEY = ("store_view", "product_id")

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sync import diff, fitting
+from sync import diff
+from sync.db import fitting
 from sync.db.reference import Difference, Key, Row, key_of
 from sync.mapping import LIST_KEYS, MAX_INTEGER, Unmappable, decode
 from sync.model import Capacity, Tally

@@ -31,10 +31,10 @@ from sync.db.leases import LIFE
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.errors import Interrupted, RequestRefused, SettingsError, SyncError
+from sync.logs.redaction import redacted
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
 from sync.passes.readahead import Item
 from sync.pipeline import Reading
-from sync.redaction import redacted
 
 if TYPE_CHECKING:
     from sync.passes.workers import Queue, Unreported

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sync.errors import SyncError
-from sync.health import Problem, sentence
+from sync.monitor.freshness import Problem, sentence
 
 _NO_STORE = {"Cache-Control": "no-store"}
 

@@ -21,7 +21,7 @@ from sync.db.overview import StoreViewState
 from sync.db.products import children_of
 from sync.db.rejected import ALTERED, NOT_COPIED
 from sync.errors import UsageError
-from sync.export import parse_since
+from sync.files.export import parse_since
 from sync.web.charts import SHOWN, Bar
 from sync.web.counters import Counted, Counters
 

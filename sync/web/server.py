@@ -27,8 +27,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sync.errors import SettingsError
-from sync.interpreter import alternate_often
-from sync.notation import Address
+from sync.runtime import alternate_often
+from sync.settings.parsers import Address
 
 MOST_IN_WORK = 64
 BACKLOG = 128  # connections accepted at once

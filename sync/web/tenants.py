@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sync.sight import Standing
+from sync.monitor.snapshot import Standing
 from sync.web.pages import Site
 
 Facts = dict[str, Any]

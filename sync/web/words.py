@@ -16,7 +16,8 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sync import __version__, mapping, text
+from sync import __version__, mapping
+from sync.cli import text
 from sync.logs import printable
 from sync.web.charts import chart
 

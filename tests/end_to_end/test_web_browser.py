@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from sync.errors import SettingsError
-from sync.health import Promise
-from sync.notation import Address
+from sync.monitor.freshness import Promise
+from sync.monitor.snapshot import look, refused, standing
 from sync.passes.backfill import backfill
 from sync.passes.prices import prices
 from sync.passes.reference import reference
 from sync.passes.stock import stock
 from sync.sandbox import Sandbox
 from sync.settings import CopySettings
-from sync.sight import look, refused, standing
+from sync.settings.parsers import Address
 from sync.web.app import application, application_for
 from sync.web.server import serving
 from tests.company import Company

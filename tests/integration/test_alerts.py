@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sync.alerts import Alert, Alerts, chat_text
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
 from sync.db import health, state
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
 from sync.errors import AccessDenied
-from sync.health import Feed, Promise, judge, sentence
+from sync.feed.webhook import Webhook
+from sync.monitor.alerts import Alert, Alerts, chat_text
+from sync.monitor.freshness import Feed, Promise, judge, sentence
 from sync.passes.stock import stock
 from sync.sandbox import Sandbox
-from sync.webhook import Webhook
 from tests.kit import Bench
 from tests.receiver import Receiver
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from sync.daemon.dispatcher import Dispatcher
-from sync.daemon.tenancy import INCREMENTAL, PRICES, Job, Outcome, Turn
 from sync.errors import Interrupted
-from sync.meter import Meter
+from sync.hooks.meter import Meter
 from sync.metrics import Metrics
+from sync.service.dispatcher import Dispatcher
+from sync.service.tenancy import INCREMENTAL, PRICES, Job, Outcome, Turn
 
 WITHIN_S = 20.0  # a hang fails the test instead of the suite
 

@@ -12,9 +12,9 @@ import pytest
 
 from sync.drafts import remove_leftovers, replacing
 from sync.errors import SyncError
-from sync.export import most_permissions, output_file
+from sync.feed.positions import Position, position_file
+from sync.files.export import most_permissions, output_file
 from sync.metrics import Metrics
-from sync.position import Position, position_file
 from tests.databases import NewDatabase, connected
 
 Write = Callable[[Path], None]

@@ -27,7 +27,7 @@ from sync.db.export import Selection, pages, snapshot
 from sync.db.flat import FlatColumn, product_columns, resolve
 from sync.db.schema import products
 from sync.errors import Interrupted, UsageError
-from sync.export import NotWritten, export, format_of, output_file, parse_since, writer_for
+from sync.files.export import NotWritten, export, format_of, output_file, parse_since, writer_for
 from tests.shelf import SEEN, Shelf, furnished
 
 FIELDS = [column.name for column in products.c]

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sync import feed as feeds
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
 from sync.db import changes
@@ -23,8 +22,9 @@ from sync.db.dialects import utc_now
 from sync.db.engine import in_memory, in_transaction
 from sync.db.schema import product_changes, sync_feed, sync_state
 from sync.errors import SyncError, UsageError
-from sync.feed import Entry, Feed, Outlet, batches, tell, to_webhook
-from sync.position import (
+from sync.feed import follow as feeds
+from sync.feed.follow import Entry, Feed, Outlet, batches, tell, to_webhook
+from sync.feed.positions import (
     Position,
     PositionForeign,
     PositionInCopy,
@@ -33,7 +33,7 @@ from sync.position import (
     Unkept,
     position_file,
 )
-from sync.webhook import Timeouts, Webhook, WebhookRefused, WebhookTooLarge
+from sync.feed.webhook import Timeouts, Webhook, WebhookRefused, WebhookTooLarge
 from tests.databases import opened
 from tests.receiver import SECRET, Receiver
 

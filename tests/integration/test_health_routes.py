@@ -12,9 +12,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from sync.errors import DatabaseUnavailable
-from sync.health import Problem
+from sync.hooks.liveness import STILL_S, Pulse
 from sync.metrics import Metrics
-from sync.pulse import STILL_S, Pulse
+from sync.monitor.freshness import Problem
 from sync.web.health import health_routes
 
 

@@ -58,7 +58,7 @@ def test_a_stop_ends_the_run_at_a_page_and_the_next_one_goes_on(bench: Bench) ->
 
 LOADER = """
 import sys
-from sync import owner
+from sync.passes import lease_holder as owner
 from sync.db.engine import connect
 from tests.kit import Bench, Elsewhere
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from sync.app import unseen_copy
 from sync.errors import DatabaseUnavailable
-from sync.lookout import Lookout
 from sync.sandbox import Sandbox
+from sync.service.lookout import Lookout
 from sync.settings import CopySettings
 from tests.databases import NewDatabase, connected
 from tests.kit import Bench

@@ -16,8 +16,8 @@ from sync.app import App, opened
 from sync.db.engine import reading
 from sync.db.health import Freshness, freshness
 from sync.errors import SyncError
-from sync.journal import Journal
-from sync.meter import Meter
+from sync.hooks.journal import Journal
+from sync.hooks.meter import Meter
 from sync.metrics import Metrics, TenantsMetrics
 from sync.passes.backfill import backfill
 from sync.passes.incremental import incremental

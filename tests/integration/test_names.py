@@ -17,7 +17,7 @@ from sync.db.export import Selection
 from sync.db.flat import ATTRIBUTE, SENT, ambiguous, resolve, split_names
 from sync.db.schema import products
 from sync.errors import UsageError
-from sync.export import export, writer_for
+from sync.files.export import export, writer_for
 from tests.shelf import Shelf
 
 FIELDS = [column.name for column in products.c]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from sync.journal import Journal
-from sync.meter import Meter
+from sync.hooks.journal import Journal
+from sync.hooks.meter import Meter
 from sync.metrics import Metrics, PaceFigures, TenantsMetrics
 
 ADD_ONE = """

@@ -18,9 +18,9 @@ from sync.db import browsing
 from sync.db.schema import products
 from sync.errors import SettingsError
 from sync.model import Page
-from sync.notation import Address
 from sync.sandbox import Sandbox
 from sync.settings import CopySettings
+from sync.settings.parsers import Address
 from sync.web.app import application
 from sync.web.server import serving
 from tests.kit import Bench, Stopped, stop_at

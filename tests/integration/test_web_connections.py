@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sync.metrics import Metrics
-from sync.notation import Address
 from sync.settings import CopySettings
+from sync.settings.parsers import Address
 from sync.web.app import application
 from sync.web.health import health_routes
 from sync.web.server import serving

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from sync.db.engine import connect
 from sync.errors import SettingsError
-from sync.health import Promise
-from sync.notation import Address
+from sync.monitor.freshness import Promise
+from sync.monitor.snapshot import look, refused, standing
 from sync.sandbox import Sandbox
 from sync.settings import CopySettings
-from sync.sight import look, refused, standing
+from sync.settings.parsers import Address
 from sync.web.app import PAGES, application_for
 from sync.web.server import serving
 from tests.company import Company

@@ -11,7 +11,7 @@ import pytest
 from sync.commerce.retry import Patience
 from sync.commerce.transport import open_session
 from sync.errors import Interrupted, SyncError
-from sync.webhook import (
+from sync.feed.webhook import (
     Timeouts,
     Webhook,
     WebhookDenied,

@@ -16,8 +16,8 @@ import requests
 import sqlalchemy as sa
 
 from sync.db.schema import products
-from sync.notation import Address
 from sync.settings import CopySettings
+from sync.settings.parsers import Address
 from sync.web.app import application
 from sync.web.server import serving as serving_page
 from tests.hostile import HostileTenant, Item, catalogue, every_oddity, healed, serving

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.turns import FIRST_REST_S, GRACE_S, LONGEST_REST_S, PROBE_S, Turns
+from sync.service.fair_queue import FIRST_REST_S, GRACE_S, LONGEST_REST_S, PROBE_S, Turns
 
 TURN_S = 300.0
 

@@ -11,12 +11,15 @@ import pytest
 import typer
 from typer.main import get_command
 
-from sync import errors, export, position, webhook
+from sync import errors
 from sync.cli import app
 from sync.cli.tenants import WORSE_AND_WORSE
+from sync.feed import positions as position
+from sync.feed import webhook
+from sync.files import export
 from sync.metrics import Metrics
 from sync.settings import Settings
-from sync.tenants import load
+from sync.settings.tenants import load
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.fitting import fits, inexact, shorten
+from sync.db.fitting import fits, inexact, shorten
 
 texts = st.text(max_size=30) | st.text("a'é🫖", min_size=150, max_size=400)
 values = st.recursive(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sync import logs
-from sync.journal import PROGRESS_S, Journal
+from sync.hooks.journal import PROGRESS_S, Journal
 from sync.model import Interval, Page, RawProduct, Tally
 
 PAGE = Page("all", Interval(0, 1), (RawProduct(1, b"{}"),), 1, None)

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync import owner
+from sync.passes import lease_holder as owner
 
-ANNOUNCE = "from sync import owner; print(owner.describe('backfill'), flush=True); input()"
+ANNOUNCE = (
+    "from sync.passes import lease_holder; print(lease_holder.describe('backfill'), flush=True); input()"
+)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from sync import logs
 from sync.commerce.answers import read_complaint
 from sync.errors import DatabaseUnavailable
-from sync.redaction import foreign, hide, hide_token, redacted
+from sync.logs.redaction import foreign, hide, hide_token, redacted
 from sync.settings import CopySettings
 
 SECRET = "p8e-äB/+ \"q'\\ 9=&~"

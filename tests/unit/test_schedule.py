@@ -10,8 +10,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.daemon.triggers import After, AtCrontab, WallClock, follow_wall_clock
-from sync.schedule import next_time, parse_crontab
+from sync.service.triggers import After, AtCrontab, WallClock, follow_wall_clock
+from sync.settings.cron import next_time, parse_crontab
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = timedelta(hours=1)

@@ -13,10 +13,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import SecretStr
 
-from sync import tenants
 from sync.errors import SettingsError
-from sync.notation import Address, QuietHours
-from sync.settings import Settings, describe, unknown_variables
+from sync.settings import Settings, describe, tenants, unknown_variables
+from sync.settings.parsers import Address, QuietHours
 
 SAAS = {
     "API_ENDPOINT": "https://na1.api.commerce.adobe.com/Tenant123",

@@ -8,9 +8,9 @@ import pytest
 
 from sync.db.health import Freshness
 from sync.errors import SettingsError
-from sync.health import Problem, Promise, sentence
 from sync.model import PassKind
-from sync.sight import EMPTY, UNSEEN, Sight, Standing, refused, standing
+from sync.monitor.freshness import Problem, Promise, sentence
+from sync.monitor.snapshot import EMPTY, UNSEEN, Sight, Standing, refused, standing
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PROMISE = Promise(("de", "fr"), timedelta(hours=1))

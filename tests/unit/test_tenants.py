@@ -9,7 +9,7 @@ import pytest
 
 from sync.errors import SettingsError, UsageError
 from sync.settings import CopySettings, describe
-from sync.tenants import Tenants, load
+from sync.settings.tenants import Tenants, load
 
 EU = """
 [eu]

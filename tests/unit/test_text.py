@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync import text
+from sync.cli import text
 from sync.db.overview import FeedState, StoreViewState
 from sync.model import Tally, Traffic
 from sync.passes.reconcile import Drift

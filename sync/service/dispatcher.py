@@ -1,4 +1,4 @@
-"""Gives tenants their turns (turns.py): a thread for each pass, as many at once as may be.
+"""Gives tenants their turns (fair_queue.py): a thread for each pass, as many at once as may be.
 
 A pass that pauses keeps its thread, its lease and what it holds in memory, and waits in a request's place.
 """
@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 import structlog
 
 from sync import logs
-from sync.daemon.tenancy import Job, Outcome, Tenancy, Turn
-from sync.turns import GRACE_S, Turns
+from sync.service.fair_queue import GRACE_S, Turns
+from sync.service.tenancy import Job, Outcome, Tenancy, Turn
 
 TICK_S: Final = 1.0  # how often it is looked for whose turn is over, while somebody is at work
 

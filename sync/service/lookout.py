@@ -19,9 +19,9 @@ from sync import logs
 from sync.app import promise_of, unseen_copy
 from sync.db.health import Freshness
 from sync.errors import DatabaseUnavailable, SettingsError
-from sync.fleet import Fleet
+from sync.monitor.snapshot import Sight, Standing, look, refused, standing
 from sync.settings import Settings
-from sync.sight import Sight, Standing, look, refused, standing
+from sync.settings.fleet import Fleet
 from sync.web.app import site_of
 from sync.web.pages import Missing, Site
 

@@ -12,18 +12,18 @@ import structlog
 
 from sync import logs
 from sync.app import own_copy, unseen_copy
-from sync.daemon.tenancy import Tenancy
 from sync.db.engine import reading
 from sync.db.health import freshness
 from sync.errors import SettingsError, SyncError
-from sync.fleet import ALONE, Fleet
-from sync.health import Problem
-from sync.lookout import Lookout
-from sync.meter import Meter
+from sync.hooks.liveness import STILL_S
+from sync.hooks.meter import Meter
 from sync.metrics import Metrics, TenantsMetrics
-from sync.pulse import STILL_S
+from sync.monitor.freshness import Problem
+from sync.monitor.snapshot import Standing, refused
+from sync.service.lookout import Lookout
+from sync.service.tenancy import Tenancy
 from sync.settings import Settings
-from sync.sight import Standing, refused
+from sync.settings.fleet import ALONE, Fleet
 from sync.web.pages import Missing, Site
 
 ASKING_S: Final = 10.0  # for the tenant to show whose copy it is, where its name does not tell

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sync.journal import Journal
+from sync.hooks.journal import Journal
 from sync.model import Page, PassKind, Tally, Unreadable
 from sync.passes.readahead import Item
 from sync.passes.run import Summary

@@ -13,8 +13,8 @@ from sync.db.engine import reading
 from sync.db.existing import ensure_current, revision_of
 from sync.db.health import Freshness, failures, freshness
 from sync.errors import SyncError
-from sync.health import Problem, Promise, judge
 from sync.model import PassKind
+from sync.monitor.freshness import Problem, Promise, judge
 
 State = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
 EMPTY = Problem("empty", "database", "There is no copy yet.", is_first=True)

@@ -22,7 +22,7 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from sync.redaction import hide, redacted
+from sync.logs.redaction import hide, redacted
 
 LogFormat = Literal["console", "json"]
 HANDLER = "product-sync"

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sync.errors import SettingsError, UsageError
-from sync.notation import parse_duration, place_of
 from sync.settings import OF_THE_PROCESS, AnySettings, Settings, is_secret, no_setting
+from sync.settings.parsers import parse_duration, place_of
 
 DEFAULTS: Final = "defaults"
 AT_ONCE, MOST_AT_ONCE = 4, 64

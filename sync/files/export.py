@@ -28,7 +28,7 @@ from sync.db.dialects import Row
 from sync.db.engine import reading
 from sync.db.flat import FlatColumn, Kind, product_columns, resolve, split_names
 from sync.errors import Interrupted, SyncError, UsageError
-from sync.notation import parse_duration
+from sync.settings.parsers import parse_duration
 
 if TYPE_CHECKING:
     import pyarrow as pa

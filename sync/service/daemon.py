@@ -3,7 +3,7 @@
     main thread          takes signals:  SIGTERM, SIGINT -> stop;  SIGHUP -> read the settings again
                          and tells systemd that the workers are alive
     scheduler thread     says what is due
-    dispatcher thread    says whose turn it is (dispatcher.py, by turns.py)
+    dispatcher thread    says whose turn it is (dispatcher.py, by fair_queue.py)
     a thread a turn      runs one pass of one tenant (tenancy.py)
     lookout threads      look at a copy each, and for what is worth an alert, also while a pass hangs
 
@@ -28,14 +28,14 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from sync import __version__, logs
-from sync.daemon.dispatcher import Dispatcher
-from sync.daemon.roster import Roster
-from sync.daemon.tenancy import EVER, INCREMENTAL, PRICES, RECONCILE, REFERENCE, STOCK, Job, Outcome, Tenancy
-from sync.daemon.triggers import After, AtCrontab, WallClock, follow_wall_clock
 from sync.errors import SyncError
-from sync.fleet import ALONE, Fleet
-from sync.notify import Notifier
+from sync.service.dispatcher import Dispatcher
+from sync.service.roster import Roster
+from sync.service.systemd import Notifier
+from sync.service.tenancy import EVER, INCREMENTAL, PRICES, RECONCILE, REFERENCE, STOCK, Job, Outcome, Tenancy
+from sync.service.triggers import After, AtCrontab, WallClock, follow_wall_clock
 from sync.settings import Settings
+from sync.settings.fleet import ALONE, Fleet
 from sync.web.app import application, application_for
 from sync.web.health import health_routes
 from sync.web.server import serving

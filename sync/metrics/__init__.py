@@ -1,6 +1,6 @@
 """What Prometheus is told: every metric with its name, its help and its labels; nothing else here.
 
-    counters, histograms     moved as things happen, by `meter.py`
+    counters, histograms     moved as things happen, by `hooks/meter.py`
     pace                     asked of the pacer when somebody scrapes
     copy                     asked of the database when somebody scrapes, at most every CACHE_S seconds
 
@@ -31,7 +31,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from sync import textfile
+from sync.metrics import textfile
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody asks for
 

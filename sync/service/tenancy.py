@@ -33,8 +33,7 @@ from sync.errors import (
     LeaseHeld,
     SyncError,
 )
-from sync.lookout import Lookout
-from sync.meter import Meter
+from sync.hooks.meter import Meter
 from sync.model import PassKind
 from sync.passes.incremental import incremental
 from sync.passes.prices import prices
@@ -42,6 +41,7 @@ from sync.passes.reconcile import reconcile
 from sync.passes.reference import reference
 from sync.passes.run import Summary, Sync
 from sync.passes.stock import stock
+from sync.service.lookout import Lookout
 from sync.settings import Settings
 
 STANDBY_S: Final = 2.0

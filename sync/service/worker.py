@@ -36,12 +36,12 @@ from sync.errors import (
     SettingsError,
     SyncError,
 )
-from sync.fleet import Fleet
-from sync.journal import Journal
+from sync.hooks.journal import Journal
+from sync.logs.redaction import foreign
 from sync.passes.run import repeating
 from sync.passes.workers import Order, Unreported, work_off
-from sync.redaction import foreign
 from sync.settings import Settings
+from sync.settings.fleet import Fleet
 
 try:
     from celery import Celery, signals

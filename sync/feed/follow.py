@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from sync.db.changes import since
 from sync.db.engine import reading
 from sync.errors import Interrupted
-from sync.position import Keeper, Position, check, entry_of
-from sync.webhook import Webhook, WebhookTooLarge
+from sync.feed.positions import Keeper, Position, check, entry_of
+from sync.feed.webhook import Webhook, WebhookTooLarge
 
 POLL_S = 1.0
 CHUNK, FIRST_CHUNK = 1000, 100  # entries read at once: the most, and before it is known how large they are

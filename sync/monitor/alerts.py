@@ -33,8 +33,8 @@ from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.health import Freshness
 from sync.errors import Interrupted, SyncError
-from sync.health import Problem, Promise, judge
-from sync.webhook import Webhook
+from sync.feed.webhook import Webhook
+from sync.monitor.freshness import Problem, Promise, judge
 
 NAME: Final = "alerts"  # in sync_state
 FAILURES: Final = 3  # in a row

@@ -7,7 +7,7 @@ variable `SYNC_INTERVAL`: there is no second list of names. Only `tenants.py`, `
 layer above it import this file; below, functions take plain values.
 
 The class reads top to bottom as the documentation of the variables; `.env.example` repeats it,
-and a test holds the two together. How each value is written is in `notation.py`.
+and a test holds the two together. How each value is written is in `parsers.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ from pydantic_settings import (
 )
 
 from sync.errors import SettingsError
-from sync.notation import (
+from sync.settings.cron import parse_crontab
+from sync.settings.parsers import (
     Address,
     QuietHours,
     has_password,
@@ -67,7 +68,6 @@ from sync.notation import (
     show_duration,
     unless_off,
 )
-from sync.schedule import parse_crontab
 
 MINUTE, HOUR = 60.0, 3600.0
 SCOPES = (

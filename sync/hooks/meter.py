@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 
 from sync.commerce.client import Hook
 from sync.db.health import Freshness
+from sync.hooks.liveness import Pulse
 from sync.metrics import CopyFigures, Metrics, PaceFigures, endpoint_of
 from sync.model import PassKind, Tally, Unreadable
 from sync.passes.readahead import Item
 from sync.passes.run import Summary, Watch
-from sync.pulse import Pulse
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
 
-from sync.schedule import next_time
+from sync.settings.cron import next_time
 
 # cron(8) repeats no job after a smaller step back: it ends daylight saving time, or corrects a clock.
 CRON_REPEATS_NOT: Final = timedelta(hours=3)

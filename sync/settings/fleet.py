@@ -9,7 +9,7 @@ from typing import Final
 
 from sync.errors import SettingsError
 from sync.settings import CopySettings, Settings
-from sync.tenants import Tenants
+from sync.settings.tenants import Tenants
 
 ALONE: Final = ""  # the name of the only tenant
 

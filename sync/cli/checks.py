@@ -20,9 +20,9 @@ from sync.app import Tenant, is_newly_ours, tenant_of
 from sync.commerce.stores import store_views
 from sync.db import existing
 from sync.errors import AccessDenied, DatabaseUnavailable, SettingsError, SyncError
-from sync.journal import Journal
-from sync.notation import mask_url, tenant_name
+from sync.hooks.journal import Journal
 from sync.settings import Settings, unknown_variables
+from sync.settings.parsers import mask_url, tenant_name
 
 PATIENCE_S = 10.0
 TIMEOUTS_S = (5.0, 10.0)
@@ -170,7 +170,7 @@ def _look_for_the_folder(url: sa.URL) -> None:
 
 
 def _broker(settings: Settings) -> str:
-    from sync.worker import call_roll
+    from sync.service.worker import call_roll
 
     count, hands = call_roll(settings)
     return f"reachable; {count} workers answer, who read {hands} ranges at once"

@@ -1,0 +1,1 @@
+"""Who listens to a pass at work: the log, the metrics, the progress bar."""

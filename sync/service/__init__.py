@@ -1,0 +1,1 @@
+"""The daemon: its schedule, the fair queue of tenants, systemd, Celery workers."""

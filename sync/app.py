@@ -21,34 +21,36 @@ import structlog
 from pydantic import SecretStr
 
 from sync import __version__
-from sync.commerce.acquaintance import Acquaintance
 from sync.commerce.client import Auth, Client, Hook
 from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.pacing import Learned, Pacer, QuietHours
 from sync.commerce.page_size import LearnedSize
 from sync.commerce.products import Products
-from sync.commerce.retry import Patience
+from sync.commerce.retry import RetryPolicy
+from sync.commerce.tenant_memory import TenantMemory
 from sync.commerce.transport import open_session
-from sync.db import existing, in_force, state
+from sync.db import current_views as in_force
+from sync.db import opening as existing
+from sync.db import state
 from sync.db import tenant as tenants
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
-from sync.db.shelf import Shelf
+from sync.db.shared_state import SharedState
 from sync.errors import AnotherTenant, SettingsError, SyncError, UsageError
 from sync.feed.webhook import Webhook
-from sync.hooks.journal import Journal
+from sync.hooks.run_log import RunLog
 from sync.logs.redaction import hide, hide_token
 from sync.model import PassKind
-from sync.monitor.freshness import Feed, Promise
-from sync.passes import lease_holder as owner
-from sync.passes.ownership import is_copy_of
+from sync.monitor.freshness import Feed, FreshnessPolicy
+from sync.passes import lease_holder
 from sync.passes.run import Sync, Watch
+from sync.passes.tenant_check import is_copy_of
 from sync.runtime import alternate_often, collect_less_often
 from sync.settings import Settings
 from sync.settings.cron import next_time
 from sync.settings.parsers import are_two_tenants, parse_webhook, secrets_in, tenant_name
 
 if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count or alert
-    from sync.hooks.meter import Meter
+    from sync.hooks.metrics import MetricsHook
     from sync.monitor.alerts import Alerts
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
@@ -72,7 +74,7 @@ class Tenant:
     products: Products
     pacer: Pacer
     tokens: ImsTokens | None
-    known: Acquaintance
+    known: TenantMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +83,32 @@ class Memory:
 
     pace: Learned | None = None
     page_size: LearnedSize | None = None
-    known: Acquaintance = field(default_factory=Acquaintance)
+    known: TenantMemory = field(default_factory=TenantMemory)
 
 
 @dataclass(frozen=True, slots=True)
 class Shelves:
     """What the processes of a tenant share."""
 
-    pace: Shelf
-    token: Shelf
+    pace: SharedState
+    token: SharedState
 
     @classmethod
     def of(cls, db: sa.Engine, stop: Event) -> Shelves:
-        return cls(Shelf(db, "shared_pace", stop), Shelf(db, "shared_token", stop))
+        return cls(SharedState(db, "shared_pace", stop), SharedState(db, "shared_token", stop))
 
 
 @contextmanager
 def tenant_of(
     settings: Settings,
-    journal: Journal,
+    journal: RunLog,
     stop: Event,
     *,
     memory: Memory | None = None,
     shelves: Shelves | None = None,
     max_retry_time: float | None = None,
     timeouts: tuple[float, float] = TIMEOUTS_S,
-    meter: Meter | None = None,
+    meter: MetricsHook | None = None,
     before_request: Callable[[], None] = lambda: None,
     overdue: Event | None = None,
 ) -> Iterator[Tenant]:
@@ -120,7 +122,7 @@ def tenant_of(
     """
     memory = memory or Memory()
     on_wait = _waits_of(meter)
-    patience = Patience(stop.wait, max_retry_time or settings.sync_max_retry_time)
+    patience = RetryPolicy(stop.wait, max_retry_time or settings.sync_max_retry_time)
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(
         f"product-sync/{__version__}",
@@ -171,12 +173,12 @@ def tenant_of(
 def _tokens(
     settings: Settings,
     session: requests.Session,
-    patience: Patience,
+    patience: RetryPolicy,
     timeouts: tuple[float, float],
     on_refresh: Callable[[float, int], None],
     on_retry: Callable[[str, float, int], None],
-    known: Acquaintance,
-    shelf: Shelf | None,
+    known: TenantMemory,
+    shelf: SharedState | None,
     overdue: Event | None,
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:
@@ -203,7 +205,7 @@ def _tokens(
     )
 
 
-def _refreshes_of(journal: Journal, meter: Meter | None) -> Callable[[float, int], None]:
+def _refreshes_of(journal: RunLog, meter: MetricsHook | None) -> Callable[[float, int], None]:
     def refreshed(seconds: float, expires_in: int) -> None:
         if meter is not None:
             meter.token_refreshed()
@@ -212,7 +214,7 @@ def _refreshes_of(journal: Journal, meter: Meter | None) -> Callable[[float, int
     return refreshed
 
 
-def _waits_of(meter: Meter | None) -> Callable[[str, float], None]:
+def _waits_of(meter: MetricsHook | None) -> Callable[[str, float], None]:
     return (lambda reason, seconds: None) if meter is None else meter.waited
 
 
@@ -344,7 +346,7 @@ def is_newly_ours(
     if known_as is not None and are_two_tenants(known_as, name):
         raise AnotherTenant(known_as, name)
     overlap = timedelta(seconds=settings.sync_overlap)
-    with tenant_of(settings, Journal(), stop, max_retry_time=max_retry_time, timeouts=timeouts) as it:
+    with tenant_of(settings, RunLog(), stop, max_retry_time=max_retry_time, timeouts=timeouts) as it:
         if not is_copy_of(db, it.products, settings.store_views, overlap):
             raise AnotherTenant(known_as, name)
     _log.info("tenant.recognised", tenant=name, known_as=known_as)
@@ -387,16 +389,16 @@ def webhook_of(settings: Settings, url: str, stop: Event, *, follow: bool) -> It
             url,
             _rotating(settings, "webhook_secret"),
             session=session,
-            patience=Patience(stop.wait, inf if follow else settings.sync_max_retry_time),
+            patience=RetryPolicy(stop.wait, inf if follow else settings.sync_max_retry_time),
             stop=stop,
-            on_retry=Journal().request_retried,
+            on_retry=RunLog().request_retried,
         )
 
 
 # --- what was promised, and who is told when it is not kept ----------------------------------
 
 
-def promise_of(settings: Settings) -> Promise:
+def promise_of(settings: Settings) -> FreshnessPolicy:
     """How fresh the settings promise the copy to be."""
     max_lag = timedelta(seconds=settings.sync_max_lag)
     feeds = [
@@ -405,7 +407,7 @@ def promise_of(settings: Settings) -> Promise:
         _by_cron("reference", ("reference",), settings.sync_reference_cron, settings),
         _by_cron("reconcile", ("reconcile", "backfill"), settings.sync_reconcile_cron, settings),
     ]
-    return Promise(
+    return FreshnessPolicy(
         store_views=settings.store_views,
         max_lag=max(max_lag, 2 * timedelta(seconds=settings.sync_interval)),
         feeds=tuple(feed for feed in feeds if feed is not None),
@@ -457,9 +459,9 @@ def alerts_of(
             _plain(settings.sync_alert_webhook),
             None,
             session=session,
-            patience=Patience(stop.wait, ALERT_PATIENCE_S),
+            patience=RetryPolicy(stop.wait, ALERT_PATIENCE_S),
             stop=stop,
-            on_retry=Journal().request_retried,
+            on_retry=RunLog().request_retried,
         )
         whose = tenant or tenant_name(settings.api_endpoint)
         yield Alerts(db, promise_of(settings), webhook, held_back, whose, tenant, troubles)
@@ -469,12 +471,12 @@ def alerts_of(
 
 
 @dataclass(frozen=True, slots=True)
-class Legacy:
+class Carryover:
     """What an app leaves to the next one of this process, if that has the same settings."""
 
     settings: Settings
-    known: Acquaintance
-    journal: Journal
+    known: TenantMemory
+    journal: RunLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,14 +486,14 @@ class App:
     settings: Settings
     db: sa.Engine
     tenant: Tenant
-    journal: Journal
+    journal: RunLog
     stop: Event
     dry: bool
-    meter: Meter | None = None
+    meter: MetricsHook | None = None
 
     @property
-    def legacy(self) -> Legacy:
-        return Legacy(self.settings, self.tenant.known, self.journal)
+    def legacy(self) -> Carryover:
+        return Carryover(self.settings, self.tenant.known, self.journal)
 
     def sync(
         self, command: str, watch: Watch | None = None, store_views: tuple[str, ...] | None = None
@@ -507,8 +509,8 @@ class App:
             client=self.tenant.client,
             db=self.db,
             store_views=store_views or self.settings.store_views,
-            owner=owner.describe(command),
-            is_dead=owner.is_dead,
+            owner=lease_holder.describe(command),
+            is_dead=lease_holder.is_dead,
             traffic=self.journal.traffic,
             watch=watch if self.meter is None else self.meter.watch(watch),
             stop=self.stop,
@@ -527,8 +529,8 @@ def opened(
     *,
     dry: bool = False,
     shared: bool = False,
-    meter: Meter | None = None,
-    legacy: Legacy | None = None,
+    meter: MetricsHook | None = None,
+    legacy: Carryover | None = None,
     max_retry_time: float | None = None,
     before_request: Callable[[], None] = lambda: None,
     overdue: Event | None = None,
@@ -556,7 +558,7 @@ def opened(
             is_newly_ours(db, settings, stop, max_retry_time=max_retry_time)
         else:
             _settle_store_views(db, settings, given_views, stop)
-        memory, journal = _recall(db), Journal()
+        memory, journal = _recall(db), RunLog()
         if legacy is not None and legacy.settings == settings:
             memory, journal = replace(memory, known=legacy.known), legacy.journal
         tenant = closing.enter_context(

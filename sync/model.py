@@ -46,7 +46,7 @@ class RawProduct(NamedTuple):
     raw: bytes
 
 
-class Receipt(NamedTuple):
+class AnswerFingerprint(NamedTuple):
     """What tells that a whole answer comes again, and what there would be to read in it besides products.
 
     wire_hash      of the request, and of the body and its coding as they came: mostly gzip
@@ -76,7 +76,7 @@ class KnownPage:
     answer_hash: str
     copy_hash: str
     rows_hash: str | None = None
-    receipt: Receipt | None = None
+    receipt: AnswerFingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Page:
     server_time: datetime | None
     answer_hash: str | None = None
     known: KnownPage | None = None
-    receipt: Receipt | None = None
+    receipt: AnswerFingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)

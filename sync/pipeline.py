@@ -251,7 +251,7 @@ def verify_unreadable(tx: sa.Connection, item: Unreadable, reading: Reading) -> 
     return Tally(rejected=1)
 
 
-def bury(tx: sa.Connection, store_view: str, ids: Collection[int], run_id: int) -> Tally:
+def tombstone(tx: sa.Connection, store_view: str, ids: Collection[int], run_id: int) -> Tally:
     """Tombstone products whose absence is proven, with an entry in the feed for each."""
     now = utc_now(tx)
     deletions = _tombstone(tx, store_view, ids, now, run_id)

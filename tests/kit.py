@@ -20,7 +20,7 @@ from sync.commerce.client import Client
 from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.pacing import Outcome
 from sync.commerce.products import Extent, Products
-from sync.commerce.retry import Patience
+from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
 from sync.db.engine import reading
 from sync.db.leases import LIFE
@@ -29,7 +29,7 @@ from sync.errors import Interrupted
 from sync.model import Count, Interval, PassKind, Tally, Traffic, Unreadable
 from sync.passes.backfill import EVERYTHING, backfill
 from sync.passes.incremental import incremental, targeted
-from sync.passes.readahead import Item
+from sync.passes.prefetch import Item
 from sync.passes.reconcile import Drift, reconcile, verify
 from sync.passes.run import Summary, Sync
 from sync.sandbox import Served
@@ -189,7 +189,7 @@ class Bench:
 
     def client(self) -> Client:
         session = open_session("product-sync/test", pool_size=self.concurrency)
-        patience = Patience(self._doze, self.max_retry_time)
+        patience = RetryPolicy(self._doze, self.max_retry_time)
         credentials = self.sandbox.credentials
         tokens = ImsTokens(
             self.sandbox.token_url,

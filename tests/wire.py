@@ -14,7 +14,7 @@ from sync.commerce.ims import ImsAuth, ImsTokens
 from sync.commerce.oauth import BearerAuth, OAuth1Auth
 from sync.commerce.pacing import Outcome
 from sync.commerce.products import Products
-from sync.commerce.retry import Patience
+from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
 from sync.errors import Interrupted
 from sync.sandbox import Sandbox
@@ -30,7 +30,7 @@ class Time:
         self.now = START
         self.waits: list[float] = []
         self.stop = threading.Event()
-        self.patience = Patience(self.sleep, max_retry_time, self.clock, lambda: 0.5)
+        self.patience = RetryPolicy(self.sleep, max_retry_time, self.clock, lambda: 0.5)
 
     def clock(self) -> float:
         return self.now

@@ -19,11 +19,11 @@ from typer.main import get_command
 
 from sync import __version__
 from sync.cli.console import emit, flush_streams, open_streams, outcome
-from sync.cli.shared import app
+from sync.cli.options import app
 from sync.runtime import end_undisturbed, load_undisturbed, share_one_heap
 
 # isort: off
-from sync.cli import passes, daemon, looking, feed, files, trying  # noqa: F401 - in the order of --help
+from sync.cli import passes, daemon, inspection as looking, feed, files, sandbox as trying  # noqa: F401 - in the order of --help
 # isort: on
 
 __all__ = ["app", "main"]

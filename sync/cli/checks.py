@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from sync.app import Tenant, is_newly_ours, tenant_of
-from sync.commerce.stores import store_views
-from sync.db import existing
+from sync.commerce.store_views import store_views
+from sync.db import opening
 from sync.errors import AccessDenied, DatabaseUnavailable, SettingsError, SyncError
-from sync.hooks.journal import Journal
+from sync.hooks.run_log import RunLog
 from sync.settings import Settings, unknown_variables
 from sync.settings.parsers import mask_url, tenant_name
 
@@ -29,7 +29,7 @@ TIMEOUTS_S = (5.0, 10.0)
 MOST_SKEW_S = 60
 ADMIN = "all"
 
-Verdict = Literal["ok", "warning", "failed"]
+RetryDecision = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Finding:
     """What came of one try. `exit_code` is not 0 when it failed."""
 
     subject: str
-    verdict: Verdict
+    verdict: RetryDecision
     words: str
     exit_code: int = 0
 
@@ -52,11 +52,11 @@ def check(
     yield Finding("settings", "ok", f"complete, for {settings.api_endpoint}")
     for hint in [*unknown_variables(), *settings.exposed_files]:
         yield Finding("settings", "warning", hint)
-    with tenant_of(settings, Journal(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
+    with tenant_of(settings, RunLog(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
         yield from _tenant(tenant, settings.store_views, now)
     database = _tried("database", lambda: _database(settings.database_url.get_secret_value()))
     yield database
-    if not database.exit_code and (engine := existing.find(settings.database_url.get_secret_value())):
+    if not database.exit_code and (engine := opening.find(settings.database_url.get_secret_value())):
         yield _tried("copy", lambda: _copy(engine, settings, stop))
         engine.dispose()
     if settings.celery_broker_url is not None:
@@ -136,14 +136,14 @@ def _clock(theirs: datetime | None, ours: datetime) -> Finding:
 
 def _database(url: str) -> str:
     """The state of the copy, and whether it can be written; nothing is left there."""
-    engine = existing.find(url)
+    engine = opening.find(url)
     shown = mask_url(SecretStr(url))
     if engine is None:
         _look_for_the_folder(sa.make_url(url))
-        existing.try_to_write(url)
+        opening.try_to_write(url)
         return f"{shown} is empty: the first load sets it up"
     engine.dispose()
-    existing.try_to_write(url)
+    opening.try_to_write(url)
     return f"{shown} is up to date"
 
 
@@ -170,7 +170,7 @@ def _look_for_the_folder(url: sa.URL) -> None:
 
 
 def _broker(settings: Settings) -> str:
-    from sync.service.worker import call_roll
+    from sync.service.worker import worker_status
 
-    count, hands = call_roll(settings)
+    count, hands = worker_status(settings)
     return f"reachable; {count} workers answer, who read {hands} ranges at once"

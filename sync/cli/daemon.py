@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync.cli.console import complain, emit, stoppable
-from sync.cli.shared import app, configure_logs, copy_settings
+from sync.cli.options import app, configure_logs, copy_settings
 from sync.cli.tenants import TenantsFile
 from sync.errors import SettingsError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from sync.settings import Settings
-    from sync.settings.fleet import Fleet
+    from sync.settings.served import ServedTenants
 
 
 @app.command(short_help="Run and reconcile on schedule.")
@@ -46,18 +46,18 @@ def daemon(*, tenants: TenantsFile = None) -> None:
     from sync.service.daemon import serve
     from sync.settings import Settings
 
-    def read() -> Fleet:
+    def read() -> ServedTenants:
         return _fleet(tenants, Settings)
 
     serve(read(), read)
 
 
-def _fleet(tenants: Path | None, kind: type[Settings]) -> Fleet:
+def _fleet(tenants: Path | None, kind: type[Settings]) -> ServedTenants:
     """Whom to serve; what is logged from now on follows the settings of the process. Raises SettingsError."""
-    from sync.settings import fleet
+    from sync.settings import served
     from sync.settings.tenants import load
 
-    found = fleet.alone(kind.load()) if tenants is None else fleet.of_file(load(tenants), kind)
+    found = served.alone(kind.load()) if tenants is None else served.of_file(load(tenants), kind)
     configure_logs(found.process, also=found.members.values())
     return found
 
@@ -112,17 +112,17 @@ def serve(*, tenants: TenantsFile = None) -> None:
 
 
 @contextmanager
-def _page(fleet: Fleet) -> Iterator[Starlette]:
+def _page(fleet: ServedTenants) -> Iterator[Starlette]:
     """The page over the only copy, which must be there, or over those of many."""
     from sync.app import copy_of
-    from sync.service.lookout import Onlookers
+    from sync.service.copy_monitor import CopyMonitors
     from sync.web.app import application, application_for
 
     if fleet.is_alone:
         with copy_of(fleet.process) as engine:
             yield application(engine, fleet.process)
         return
-    with closing(Onlookers(fleet)) as onlookers:
+    with closing(CopyMonitors(fleet)) as onlookers:
         yield application_for(onlookers, fleet.process)
 
 

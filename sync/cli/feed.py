@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync.cli.console import INTERRUPTED, complain, print_out, stoppable
-from sync.cli.shared import app, copy_settings
+from sync.cli.options import app, copy_settings
 from sync.cli.tenants import for_tenants
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from sync.cli.console import complain, emit, end_quietly, silence, stoppable
-from sync.cli.shared import StoreView, app, copy_settings, db, settings_in_force
+from sync.cli.options import StoreView, app, copy_settings, db, settings_in_force
 from sync.cli.tenants import for_tenants
 from sync.errors import UsageError
 
@@ -176,8 +176,7 @@ def adopt() -> None:
     from sync.app import writable_copy
     from sync.db import tenant
     from sync.db.engine import reading
-    from sync.passes import lease_holder as owner
-    from sync.passes import ownership
+    from sync.passes import lease_holder, tenant_check
     from sync.settings.parsers import tenant_name
 
     settings = settings_in_force()
@@ -188,7 +187,7 @@ def adopt() -> None:
         if known_as == name:
             emit(f"This is the copy of {name} already.")
             return
-        ownership.adopt(engine, name, owner.describe("adopt"), owner.is_dead)
+        tenant_check.adopt(engine, name, lease_holder.describe("adopt"), lease_holder.is_dead)
     finally:
         engine.dispose()
     emit(f"This is the copy of {name} now{f'; it was that of {known_as}' if known_as else ''}.")

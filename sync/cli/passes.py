@@ -13,7 +13,7 @@ import typer
 
 from sync import __version__
 from sync.cli.console import BUG, complain, emit, print_out, stoppable
-from sync.cli.shared import (
+from sync.cli.options import (
     AsJson,
     DryRun,
     Executor,
@@ -28,7 +28,7 @@ from sync.errors import SyncError, UsageError
 
 if TYPE_CHECKING:
     from sync.app import App
-    from sync.hooks.meter import Meter
+    from sync.hooks.metrics import MetricsHook
     from sync.metrics import Metrics
     from sync.passes.run import Summary, Sync, Watch
     from sync.passes.workers import Queue
@@ -335,7 +335,7 @@ def _run_metered(
     command: str,
     work: Callable[[Sync], Summary],
     store_view: str | None,
-    meter: Meter | None,
+    meter: MetricsHook | None,
     *,
     dry: bool,
     as_json: bool,
@@ -383,15 +383,15 @@ def _tell(summary: Summary, as_json: bool) -> None:
 
 
 @contextmanager
-def _metered(command: str, path: Path | None) -> Iterator[Meter | None]:
+def _metered(command: str, path: Path | None) -> Iterator[MetricsHook | None]:
     """Count what happens, and write it to `path`, however the command ends; without a path, do neither."""
     if path is None:
         yield None
         return
-    from sync.hooks.meter import Meter
+    from sync.hooks.metrics import MetricsHook
     from sync.metrics import Metrics
 
-    meter, code = Meter(Metrics("" if chosen() else __version__, process=False)), BUG
+    meter, code = MetricsHook(Metrics("" if chosen() else __version__, process=False)), BUG
     try:
         yield meter
         code = 0
@@ -425,7 +425,7 @@ def _live(
     *,
     dry: bool = False,
     shared: bool = False,
-    meter: Meter | None = None,
+    meter: MetricsHook | None = None,
     given_views: tuple[str, ...] | None = None,
 ) -> Iterator[App]:
     from sync.app import opened

@@ -4,7 +4,7 @@ A request passes four stations, all here:
 
     persist (retry.py)  ->  Pacer.acquire (pacing.py)  ->  Auth signs  ->  the wire (transport.py)
           ^                                                                        |
-          └──────────────── a Setback: again, and when  <──────────  judged, then read by the caller's reader
+          └──────────────── a Retryable: again, and when  <─────────  judged, then read by the caller's reader
 
 What happens is told to a Hook; nothing is logged here.
 """
@@ -24,12 +24,11 @@ import msgspec
 import requests
 from requests import PreparedRequest
 
-from sync.commerce.acquaintance import Acquaintance
 from sync.commerce.pacing import Kind, Outcome
 from sync.commerce.retry import (
-    Patience,
-    Setback,
-    Verdict,
+    Retryable,
+    RetryDecision,
+    RetryPolicy,
     http_date,
     judge_answer,
     judge_fault,
@@ -39,6 +38,7 @@ from sync.commerce.retry import (
     retry_after,
     server_time,
 )
+from sync.commerce.tenant_memory import TenantMemory
 from sync.commerce.transport import Body, BodyTooLarge, Reading, read_body
 from sync.errors import AnswerUnreadable
 
@@ -139,7 +139,7 @@ class _Try:
     """What came of one try; `status` and what follows it only when an answer arrived whole."""
 
     seconds: float
-    verdict: Verdict | None
+    verdict: RetryDecision | None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = NO_BODY
@@ -167,14 +167,14 @@ class Client:
         *,
         session: requests.Session,
         pacer: Pacer,
-        patience: Patience,
+        patience: RetryPolicy,
         stop: threading.Event,
         store_in_path: bool = False,
         hook: Hook | None = None,
         timeouts: tuple[float, float] = (10.0, 120.0),
         longest_body: int = LONGEST_BODY,
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
-        known: Acquaintance | None = None,
+        known: TenantMemory | None = None,
         before_request: Callable[[], None] = lambda: None,
         overdue: threading.Event | None = None,
     ) -> None:
@@ -189,7 +189,7 @@ class Client:
         self._timeouts = timeouts
         self._longest_body = longest_body
         self._on_wait = on_wait
-        self._known = known or Acquaintance()
+        self._known = known or TenantMemory()
         self._before_request = before_request
         self._overdue = overdue or threading.Event()
 
@@ -251,12 +251,12 @@ class Client:
         try:
             return reader(answer)
         except AnswerUnreadable as drift:
-            raise Setback(judge_reading(drift)) from drift
+            raise Retryable(judge_reading(drift)) from drift
         except RecursionError:
             too_deep = AnswerUnreadable(f"{request} was answered with JSON that is nested too deep.")
-            raise Setback(judge_reading(too_deep)) from None
+            raise Retryable(judge_reading(too_deep)) from None
         except requests.RequestException as fault:  # the body is not in the coding it says
-            raise Setback(self._judge_fault(request, fault, answer.seconds)) from fault
+            raise Retryable(self._judge_fault(request, fault, answer.seconds)) from fault
 
     def _exchange(self, request: _Request, attempt: int, reading: Reading) -> Answer:
         """One try: wait for our turn, send, tell pacer and hook how it went, judge."""
@@ -265,7 +265,7 @@ class Client:
             request.path, request.store_view, tried.status, tried.seconds, len(tried.body.wire), attempt
         )
         if (verdict := tried.verdict) is not None:
-            raise Setback(verdict, partial(self._renew, tried.sent, verdict) if verdict.renew else None)
+            raise Retryable(verdict, partial(self._renew, tried.sent, verdict) if verdict.renew else None)
         return Answer(tried.body, server_time(tried.headers), tried.seconds)
 
     def _take_turn(self, request: _Request, reading: Reading) -> _Try:
@@ -338,7 +338,9 @@ class Client:
         )
         return self._session.send(prepared, timeout=self._timeouts, allow_redirects=False, **environment)
 
-    def _judge_fault(self, request: _Request, fault: requests.RequestException, seconds: float) -> Verdict:
+    def _judge_fault(
+        self, request: _Request, fault: requests.RequestException, seconds: float
+    ) -> RetryDecision:
         host = urlsplit(self._endpoint).hostname or self._endpoint
         if self._overdue.is_set():
             return judge_hung_up(host, seconds)
@@ -346,12 +348,12 @@ class Client:
             fault, host=host, setting="API_ENDPOINT", reached=self._known.answered, patient=request.patient
         )
 
-    def _renew(self, refused: PreparedRequest | None, verdict: Verdict) -> None:
+    def _renew(self, refused: PreparedRequest | None, verdict: RetryDecision) -> None:
         """Before the repeat of a request that was refused: another token, or the end of it."""
         if refused is None or not self._auth.renew(refused):
             raise verdict.error
 
-    def _report_retry(self, request: _Request, verdict: Verdict, wait_s: float, attempt: int) -> None:
+    def _report_retry(self, request: _Request, verdict: RetryDecision, wait_s: float, attempt: int) -> None:
         self._hook.request_retried(request.path, str(verdict.error), wait_s, attempt)
         self._on_wait("backoff" if verdict.retry_after is None else "retry_after", wait_s)
         if verdict.throttled:

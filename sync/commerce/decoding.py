@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from sync.commerce.answers import clean
+from sync.commerce.error_bodies import clean
 from sync.errors import AnswerUnreadable, PageFailed
 
 T = TypeVar("T")

@@ -18,18 +18,18 @@ import msgspec
 import requests
 from requests import PreparedRequest
 
-from sync.commerce.acquaintance import Acquaintance, Token
-from sync.commerce.answers import read_complaint, remedy
+from sync.commerce.error_bodies import read_error_body, remedy
 from sync.commerce.retry import (
-    Patience,
-    Setback,
-    Verdict,
+    Retryable,
+    RetryDecision,
+    RetryPolicy,
     judge_fault,
     judge_hung_up,
     persist,
     retry_after,
     server_time,
 )
+from sync.commerce.tenant_memory import TenantMemory, Token
 from sync.commerce.transport import read_body
 from sync.errors import AccessDenied, AnswerUnreadable, CommerceUnavailable, SettingsError
 
@@ -82,12 +82,12 @@ class ImsTokens:
         scopes: Sequence[str],
         *,
         session: requests.Session,
-        patience: Patience,
+        patience: RetryPolicy,
         timeouts: tuple[float, float] = (10.0, 30.0),
         on_refresh: Callable[[float, int], None] = _nothing,
         on_retry: Callable[[str, float, int], None] = lambda reason, wait_s, attempt: None,
         hide: Callable[[str], None] = lambda token: None,
-        known: Acquaintance | None = None,
+        known: TenantMemory | None = None,
         shared: SharedToken | None = None,
         overdue: threading.Event | None = None,
     ) -> None:
@@ -102,7 +102,7 @@ class ImsTokens:
         self._on_retry = on_retry
         self._hide = hide
         self._lock = threading.Lock()
-        self._known = known or Acquaintance()
+        self._known = known or TenantMemory()
         self._shared = shared
         self._overdue = overdue or threading.Event()
 
@@ -129,7 +129,7 @@ class ImsTokens:
         return self._refresh() if self._shared is None else self._shared.next(refused, self._refresh)
 
     def _refresh(self) -> Token:
-        def told(verdict: Verdict, wait_s: float, attempt: int) -> None:
+        def told(verdict: RetryDecision, wait_s: float, attempt: int) -> None:
             if not isinstance(verdict.error, AccessDenied):
                 self._on_retry(str(verdict.error), wait_s, attempt)
 
@@ -145,16 +145,16 @@ class ImsTokens:
             host, reached = urlsplit(self._url).hostname or self._url, self._known.ims_answered
             if self._overdue.is_set():
                 seconds = self._patience.clock() - asked_at
-                raise Setback(judge_hung_up(f"{host} (IMS)", seconds)) from fault
-            raise Setback(
+                raise Retryable(judge_hung_up(f"{host} (IMS)", seconds)) from fault
+            raise Retryable(
                 judge_fault(fault, host=host, setting="IMS_TOKEN_URL", reached=reached, patient=True)
             ) from fault
         self._known.ims_answered = True
         if verdict := self._judge(response, body, secret):
-            raise Setback(verdict, partial(self._check_exchange, secret, verdict))
+            raise Retryable(verdict, partial(self._check_exchange, secret, verdict))
         return self._read(body, asked_at)
 
-    def _check_exchange(self, refused: str, verdict: Verdict) -> None:
+    def _check_exchange(self, refused: str, verdict: RetryDecision) -> None:
         """Before the repeat of a request whose secret was refused: another secret, or the end of it."""
         if isinstance(verdict.error, AccessDenied) and self._secret() == refused:
             raise verdict.error
@@ -176,25 +176,27 @@ class ImsTokens:
             stream=True,
         )
 
-    def _judge(self, response: requests.Response, body: bytes, secret: str) -> Verdict | None:
+    def _judge(self, response: requests.Response, body: bytes, secret: str) -> RetryDecision | None:
         status = response.status_code
         if status == 200:
             return None
-        complaint = read_complaint(body)
+        complaint = read_error_body(body)
         said = complaint.text.replace(secret, "***").rstrip(".")
         reason = f"IMS answered {status} to the request for a token: {said}."
         if status == 429 or status >= 500:
             told = retry_after(response.headers.get("Retry-After"), server_time(response.headers))
-            return Verdict(CommerceUnavailable(reason), retry_after=told)
+            return RetryDecision(CommerceUnavailable(reason), retry_after=told)
         if status in (400, 401, 403) and complaint.code:
-            return Verdict(AccessDenied(reason, remedy(complaint)), tries=2, retry_after=0)
-        return Verdict(SettingsError(reason, _FIX_URL), tries=1)
+            return RetryDecision(AccessDenied(reason, remedy(complaint)), tries=2, retry_after=0)
+        return RetryDecision(SettingsError(reason, _FIX_URL), tries=1)
 
     def _read(self, body: bytes, asked_at: float) -> Token:
         try:
             answer = _TOKEN_ANSWER.decode(body)
         except (msgspec.DecodeError, RecursionError):
-            text = read_complaint(body).text if not body.lstrip().startswith(b"{") else "JSON without a token"
+            text = (
+                read_error_body(body).text if not body.lstrip().startswith(b"{") else "JSON without a token"
+            )
             raise _unreadable(f"IMS answered with {text} instead of a token.") from None
         if not _SENDABLE.fullmatch(answer.access_token):
             raise _unreadable("IMS gave a token that no header can carry.")
@@ -231,5 +233,5 @@ def _unsigned(request: PreparedRequest) -> PreparedRequest:
     return request
 
 
-def _unreadable(reason: str) -> Setback:
-    return Setback(Verdict(AnswerUnreadable(reason, _FIX_URL), tries=_UNREADABLE_TRIES))
+def _unreadable(reason: str) -> Retryable:
+    return Retryable(RetryDecision(AnswerUnreadable(reason, _FIX_URL), tries=_UNREADABLE_TRIES))

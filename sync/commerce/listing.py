@@ -16,12 +16,12 @@ from typing import Annotated, Final, NamedTuple, overload
 
 import msgspec
 
-from sync.commerce.answers import clean
 from sync.commerce.client import Answer
 from sync.commerce.decoding import Count, decoded
+from sync.commerce.error_bodies import clean
 from sync.commerce.search import ALL_FIELDS, Criteria, Echo
 from sync.errors import AnswerUnreadable, PageFailed
-from sync.model import Interval, KnownPage, Page, RawProduct, Receipt, fingerprint
+from sync.model import AnswerFingerprint, Interval, KnownPage, Page, RawProduct, fingerprint
 
 HIGHEST_ID: Final = 2**32 - 1  # `entity_id` is an unsigned INT
 PRODUCTS: Final = "products"
@@ -120,14 +120,14 @@ def read_page(
     if before is not None and before.answer_hash == items_hash:
         end = decoded(_TAIL, b'{"search_criteria":' + tail, PRODUCTS)
         total = _checked_total(end, before.products, criteria, surplus)
-        receipt = Receipt(wire_hash, total, len(answer.body))
+        receipt = AnswerFingerprint(wire_hash, total, len(answer.body))
         return _recognised(store_view, answer, before, receipt)
     page = _read(criteria, store_view, interval, answer, surplus)
-    receipt = Receipt(wire_hash, page.total_count, len(answer.body))
+    receipt = AnswerFingerprint(wire_hash, page.total_count, len(answer.body))
     return replace(page, answer_hash=items_hash, receipt=receipt)
 
 
-def _recognised(store_view: str, answer: Answer, before: KnownPage, receipt: Receipt) -> Page:
+def _recognised(store_view: str, answer: Answer, before: KnownPage, receipt: AnswerFingerprint) -> Page:
     """A page with the products that were read before, in an answer with this receipt."""
     return Page(
         store_view,

@@ -31,11 +31,11 @@ from typing import Final, Literal, get_type_hints
 
 import msgspec
 
-from sync.commerce.allowance import Allowance, read_allowance
+from sync.commerce.concurrency import ConcurrencyLimit
 from sync.commerce.rate import FIRST_RATE, FIRST_SHARED_RATE, JITTER_S, Rate
-from sync.commerce.room import Room
+from sync.commerce.rate_headers import RateHeaders, read_allowance
 from sync.commerce.server_clock import ServerClock
-from sync.commerce.shelf import Shelf
+from sync.commerce.shared_state import SharedState
 from sync.errors import Interrupted, SyncError
 
 Kind = Literal["page", "light"]
@@ -123,9 +123,9 @@ class Pace:
     """
 
     rate: Rate
-    room: Room
+    room: ConcurrencyLimit
     in_flight: int = 0
-    allowance: Allowance | None = None
+    allowance: RateHeaders | None = None
     resume_at: float = -math.inf
     refused_at: float = -math.inf
     failures: int = 0
@@ -145,9 +145,9 @@ def new_pace(max_in_flight: int, learned: Learned | None = None, *, is_shared: b
     """The pace to begin with: slow start, or where an earlier run left off."""
     if learned is None:
         rate = Rate(base=FIRST_SHARED_RATE) if is_shared else Rate()
-        return Pace(rate, Room(max_in_flight, max_in_flight), is_shared=is_shared)
+        return Pace(rate, ConcurrencyLimit(max_in_flight, max_in_flight), is_shared=is_shared)
     rate = Rate.beginning_at(learned.reached) if learned.rate is None else Rate.going_on_at(learned.rate)
-    room = Room(max_in_flight, max(1, min(max_in_flight, learned.in_flight)))
+    room = ConcurrencyLimit(max_in_flight, max(1, min(max_in_flight, learned.in_flight)))
     return Pace(rate, room, is_shared=is_shared)
 
 
@@ -258,7 +258,7 @@ def _wait(pace: Pace, now: float, outcome: Outcome) -> float:
     return min(LONGEST_PAUSE_S, 2.0 ** min(doublings, 10))
 
 
-def _allowance(pace: Pace, now: float, begun: float, headers: Mapping[str, str]) -> Allowance | None:
+def _allowance(pace: Pace, now: float, begun: float, headers: Mapping[str, str]) -> RateHeaders | None:
     told, old = read_allowance(headers), pace.allowance
     if told is None or (old is not None and old.is_newer(begun, now)):
         return old
@@ -267,7 +267,7 @@ def _allowance(pace: Pace, now: float, begun: float, headers: Mapping[str, str])
     until = begun + reset  # seconds from when it was served, which is nearer to its start than to its end
     if old is not None and now < old.until and left <= old.left:
         until = min(until, old.until)  # same window: resets are whole seconds, rounded up
-    return Allowance(left, until, gap=max(0.0, until - pace.rate.starts[-1]) / (left + 1), as_of=begun)
+    return RateHeaders(left, until, gap=max(0.0, until - pace.rate.starts[-1]) / (left + 1), as_of=begun)
 
 
 # --- one pace for several processes ----------------------------------------------------------
@@ -324,7 +324,7 @@ class Pacer:
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
-        shelf: Shelf | None = None,
+        shelf: SharedState | None = None,
     ) -> None:
         self._pace = new_pace(max_in_flight, learned, is_shared=shelf is not None)
         self._max_rps = max_rps

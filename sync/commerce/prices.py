@@ -20,9 +20,9 @@ from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from sync.commerce.answers import clean
 from sync.commerce.client import Answer, Client
 from sync.commerce.decoding import Integer, decoded, is_storable
+from sync.commerce.error_bodies import clean
 from sync.commerce.retry import ListTooLong
 from sync.errors import (
     AccessDenied,

@@ -1,7 +1,7 @@
 """Again or not, and when: a pure verdict about every way a request can fail, and the loop that follows it.
 
-`judge_answer`, `judge_fault` and `judge_reading` turn what happened into a Verdict; `persist` has tenacity
-call again until a try succeeds or its verdict says that it is enough. In words:
+`judge_answer`, `judge_fault` and `judge_reading` turn what happened into a RetryDecision; `persist` has
+tenacity call again until a try succeeds or its decision says that it is enough. In words:
 
     429, 503                          wait as told, else back off; never given up before the time is spent
     5xx, 408, 499, reset, time-out    back off; a page gives up after 3 tries, so that a smaller one is tried
@@ -41,8 +41,8 @@ import requests
 import urllib3.exceptions
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-from sync.commerce.answers import Complaint, clean, read_complaint, remedy
-from sync.commerce.lines import UnusableCaBundle
+from sync.commerce.deadlines import UnusableCaBundle
+from sync.commerce.error_bodies import ErrorBody, clean, read_error_body, remedy
 from sync.commerce.transport import Body, BodyTooLarge
 from sync.errors import (
     AccessDenied,
@@ -98,7 +98,7 @@ class HungUp(CommerceUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryDecision:
     """What to do about a try that brought no usable answer.
 
     error         raised when no further try follows; its text is the reason
@@ -117,17 +117,17 @@ class Verdict:
     throttled: bool = False
 
 
-class Setback(Exception):
+class Retryable(Exception):
     """A try failed; `before_next` runs only when another one follows, and may raise to prevent it."""
 
-    def __init__(self, verdict: Verdict, before_next: Callable[[], None] | None = None) -> None:
+    def __init__(self, verdict: RetryDecision, before_next: Callable[[], None] | None = None) -> None:
         super().__init__(str(verdict.error))
         self.verdict = verdict
         self.before_next = before_next
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long one request is tried, by which clock, and how to wait between tries.
 
     sleep   waits so many seconds and returns True when it was asked to stop, as `threading.Event.wait` does
@@ -153,7 +153,7 @@ def judge_answer(
     seconds: float,
     patient: bool,
     halved: bool = False,
-) -> Verdict | None:
+) -> RetryDecision | None:
     """The verdict on an answer, None when it is a JSON body to be read.
 
     request   how to name it in a sentence: method, path and store view
@@ -168,12 +168,12 @@ def judge_answer(
         return _redirected(request, headers)
     if status < 200:  # Early Hints and the like, which Python's HTTP client takes for the answer
         return _transient(f"{request} was answered {status} and then nothing", patient=patient)
-    complaint = read_complaint(_as_far_as_readable(body))
+    complaint = read_error_body(_as_far_as_readable(body))
     reason = f"{request} was answered {status}: {complaint.text.rstrip('.')}"
     if status == 429 or (status == 503 and (patient or seconds < SLOW_503_S)):
         told = retry_after(headers.get("Retry-After"), server_time(headers))
         throttled = status == 429 or told is not None
-        return Verdict(CommerceUnavailable(f"{reason}."), retry_after=told, throttled=throttled)
+        return RetryDecision(CommerceUnavailable(f"{reason}."), retry_after=told, throttled=throttled)
     if status >= 500 or status in TRANSIENT_4XX or (status == 400 and complaint.is_internal):
         # A 503 after half a minute is the edge's time-out ("first byte timeout" of Fastly, on PaaS).
         too_large = status in TOO_LARGE or complaint.is_fatal or status == 503
@@ -184,7 +184,7 @@ def judge_answer(
     return _refused(reason, status, complaint, blocked_tries=tries)
 
 
-def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, patient: bool) -> Verdict:
+def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, patient: bool) -> RetryDecision:
     """The verdict on a request that got no whole answer.
 
     host      for the sentence; `setting` is the variable that names it
@@ -215,28 +215,28 @@ def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, pat
     reason = f"{host} cannot be reached: {_first_words(causes)}"
     if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
         error = CommerceUnavailable(f"{reason}.", f"check {setting}, the network and the proxy settings.")
-        return Verdict(error, within_s=None if reached else UNREACHED_S)
+        return RetryDecision(error, within_s=None if reached else UNREACHED_S)
     return _transient(f"{host} broke off: {_first_words(causes)}", patient=patient)
 
 
-def judge_hung_up(host: str, seconds: float) -> Verdict:
+def judge_hung_up(host: str, seconds: float) -> RetryDecision:
     """The verdict on a request that was ended after so many seconds, since other tenants wait."""
     return _stop(HungUp(f"{host} did not answer within {seconds:.0f} s, and other tenants were waiting."))
 
 
-def judge_reading(drift: AnswerUnreadable) -> Verdict:
+def judge_reading(drift: AnswerUnreadable) -> RetryDecision:
     """The verdict on an answer that arrived and made no sense: asked again, it may."""
-    return Verdict(drift, tries=PAGE_TRIES if isinstance(drift, PageFailed) else OTHER_TRIES)
+    return RetryDecision(drift, tries=PAGE_TRIES if isinstance(drift, PageFailed) else OTHER_TRIES)
 
 
-def _stop(error: SyncError) -> Verdict:
-    return Verdict(error, tries=1)
+def _stop(error: SyncError) -> RetryDecision:
+    return RetryDecision(error, tries=1)
 
 
-def _transient(reason: str, *, patient: bool, too_large: bool = False) -> Verdict:
+def _transient(reason: str, *, patient: bool, too_large: bool = False) -> RetryDecision:
     if patient:
-        return Verdict(CommerceUnavailable(f"{reason}."))
-    return Verdict(PageFailed(f"{reason}.", too_large=too_large), tries=1 if too_large else PAGE_TRIES)
+        return RetryDecision(CommerceUnavailable(f"{reason}."))
+    return RetryDecision(PageFailed(f"{reason}.", too_large=too_large), tries=1 if too_large else PAGE_TRIES)
 
 
 def _as_far_as_readable(body: Body) -> bytes:
@@ -252,14 +252,14 @@ def _is_json(headers: Mapping[str, str]) -> bool:
     return media_type == "application/json" or media_type.endswith("+json")
 
 
-def _not_json(request: str, body: bytes, *, patient: bool) -> Verdict:
-    reason = f"{request} was answered with {read_complaint(body).text} instead of JSON."
+def _not_json(request: str, body: bytes, *, patient: bool) -> RetryDecision:
+    reason = f"{request} was answered with {read_error_body(body).text} instead of JSON."
     if patient:
-        return Verdict(AnswerUnreadable(reason), tries=OTHER_TRIES)
-    return Verdict(PageFailed(reason), tries=PAGE_TRIES)
+        return RetryDecision(AnswerUnreadable(reason), tries=OTHER_TRIES)
+    return RetryDecision(PageFailed(reason), tries=PAGE_TRIES)
 
 
-def _redirected(request: str, headers: Mapping[str, str]) -> Verdict:
+def _redirected(request: str, headers: Mapping[str, str]) -> RetryDecision:
     address = clean(_without_credentials(headers.get("Location", "")))
     return _stop(
         SettingsError(
@@ -279,15 +279,17 @@ def _without_credentials(location: str) -> str:
     return f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path
 
 
-def _refused(reason: str, status: int, complaint: Complaint, *, blocked_tries: int) -> Verdict:
+def _refused(reason: str, status: int, complaint: ErrorBody, *, blocked_tries: int) -> RetryDecision:
     """A 4xx that is not a matter of time."""
     if complaint.maximum is not None:
         return _stop(PageTooLarge(f"{reason}.", complaint.maximum))
     if status in (401, 403) and complaint.is_json:
         kind = AccessDenied if _is_by_the_api(status, complaint) else RequestBlocked
-        return Verdict(kind(f"{reason}.", _access_fix(status, complaint)), tries=2, retry_after=0, renew=True)
+        return RetryDecision(
+            kind(f"{reason}.", _access_fix(status, complaint)), tries=2, retry_after=0, renew=True
+        )
     if status in (401, 403, 405, 406) and not complaint.is_json:
-        return Verdict(RequestBlocked(f"{reason}."), tries=blocked_tries)
+        return RetryDecision(RequestBlocked(f"{reason}."), tries=blocked_tries)
     if status in (404, 410) or _is_unknown_store_view(status, complaint):
         fix = "check API_ENDPOINT (the base URL that /V1/products is appended to) and STORE_VIEWS."
         return _stop(SettingsError(f"{reason}.", fix))
@@ -298,12 +300,12 @@ def _refused(reason: str, status: int, complaint: Complaint, *, blocked_tries: i
     return _stop(RequestRefused(f"{reason}."))
 
 
-def _is_by_the_api(status: int, complaint: Complaint) -> bool:
+def _is_by_the_api(status: int, complaint: ErrorBody) -> bool:
     """Whether Commerce or Adobe's gateway refuses: a 403 of theirs names the permission, or has a code."""
     return status == 401 or complaint.resources is not None or (complaint.code or "").isdigit()
 
 
-def _access_fix(status: int, complaint: Complaint) -> str:
+def _access_fix(status: int, complaint: ErrorBody) -> str:
     if known := remedy(complaint):
         return known
     if status == 401:
@@ -311,7 +313,7 @@ def _access_fix(status: int, complaint: Complaint) -> str:
     return "check that the credential has a product profile of this Commerce instance, and IMS_ORG_ID."
 
 
-def _is_unknown_store_view(status: int, complaint: Complaint) -> bool:
+def _is_unknown_store_view(status: int, complaint: ErrorBody) -> bool:
     """Observed on Magento 2.4.7: an unknown store code in the path gives this 400 and nothing else.
 
     The one place that reads a server's prose: translated, it ends as RequestRefused, with less of a remedy.
@@ -382,9 +384,9 @@ def http_date(value: str | None) -> datetime | None:
 
 
 def persist(
-    once: Callable[[int], T], patience: Patience, on_retry: Callable[[Verdict, float, int], None]
+    once: Callable[[int], T], patience: RetryPolicy, on_retry: Callable[[RetryDecision, float, int], None]
 ) -> T:
-    """Call `once` with 1, 2, 3, … until it returns; a Setback it raises says whether and when again.
+    """Call `once` with 1, 2, 3, … until it returns; a Retryable it raises says whether and when again.
 
     on_retry   called before each wait, with the verdict, the seconds and the number of the try that failed
 
@@ -392,7 +394,7 @@ def persist(
     """
     course = _Course(patience, on_retry)
     retrying = Retrying(
-        retry=retry_if_exception_type(Setback),
+        retry=retry_if_exception_type(Retryable),
         wait=course.wait,
         stop=course.is_over,
         before_sleep=course.prepare_next,
@@ -406,7 +408,7 @@ def persist(
 class _Course:
     """One request's tries, as tenacity's strategies see them. The time runs from the first failure."""
 
-    def __init__(self, patience: Patience, on_retry: Callable[[Verdict, float, int], None]) -> None:
+    def __init__(self, patience: RetryPolicy, on_retry: Callable[[RetryDecision, float, int], None]) -> None:
         self._patience = patience
         self._on_retry = on_retry
         self._began: float | None = None
@@ -439,7 +441,7 @@ class _Course:
         if self._patience.sleep(seconds):
             raise Interrupted("Stopped while waiting to try a request again.")
 
-    def _left(self, verdict: Verdict) -> float:
+    def _left(self, verdict: RetryDecision) -> float:
         allowed = self._patience.max_retry_time
         if verdict.within_s is not None:
             allowed = min(allowed, verdict.within_s)
@@ -447,10 +449,10 @@ class _Course:
         return began + allowed - self._patience.clock()
 
 
-def _setback(state: RetryCallState) -> Setback:
-    """The Setback a finished try ended with: tenacity asks only about these."""
+def _setback(state: RetryCallState) -> Retryable:
+    """The Retryable a finished try ended with: tenacity asks only about these."""
     setback = state.outcome.exception() if state.outcome else None
-    if not isinstance(setback, Setback):
+    if not isinstance(setback, Retryable):
         raise TypeError(f"not a setback: {setback!r}")
     return setback
 

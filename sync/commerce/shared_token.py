@@ -19,9 +19,9 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sync.commerce.acquaintance import Token
-from sync.commerce.retry import Patience
-from sync.commerce.shelf import Shelf
+from sync.commerce.retry import RetryPolicy
+from sync.commerce.shared_state import SharedState
+from sync.commerce.tenant_memory import Token
 from sync.errors import Interrupted, SyncError
 
 ASKING_S: Final = 30.0  # for IMS to answer one process; behind it the next one asks
@@ -52,10 +52,10 @@ class SharedToken:
 
     def __init__(
         self,
-        shelf: Shelf,
+        shelf: SharedState,
         client_id: str,
         secret: Callable[[], str],
-        patience: Patience,
+        patience: RetryPolicy,
         hide: Callable[[str], None] = lambda token: None,
     ) -> None:
         self._shelf = shelf

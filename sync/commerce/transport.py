@@ -19,7 +19,7 @@ import requests
 import urllib3
 from requests.utils import get_environ_proxies
 
-from sync.commerce.lines import Adapter, Lines
+from sync.commerce.deadlines import Adapter, Deadlines
 
 LONGEST_ANSWER_S: Final = 300.0  # a page of 300 took 70 s on the slowest server we met
 LARGE: Final = 1 << 20
@@ -139,7 +139,7 @@ def open_session(
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.verify = ca_bundle or True
     for scheme in ("https://", "http://"):
-        lines = Lines(stop, longest_answer_s, overdue)
+        lines = Deadlines(stop, longest_answer_s, overdue)
         session.mount(scheme, Adapter(lines, pool_connections=2, pool_maxsize=pool_size, max_retries=0))
     return session
 

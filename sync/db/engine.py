@@ -14,7 +14,7 @@ import tenacity
 
 from sync.db import receipts, session
 from sync.db.dialects import is_transient, make_schema, own_schema, refuse_former_place, schema_lock
-from sync.db.receipts import Receipt
+from sync.db.receipts import AnswerFingerprint
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
 from sync.logs.redaction import foreign
 
@@ -113,7 +113,7 @@ class _Transaction(Generic[T]):
     work: Callable[[sa.Connection], T]
     keep: bool
     leaves_receipt: bool
-    unanswered: tuple[Receipt, T] | None = None
+    unanswered: tuple[AnswerFingerprint, T] | None = None
 
     def attempt(self) -> T:
         if self.unanswered is not None:
@@ -129,7 +129,7 @@ class _Transaction(Generic[T]):
             connection.execution_options(sync_first=receipts.leaving(self.engine.dialect.name, receipt))
             return self._run(connection, receipt)
 
-    def _run(self, connection: sa.Connection, receipt: Receipt | None = None) -> T:
+    def _run(self, connection: sa.Connection, receipt: AnswerFingerprint | None = None) -> T:
         result = self.work(connection)
         if not self.keep:
             return result  # closing the connection rolls back what was not committed

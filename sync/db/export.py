@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync.db import in_force
+from sync.db import current_views
 from sync.db.dialects import Row
 from sync.db.flat import FlatColumn, Labels, read_value
 from sync.db.schema import attribute_options, product_attributes, products
@@ -71,8 +71,8 @@ def pages(
 
 def _store_views(connection: sa.Connection, asked: str | None) -> list[str]:
     """The store view asked for, or all that are current."""
-    gone = in_force.left(connection)
-    found = in_force.current(connection)
+    gone = current_views.left(connection)
+    found = current_views.current(connection)
     if asked is None:
         return found
     if asked in gone:

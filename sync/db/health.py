@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from sync.db.current_views import left
 from sync.db.dialects import utc_now
-from sync.db.in_force import left
 from sync.db.overview import CAME_THROUGH
 from sync.db.rejected import ALTERED, NOT_COPIED, count_open
 from sync.db.schema import sync_runs, sync_watermarks

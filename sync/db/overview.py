@@ -9,8 +9,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from sync.db.current_views import left
 from sync.db.dialects import utc_now
-from sync.db.in_force import left
 from sync.db.schema import TOMBSTONED, products, sync_runs, sync_watermarks
 from sync.model import PassKind, RunStatus
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sync.db.dialects import joined, new_rows_hash, rows_hash
 from sync.db.products import Write
 from sync.db.schema import CHILDREN, products, sync_pages
-from sync.model import Interval, KnownPage, Receipt, fingerprint
+from sync.model import AnswerFingerprint, Interval, KnownPage, fingerprint
 
 
 def known(connection: sa.Connection, store_view: str) -> dict[int, KnownPage]:
@@ -25,7 +25,12 @@ def known(connection: sa.Connection, store_view: str) -> dict[int, KnownPage]:
     rows = connection.execute(_KNOWN, {"view": store_view})
     return {
         after: KnownPage(
-            Interval(after, last), count, answer, copy, made, None if wire is None else Receipt(wire, *rest)
+            Interval(after, last),
+            count,
+            answer,
+            copy,
+            made,
+            None if wire is None else AnswerFingerprint(wire, *rest),
         )
         for after, last, count, answer, copy, made, wire, *rest in rows
     }
@@ -50,7 +55,7 @@ def keep(tx: sa.Connection, store_view: str, page: KnownPage) -> None:
     )
 
 
-def keep_receipt(tx: sa.Connection, store_view: str, page: KnownPage, receipt: Receipt) -> None:
+def keep_receipt(tx: sa.Connection, store_view: str, page: KnownPage, receipt: AnswerFingerprint) -> None:
     """Remember in what answer the products of a known page came last."""
     known = {"view": store_view, "first": page.interval.after, "answer": page.answer_hash}
     tx.execute(_CAME, known | receipt._asdict())
@@ -72,7 +77,7 @@ _CAME = (
         sync_pages.c.after_id == sa.bindparam("first"),
         sync_pages.c.answer_hash == sa.bindparam("answer"),
     )
-    .values({name: sa.bindparam(name) for name in Receipt._fields})
+    .values({name: sa.bindparam(name) for name in AnswerFingerprint._fields})
 )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 import sqlalchemy as sa
 
 from sync.collation import collated
-from sync.db import in_force
+from sync.db import current_views
 from sync.db.dialects import is_ascii
 from sync.db.schema import products
 
@@ -94,7 +94,7 @@ class Index:
 
 def _current(connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
     """What distinguishes products that live in store views that did not leave."""
-    return [products.c.deleted_at.is_(None), products.c.store_view.not_in(in_force.left(connection))]
+    return [products.c.deleted_at.is_(None), products.c.store_view.not_in(current_views.left(connection))]
 
 
 def _digests(connection: sa.Connection) -> Iterator[tuple[int, int]]:

@@ -18,9 +18,9 @@ from functools import partial
 import sqlalchemy as sa
 
 from sync.db import state
+from sync.db.current_views import LEFT_SQL
 from sync.db.dialects import is_transient, own_schema
 from sync.db.flat import DECIMAL, INTEGER, TIME, FlatColumn, Kind, resolve
-from sync.db.in_force import LEFT_SQL
 from sync.errors import UsageError
 from sync.logs.redaction import foreign
 

@@ -26,7 +26,15 @@ import requests
 import urllib3.exceptions
 from requests.auth import HTTPBasicAuth
 
-from sync.commerce.retry import Patience, Setback, Verdict, judge_fault, persist, retry_after, server_time
+from sync.commerce.retry import (
+    Retryable,
+    RetryDecision,
+    RetryPolicy,
+    judge_fault,
+    persist,
+    retry_after,
+    server_time,
+)
 from sync.commerce.transport import BodyTooLarge, read_body
 from sync.errors import Interrupted, SyncError
 
@@ -110,7 +118,7 @@ class Webhook:
         secret: Callable[[], str] | None,
         *,
         session: requests.Session,
-        patience: Patience,
+        patience: RetryPolicy,
         stop: Event,
         on_retry: OnRetry,
         timeouts: Timeouts = TIMEOUTS,
@@ -142,16 +150,16 @@ class Webhook:
             try:
                 verdict = _attended(lambda: self._try(body, headers), self._stop, self._timeouts)
             except TimeoutError:
-                verdict = Verdict(WebhookUnavailable(f"{self.host} did not come to an end in time."))
+                verdict = RetryDecision(WebhookUnavailable(f"{self.host} did not come to an end in time."))
             if verdict is not None:
-                raise Setback(verdict)
+                raise Retryable(verdict)
 
-        def told(verdict: Verdict, wait_s: float, number: int) -> None:
+        def told(verdict: RetryDecision, wait_s: float, number: int) -> None:
             self._on_retry(self.host, str(verdict.error), wait_s, number)
 
         persist(once, self._patience, told)
 
-    def _try(self, body: bytes, headers: Mapping[str, str]) -> Verdict | None:
+    def _try(self, body: bytes, headers: Mapping[str, str]) -> RetryDecision | None:
         """What stands against one try, None when it was taken."""
         try:
             with self._session.post(
@@ -175,30 +183,30 @@ class Webhook:
             headers[SIGNATURE] = signature(self._secret(), body, int(self._clock()))
         return headers
 
-    def _fault(self, fault: Exception) -> Verdict:
+    def _fault(self, fault: Exception) -> RetryDecision:
         """The verdict on a try without a whole answer, in a webhook's words: see `judge_fault`."""
         found = judge_fault(fault, host=self.host, setting="the webhook", reached=True, patient=True)
         kind = WebhookUnavailable if found.error.exit_code == WebhookUnavailable.exit_code else WebhookRefused
         certain = "SYNC_CA_BUNDLE" in found.error.fix
-        return Verdict(kind(str(found.error), found.error.fix if certain else None), tries=found.tries)
+        return RetryDecision(kind(str(found.error), found.error.fix if certain else None), tries=found.tries)
 
 
-def judge(host: str, status: int, headers: Mapping[str, str]) -> Verdict | None:
+def judge(host: str, status: int, headers: Mapping[str, str]) -> RetryDecision | None:
     """The verdict on a whole answer; None when it says that the receiver took it."""
     if 200 <= status < 300:
         return None
     reason = f"{host} answered {status}."
     if status >= 500 or status in TRANSIENT:
         told = retry_after(headers.get("Retry-After"), server_time(headers))
-        return Verdict(WebhookUnavailable(reason), retry_after=told)
+        return RetryDecision(WebhookUnavailable(reason), retry_after=told)
     if status == 413:
-        return Verdict(WebhookTooLarge(reason), tries=1)
+        return RetryDecision(WebhookTooLarge(reason), tries=1)
     if status in (401, 403):
-        return Verdict(WebhookDenied(reason), tries=REFUSED_TRIES)
+        return RetryDecision(WebhookDenied(reason), tries=REFUSED_TRIES)
     if 300 <= status < 400:
         fix = "name the URL that answers by itself; nothing was skipped."
-        return Verdict(WebhookRefused(f"{reason} Redirects are not followed.", fix), tries=1)
-    return Verdict(WebhookRefused(reason), tries=REFUSED_TRIES)
+        return RetryDecision(WebhookRefused(f"{reason} Redirects are not followed.", fix), tries=1)
+    return RetryDecision(WebhookRefused(reason), tries=REFUSED_TRIES)
 
 
 class _Authorization(requests.auth.AuthBase):

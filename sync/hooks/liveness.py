@@ -13,7 +13,7 @@ from typing import Final
 STILL_S: Final = 600.0  # longer than any request, transaction or retry of one goes without a word
 
 
-class Pulse:
+class Liveness:
     """Signs of life of one worker; called from every thread.
 
     clock    seconds that never go backwards

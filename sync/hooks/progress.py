@@ -19,9 +19,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sync.hooks.journal import Journal
+from sync.hooks.run_log import RunLog
 from sync.model import Page, PassKind, Tally, Unreadable
-from sync.passes.readahead import Item
+from sync.passes.prefetch import Item
 from sync.passes.run import Summary
 
 
@@ -31,7 +31,7 @@ class Bar:
     journal    hears what a bar cannot show
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: RunLog) -> None:
         self._journal = journal
         self._progress = Progress(
             TextColumn("{task.description}"),

@@ -34,7 +34,7 @@ from sync.db.engine import in_transaction, reading
 from sync.db.health import Freshness
 from sync.errors import Interrupted, SyncError
 from sync.feed.webhook import Webhook
-from sync.monitor.freshness import Problem, Promise, judge
+from sync.monitor.freshness import FreshnessPolicy, Problem, judge
 
 NAME: Final = "alerts"  # in sync_state
 FAILURES: Final = 3  # in a row
@@ -99,7 +99,7 @@ class Alerts:
     def __init__(
         self,
         db: sa.Engine,
-        promise: Promise,
+        promise: FreshnessPolicy,
         webhook: Webhook,
         held_back: Mapping[str, str],
         whose: str = "product-sync",

@@ -51,7 +51,7 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class FreshnessPolicy:
     """What the settings promise: `max_lag` for each store view, and the feeds that are read."""
 
     store_views: tuple[str, ...]
@@ -59,13 +59,13 @@ class Promise:
     feeds: tuple[Feed, ...] = ()
 
 
-def judge(promise: Promise, found: Freshness) -> list[Problem]:
+def judge(promise: FreshnessPolicy, found: Freshness) -> list[Problem]:
     """Everything that is staler than promised, store views first."""
     views = [problem for view in promise.store_views if (problem := _view(promise, found, view))]
     return views + [problem for feed in promise.feeds if (problem := _feed(feed, found))]
 
 
-def _view(promise: Promise, found: Freshness, view: str) -> Problem | None:
+def _view(promise: FreshnessPolicy, found: Freshness, view: str) -> Problem | None:
     lag, key = found.lags.get(view), f"stale:store_view:{view}"
     if lag is None:
         return Problem(key, view, f"Store view {view} was never loaded completely.", is_first=True)

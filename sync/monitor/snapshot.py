@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 import sqlalchemy as sa
 
 from sync.db.engine import reading
-from sync.db.existing import ensure_current, revision_of
 from sync.db.health import Freshness, failures, freshness
+from sync.db.opening import ensure_current, revision_of
 from sync.errors import SyncError
 from sync.model import PassKind
-from sync.monitor.freshness import Problem, Promise, judge
+from sync.monitor.freshness import FreshnessPolicy, Problem, judge
 
 State = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
 EMPTY = Problem("empty", "database", "There is no copy yet.", is_first=True)
@@ -22,7 +22,7 @@ UNSEEN = Problem("unseen", "database", "The copy was not looked at yet.", is_fir
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Snapshot:
     """What was found in a copy.
 
     found      None where it could not be read, or is not there yet
@@ -34,20 +34,20 @@ class Sight:
     failing: Mapping[PassKind, tuple[int, str]] = field(default_factory=dict)
     why_not: Problem = UNSEEN
 
-    def problems(self, promise: Promise, elapsed: timedelta) -> list[Problem]:
+    def problems(self, promise: FreshnessPolicy, elapsed: timedelta) -> list[Problem]:
         """What keeps the copy from being as fresh as promised, so long after it was seen."""
         return [self.why_not] if self.found is None else judge(promise, self.found.later(elapsed))
 
 
-def look(copy: sa.Engine) -> Sight:
+def look(copy: sa.Engine) -> Snapshot:
     """See how fresh a copy is. A copy that cannot be read is a sight too."""
     try:
         if revision_of(copy) is None:
-            return Sight(why_not=EMPTY)
+            return Snapshot(why_not=EMPTY)
         ensure_current(copy)
-        return Sight(*reading(copy, lambda connection: (freshness(connection), failures(connection))))
+        return Snapshot(*reading(copy, lambda connection: (freshness(connection), failures(connection))))
     except SyncError as error:
-        return Sight(why_not=Problem("database", "database", f"{error} To do: {error.fix}"))
+        return Snapshot(why_not=Problem("database", "database", f"{error} To do: {error.fix}"))
 
 
 class Standing(NamedTuple):
@@ -71,8 +71,8 @@ class Standing(NamedTuple):
 
 def standing(
     name: str,
-    sight: Sight,
-    promise: Promise,
+    sight: Snapshot,
+    promise: FreshnessPolicy,
     elapsed: timedelta,
     *,
     busy: str = "",
@@ -99,7 +99,7 @@ def standing(
     )
 
 
-def _state(sight: Sight, problems: list[Problem], is_failing: bool, is_busy: bool) -> State:
+def _state(sight: Snapshot, problems: list[Problem], is_failing: bool, is_busy: bool) -> State:
     if not problems:
         return "failing" if is_failing else "fresh"
     if is_failing or not all(problem.is_first for problem in problems):

@@ -27,7 +27,7 @@ from sync.model import Interval, Tally
 from sync.passes.partitioning import cut
 from sync.passes.run import Run
 from sync.passes.sweep import sweep
-from sync.pipeline import bury
+from sync.pipeline import tombstone
 
 PAGE_COST = 10  # counts that a page of a few hundred products is worth
 CLEAR_GAIN = 200  # counts: below this difference, small requests are the kinder way
@@ -179,7 +179,7 @@ def _settle(
             count = _counter(run.sync.source, store_view)
             found = locate(ids, Interval(0, highest), missing, count, run.sync.page_size)
         sweep(run, _pieces(run, store_view, found.unclear, ids), complete=True)
-        buried |= bury_missing(run, store_view, found.gone)
+        buried |= tombstone_missing(run, store_view, found.gone)
         if run.sync.dry:
             break
         done = run.tally - before
@@ -285,7 +285,7 @@ def _not_in_copy(run: Run, store_view: str, highest: int) -> set[int]:
 # --- tombstones ------------------------------------------------------------------------------
 
 
-def bury_missing(
+def tombstone_missing(
     run: Run, store_view: str, suspected: Sequence[int] = (), *, allow_mass_delete: bool = False
 ) -> set[int]:
     """Tombstone what is proven gone: the suspected ids, and what the run's sweeps did not find listed.
@@ -329,7 +329,7 @@ def _swept(run: Run, store_view: str) -> list[int]:
 def _bury(run: Run, store_view: str, settled: Sequence[int], gone: set[int]) -> None:
     def work(tx: sa.Connection) -> Tally:
         findings.settle(tx, run.run_id, store_view, settled)
-        return bury(tx, store_view, gone, run.run_id)
+        return tombstone(tx, store_view, gone, run.run_id)
 
     run.commit(work)
 

@@ -6,7 +6,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from sync.db import changes, in_force, products
+from sync.db import changes, products
+from sync.db import current_views as in_force
 from sync.db.changes import Change
 from sync.db.dialects import utc_now
 from sync.db.engine import reading

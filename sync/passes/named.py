@@ -9,7 +9,7 @@ from sync.db import products
 from sync.errors import RequestBlocked, RequestRefused, SettingsError
 from sync.model import Interval, Page, RawProduct, Unreadable
 from sync.passes import takeover
-from sync.passes.deletions import bury_missing
+from sync.passes.deletions import tombstone_missing
 from sync.passes.run import Run
 from sync.pipeline import reject_unreadable, sku_of, sync_page
 
@@ -27,7 +27,9 @@ def read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str] 
     for item in broken:
         _reject_named(run, item)
     failed = {item.product_id for item in broken}
-    bury_missing(run, view, [i for i in here if i not in found and i not in failed], allow_mass_delete=True)
+    tombstone_missing(
+        run, view, [i for i in here if i not in found and i not in failed], allow_mass_delete=True
+    )
     unknown_ids = set(ids) - found.keys() - here.keys() - failed
     named = [*here.values(), *(sku_of(item) for item in found.values())]
     unknown = [sku for sku in skus if not _is_among(sku, named) and sku not in blocked]

@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from sync import diff
-from sync.commerce import stores
+from sync.commerce import store_views
 from sync.commerce.prices import (
     KINDS,
     MOST_SKUS,
@@ -49,7 +49,7 @@ from sync.db.prices import MEMORY, Carried, Key, Known, Moved, PriceRow
 from sync.errors import AccessDenied, CommerceError, RequestRefused, SettingsError
 from sync.model import Interval, Tally
 from sync.passes.named import read_named
-from sync.passes.readahead import read_ahead
+from sync.passes.prefetch import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
 from sync.pricing import (
     Scope,
@@ -126,7 +126,7 @@ def _scopes(run: Run) -> dict[str, Scope]:
 
 def _told_scopes(run: Run) -> dict[str, tuple[int, int | None]]:
     try:
-        return stores.scopes(run.sync.client)
+        return store_views.scopes(run.sync.client)
     except (AccessDenied, SettingsError, RequestRefused) as error:
         _make_sure(run)
         run.do_without(f"The prices of store views cannot be told apart: {error} To do: {error.fix}")

@@ -15,7 +15,7 @@ from sync.db.dialects import utc_now
 from sync.db.findings import FindingKind
 from sync.model import Interval
 from sync.passes.backfill import prove
-from sync.passes.deletions import bury_missing, settle_all
+from sync.passes.deletions import settle_all, tombstone_missing
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
 from sync.passes.sweep import inspect, retry_rejected, todo
@@ -39,7 +39,7 @@ def reconcile(sync: Sync, *, allow_mass_delete: bool = False, resume: bool = Fal
             with run.apart(view):
                 if run.resumed is not None:
                     retry_rejected(run, view)
-                bury_missing(run, view, allow_mass_delete=allow_mass_delete)
+                tombstone_missing(run, view, allow_mass_delete=allow_mass_delete)
                 if not sync.dry:  # its tombstones are not here to be counted
                     settle_all(run, view)
         run.transact(lambda tx: _resolve(tx, run))

@@ -25,8 +25,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from sync.commerce.reference import Reference
-from sync.db import in_force, state
+from sync.db import current_views as in_force
 from sync.db import reference as db
+from sync.db import state
 from sync.db.dialects import capacity, utc_now
 from sync.db.reference import Key, Row, Value, Where
 from sync.errors import (

@@ -24,7 +24,8 @@ import sqlalchemy as sa
 
 from sync.commerce.client import Client
 from sync.commerce.products import Miscount, Products
-from sync.db import findings, in_force, leases, partitions, rejected, runs, state
+from sync.db import current_views as in_force
+from sync.db import findings, leases, partitions, rejected, runs, state
 from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.leases import LIFE
@@ -33,7 +34,7 @@ from sync.db.runs import Clocks
 from sync.errors import Interrupted, RequestRefused, SettingsError, SyncError
 from sync.logs.redaction import redacted
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
-from sync.passes.readahead import Item
+from sync.passes.prefetch import Item
 from sync.pipeline import Reading
 
 if TYPE_CHECKING:

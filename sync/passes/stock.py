@@ -32,7 +32,7 @@ from sync.db.dialects import MICRO, utc_now
 from sync.db.stock import Level
 from sync.errors import AccessDenied, AnswerUnreadable, PageFailed, RequestRefused, SettingsError
 from sync.model import Interval, Tally
-from sync.passes.readahead import read_ahead
+from sync.passes.prefetch import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
 
 AT_ONCE: Final = 20_000  # SKUs held in memory while those that were not shown are looked for

@@ -19,7 +19,7 @@ from sync.errors import CommerceError, RequestRefused, SettingsError
 from sync.model import Capacity, Interval, Page, Tally, Unreadable
 from sync.passes import takeover
 from sync.passes.partitioning import cut
-from sync.passes.readahead import Item, read_ahead_in_groups
+from sync.passes.prefetch import Item, read_ahead_in_groups
 from sync.passes.run import Run
 from sync.pipeline import (
     Ahead,
@@ -166,7 +166,7 @@ class _MappedPage:
             turn.release()
         return self._mapped
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """It is written: its rows go, though its reader holds it until the next page has come."""
         self.take()
         self._mapped = {}
@@ -243,7 +243,7 @@ def _sweep(
             tallies = _take(run, group, readings, step)
             for _, arrival in group:
                 if arrival.mapped is not None:
-                    arrival.mapped.let_go()
+                    arrival.mapped.release()
             for (partition, (item, _)), tally in zip(group, tallies, strict=True):
                 unread[partition] = _rest(partition, item.interval)
                 run.sync.watch.page_written(item.store_view, item, tally)

@@ -50,7 +50,7 @@ Outcome = Literal["read", "elsewhere", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RangeTask:
     """Where a worker finds something to do: one range of one run.
 
     fencing    the number of the lease under which the run writes
@@ -66,7 +66,7 @@ class Order:
 class Queue(Protocol):
     """Takes orders to workers, each at least once as long as it keeps them."""
 
-    def put(self, orders: Sequence[Order]) -> None:
+    def put(self, orders: Sequence[RangeTask]) -> None:
         """Raises QueueUnavailable."""
         ...
 
@@ -135,7 +135,7 @@ class _Lead:
 
     def _order(self, ranges: Sequence[Partition]) -> None:
         run = self._run
-        orders = [Order(run.kind, run.run_id, self._fencing, it.store_view, it.first_id) for it in ranges]
+        orders = [RangeTask(run.kind, run.run_id, self._fencing, it.store_view, it.first_id) for it in ranges]
         if orders:
             self._queue.put(orders)
 
@@ -241,7 +241,7 @@ class Unreported:
             raise
 
 
-def work_off(sync: Sync, order: Order, unreported: Unreported) -> Outcome:
+def work_off(sync: Sync, order: RangeTask, unreported: Unreported) -> Outcome:
     """Read what is left of a range, unless somebody else does or did.
 
     A range that cannot be read is marked so, with the reason, and its run ends with that.
@@ -268,7 +268,7 @@ def work_off(sync: Sync, order: Order, unreported: Unreported) -> Outcome:
     return "elsewhere"
 
 
-def _claim(sync: Sync, order: Order, owner: str) -> Claim | None:
+def _claim(sync: Sync, order: RangeTask, owner: str) -> Claim | None:
     return in_transaction(
         sync.db,
         lambda tx: partitions.claim(tx, order.run_id, order.store_view, order.first_id, owner),
@@ -276,7 +276,7 @@ def _claim(sync: Sync, order: Order, owner: str) -> Claim | None:
     )
 
 
-def _read(sync: Sync, order: Order, claimed: Claim, unreported: Unreported) -> None:
+def _read(sync: Sync, order: RangeTask, claimed: Claim, unreported: Unreported) -> None:
     def fence(tx: sa.Connection) -> None:
         leases.share(tx, order.fencing)
         partitions.renew(tx, claimed)
@@ -286,7 +286,9 @@ def _read(sync: Sync, order: Order, claimed: Claim, unreported: Unreported) -> N
         _sweep(run, [claimed.partition])
 
 
-def _join(sync: Sync, order: Order, fence: Callable[[sa.Connection], None], unreported: Unreported) -> Run:
+def _join(
+    sync: Sync, order: RangeTask, fence: Callable[[sa.Connection], None], unreported: Unreported
+) -> Run:
     """The run of an order, as who helps with it sees it."""
     view = order.store_view
 

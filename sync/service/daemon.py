@@ -30,12 +30,22 @@ from apscheduler.triggers.base import BaseTrigger
 from sync import __version__, logs
 from sync.errors import SyncError
 from sync.service.dispatcher import Dispatcher
-from sync.service.roster import Roster
+from sync.service.registry import TenantRegistry
 from sync.service.systemd import Notifier
-from sync.service.tenancy import EVER, INCREMENTAL, PRICES, RECONCILE, REFERENCE, STOCK, Job, Outcome, Tenancy
+from sync.service.tenant_service import (
+    EVER,
+    INCREMENTAL,
+    PRICES,
+    RECONCILE,
+    REFERENCE,
+    STOCK,
+    Job,
+    Outcome,
+    TenantService,
+)
 from sync.service.triggers import After, AtCrontab, WallClock, follow_wall_clock
 from sync.settings import Settings
-from sync.settings.fleet import ALONE, Fleet
+from sync.settings.served import ALONE, ServedTenants
 from sync.web.app import application, application_for
 from sync.web.health import health_routes
 from sync.web.server import serving
@@ -50,7 +60,7 @@ _MADE: Final = 0  # no signal has this number
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
-def serve(fleet: Fleet, reread: Callable[[], Fleet]) -> None:
+def serve(fleet: ServedTenants, reread: Callable[[], ServedTenants]) -> None:
     """Run passes until SIGTERM or SIGINT; the page in hand is finished, a second signal ends it at once.
 
     reread    whom to serve now, and how; raises SettingsError
@@ -135,10 +145,10 @@ def _close_in_time(daemon: Daemon) -> None:
 class Daemon:
     """Serves a fleet from the moment it is made until `close`."""
 
-    def __init__(self, fleet: Fleet, reread: Callable[[], Fleet]) -> None:
+    def __init__(self, fleet: ServedTenants, reread: Callable[[], ServedTenants]) -> None:
         self._fleet, self._reread = fleet, reread
         self._changing = Lock()  # whom to serve, and how
-        self.roster = Roster(fleet, __version__)
+        self.roster = TenantRegistry(fleet, __version__)
         self._dispatcher = Dispatcher(fleet.at_once, fleet.turn_s, self._ended)
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # what it does is no news
         self._scheduler = BackgroundScheduler(
@@ -188,7 +198,7 @@ class Daemon:
 
     # --- the page ----------------------------------------------------------------------------
 
-    def _serve_page(self, fleet: Fleet) -> None:
+    def _serve_page(self, fleet: ServedTenants) -> None:
         """Serve the page and the health routes at STATUS_BIND. Raises SettingsError where that is taken."""
         settings, roster = fleet.process, self.roster
         if settings.status_bind is None:
@@ -206,7 +216,7 @@ class Daemon:
         url = self._page.enter_context(serving(app, settings.status_bind, probed=[it.path for it in routes]))
         _log.info("page.served", url=url)
 
-    def _replace_page(self, fleet: Fleet) -> None:
+    def _replace_page(self, fleet: ServedTenants) -> None:
         self._page.close()
         try:
             self._serve_page(fleet)
@@ -229,7 +239,7 @@ class Daemon:
             _log.warning("clock.set", seconds=round(set_by.total_seconds()))
             follow_wall_clock(self._scheduler.get_jobs(), now, set_by)
 
-    def _schedule(self, tenancies: list[Tenancy]) -> None:
+    def _schedule(self, tenancies: list[TenantService]) -> None:
         """Let their passes come, the first ones at once: what is changed, or never was read, first of all."""
         for place, tenancy in enumerate(tenancies):
             self._unschedule(tenancy.name)
@@ -237,7 +247,7 @@ class Daemon:
             with logs.of_tenant(tenancy.name):
                 self._schedule_one(tenancy, place / len(tenancies))
 
-    def _schedule_one(self, tenancy: Tenancy, share: float) -> None:
+    def _schedule_one(self, tenancy: TenantService, share: float) -> None:
         """Schedule one tenant; the second time of what comes at intervals lies this share of one later."""
         settings = tenancy.settings
         every, cron = settings.sync_interval, settings.sync_reconcile_cron
@@ -253,17 +263,17 @@ class Daemon:
         self._add_by_cron(tenancy, RECONCILE, cron, settings)
         _log.info("daemon.scheduled", interval_seconds=every, reconcile=cron or "off")
 
-    def _repeat(self, tenancy: Tenancy, job: Job, every: float, share: float) -> None:
+    def _repeat(self, tenancy: TenantService, job: Job, every: float, share: float) -> None:
         """Let a job come now, and then at intervals."""
         jitter = min(every * JITTER_SHARE, LONGEST_JITTER_S)
         self._add(tenancy, job, After(every * (1 + share), every, jitter))
         self._dispatcher.due(tenancy, job)
 
-    def _add_by_cron(self, tenancy: Tenancy, job: Job, cron: str | None, settings: Settings) -> None:
+    def _add_by_cron(self, tenancy: TenantService, job: Job, cron: str | None, settings: Settings) -> None:
         if cron is not None:
             self._add(tenancy, job, AtCrontab(cron, settings.sync_timezone))
 
-    def _add(self, tenancy: Tenancy, job: Job, trigger: BaseTrigger, what: str = "") -> None:
+    def _add(self, tenancy: TenantService, job: Job, trigger: BaseTrigger, what: str = "") -> None:
         self._scheduler.add_job(
             self._dispatcher.due,
             trigger,
@@ -277,7 +287,7 @@ class Daemon:
             if job.id.startswith(f"{name}/"):
                 job.remove()
 
-    def _ended(self, tenancy: Tenancy, job: Job, outcome: Outcome) -> None:
+    def _ended(self, tenancy: TenantService, job: Job, outcome: Outcome) -> None:
         """What follows from how a turn ended."""
         if outcome.again_in_s is not None:
             self._add(tenancy, job, After(outcome.again_in_s), " again")

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 import structlog
 
 from sync import logs
-from sync.service.fair_queue import GRACE_S, Turns
-from sync.service.tenancy import Job, Outcome, Tenancy, Turn
+from sync.service.fair_queue import GRACE_S, FairQueue
+from sync.service.tenant_service import Job, Outcome, TenantService, Turn
 
 TICK_S: Final = 1.0  # how often it is looked for whose turn is over, while somebody is at work
 
@@ -25,7 +25,7 @@ _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 class _Serving(NamedTuple):
     """A pass under way, and whose it is; a tenant that left and came back under its name is another one."""
 
-    tenancy: Tenancy
+    tenancy: TenantService
     turn: Turn
 
     @property
@@ -37,7 +37,7 @@ class _Serving(NamedTuple):
 class Dispatcher:
     """From `start` until `close`. Everybody may say that something is due, at any time.
 
-    at_once, turn_s, grace_s    as in `Turns`
+    at_once, turn_s, grace_s    as in `FairQueue`
     ended                       told in the pass's own thread how a turn ended
     """
 
@@ -45,13 +45,13 @@ class Dispatcher:
         self,
         at_once: int,
         turn_s: float,
-        ended: Callable[[Tenancy, Job, Outcome], None],
+        ended: Callable[[TenantService, Job, Outcome], None],
         *,
         grace_s: float = GRACE_S,
     ) -> None:
-        self._turns: Turns[Job] = Turns(at_once, turn_s, grace_s)
+        self._turns: FairQueue[Job] = FairQueue(at_once, turn_s, grace_s)
         self._ended = ended
-        self._tenancies: dict[str, Tenancy] = {}
+        self._tenancies: dict[str, TenantService] = {}
         self._at_work: dict[str, _Serving] = {}
         self._paused: dict[str, _Serving] = {}
         self._threads: dict[str, Thread] = {}
@@ -68,7 +68,7 @@ class Dispatcher:
             self._turns.at_once, self._turns.turn_s = at_once, turn_s
         self._wake.set()
 
-    def due(self, tenancy: Tenancy, job: Job) -> None:
+    def due(self, tenancy: TenantService, job: Job) -> None:
         """Let the tenant do this when its turn comes."""
         with self._lock:
             self._tenancies[tenancy.name] = tenancy
@@ -147,7 +147,7 @@ class Dispatcher:
                 serving.tenancy.meter.pulse.begin("")
         self._wake.set()
 
-    def _turn(self, tenancy: Tenancy, turn: Turn) -> None:
+    def _turn(self, tenancy: TenantService, turn: Turn) -> None:
         outcome = Outcome()
         try:
             with logs.of_tenant(tenancy.name):

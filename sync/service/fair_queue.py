@@ -57,7 +57,7 @@ class _Turn(Generic[W]):
 
 
 @dataclass(slots=True)
-class Turns(Generic[W]):
+class FairQueue(Generic[W]):
     """The line, and who is at work. Times are seconds of any clock that never goes backwards.
 
     at_once    most tenants at work at the same time

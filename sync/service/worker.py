@@ -36,12 +36,12 @@ from sync.errors import (
     SettingsError,
     SyncError,
 )
-from sync.hooks.journal import Journal
+from sync.hooks.run_log import RunLog
 from sync.logs.redaction import foreign
 from sync.passes.run import repeating
-from sync.passes.workers import Order, Unreported, work_off
+from sync.passes.workers import RangeTask, Unreported, work_off
 from sync.settings import Settings
-from sync.settings.fleet import Fleet
+from sync.settings.served import ServedTenants
 
 try:
     from celery import Celery, signals
@@ -115,7 +115,7 @@ class CeleryQueue:
         self._was_told = False
         self._faults = _faults(celery.connection_for_write())
 
-    def put(self, orders: Sequence[Order]) -> None:
+    def put(self, orders: Sequence[RangeTask]) -> None:
         """Hand over orders. Raises QueueUnavailable."""
         try:
             for order in orders:
@@ -160,7 +160,7 @@ def _identity(db: sa.Engine) -> str:
     return reading(db, look)
 
 
-def call_roll(settings: Settings) -> tuple[int, int]:
+def worker_status(settings: Settings) -> tuple[int, int]:
     """How many workers answer at the broker, of whatever copy, and how many ranges they can read at once.
 
     Raises SettingsError and QueueUnavailable.
@@ -194,7 +194,7 @@ def _unavailable(error: Exception) -> QueueUnavailable:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class OpenTenant:
     """A tenant that this worker works for, and what it has not told that tenant's runs yet."""
 
     name: str
@@ -202,24 +202,24 @@ class Seat:
     unreported: Unreported
 
 
-class Seats:
+class OpenTenants:
     """The tenants that this worker works for, by the identities of their copies.
 
     closing    closes what is opened
     """
 
-    def __init__(self, fleet: Fleet, stop: Event, closing: ExitStack) -> None:
+    def __init__(self, fleet: ServedTenants, stop: Event, closing: ExitStack) -> None:
         self._fleet = fleet
         self._stop = stop
         self._closing = closing
-        self._taken: dict[str, Seat] = {}
+        self._taken: dict[str, OpenTenant] = {}
         self._away: list[str] = []
 
-    def __getitem__(self, copy: str) -> Seat:
+    def __getitem__(self, copy: str) -> OpenTenant:
         return self._taken[copy]
 
     @property
-    def any(self) -> Seat:
+    def any(self) -> OpenTenant:
         return next(iter(self._taken.values()))
 
     @property
@@ -265,18 +265,18 @@ class Seats:
         with ExitStack() as opening:
             live = opening.enter_context(opened(settings, self._stop, shared=True))
             copy = _identity(live.db)
-            self._taken[copy] = Seat(name, live, Unreported(live.journal.traffic))
+            self._taken[copy] = OpenTenant(name, live, Unreported(live.journal.traffic))
             self._closing.push(opening.pop_all())
         return copy
 
 
-class _Quiet(Journal):
+class _Quiet(RunLog):
     """The log of a worker: how far a run is, its leader tells."""
 
     def _tell_progress(self) -> None: ...
 
 
-def work(fleet: Fleet) -> None:
+def work(fleet: ServedTenants) -> None:
     """Read ranges as they are ordered, until SIGTERM or SIGINT: then the pages in hand are finished.
 
     What is wrong with one of many tenants is logged, and the others are worked for; one whose database is
@@ -285,7 +285,7 @@ def work(fleet: Fleet) -> None:
     """
     hands, stop = fleet.process.sync_concurrency, Event()
     with ExitStack() as closing:
-        seats = Seats(fleet, stop, closing)
+        seats = OpenTenants(fleet, stop, closing)
         seats.take_first()
         celery = application(broker_of(seats.any.live.settings))
         _prepare(celery, seats, stop, hands)
@@ -323,12 +323,12 @@ def work(fleet: Fleet) -> None:
         raise QueueUnavailable("the broker refuses this worker; the log has its reason.")
 
 
-def _prepare(celery: Celery, seats: Seats, stop: Event, hands: int) -> None:
+def _prepare(celery: Celery, seats: OpenTenants, stop: Event, hands: int) -> None:
     """The task, the answer to the roll call, and what happens at the start and at the end."""
     watch = _Quiet()
 
     def read_range(copy: str, order: dict[str, Any]) -> None:
-        _obey(seats[copy], Order(**order), watch, stop)
+        _obey(seats[copy], RangeTask(**order), watch, stop)
 
     def roll_call(_state: object) -> dict[str, Any]:
         return {"copies": seats.copies, "hands": 0 if stop.is_set() else hands}
@@ -344,7 +344,7 @@ def _keep_ours(**_: Any) -> None:
     """Logging is set up already: while somebody answers this signal, Celery leaves it alone."""
 
 
-def _obey(seat: Seat, order: Order, watch: Journal, stop: Event) -> None:
+def _obey(seat: OpenTenant, order: RangeTask, watch: RunLog, stop: Event) -> None:
     """Do what an order says; one that we cannot even look into goes back to the broker."""
     sync = seat.live.sync("worker", watch)
     about = structlog.contextvars.bound_contextvars(run=order.run_id, store_view=order.store_view)

@@ -35,10 +35,11 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from sync.errors import SyncError
 from sync.settings import Settings
-from sync.web import pages, tenants, words
-from sync.web.counters import Counters
-from sync.web.guard import Guard
+from sync.web import formatting as words
+from sync.web import pages, tenants
+from sync.web.cached_counts import Counters
 from sync.web.pages import Facts, Missing, Site, Unclear
+from sync.web.protection import Protection
 from sync.web.tenants import Company
 
 AT_ONCE = 4  # pages being made
@@ -124,7 +125,7 @@ def _guarded(
     routes: list[BaseRoute], desk: Desk, settings: Settings, extra_routes: Sequence[Route]
 ) -> Starlette:
     names = [*settings.status_hosts, *([settings.status_bind.host] if settings.status_bind else [])]
-    guard = Middleware(Guard, names=names, open=[route.path for route in extra_routes])
+    guard = Middleware(Protection, names=names, open=[route.path for route in extra_routes])
     routes = [*routes, Route("/page.css", _style, methods=["GET"]), *extra_routes]
     return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: desk.refuse})
 

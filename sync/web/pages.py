@@ -13,17 +13,19 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from sync.db import browsing, in_force, leases
-from sync.db.browsing import Row, Stretch
+from sync.db import current_views as in_force
+from sync.db import leases
+from sync.db import web_queries as browsing
 from sync.db.dialects import MAX_ID, utc_now
 from sync.db.engine import reading
 from sync.db.overview import StoreViewState
 from sync.db.products import children_of
 from sync.db.rejected import ALTERED, NOT_COPIED
+from sync.db.web_queries import Row, Stretch
 from sync.errors import UsageError
 from sync.files.export import parse_since
+from sync.web.cached_counts import Counted, Counters
 from sync.web.charts import SHOWN, Bar
-from sync.web.counters import Counted, Counters
 
 Facts = dict[str, Any]
 Query = Mapping[str, str]

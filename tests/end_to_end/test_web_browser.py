@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sync.errors import SettingsError
-from sync.monitor.freshness import Promise
+from sync.monitor.freshness import FreshnessPolicy
 from sync.monitor.snapshot import look, refused, standing
 from sync.passes.backfill import backfill
 from sync.passes.prices import prices
@@ -250,7 +250,7 @@ def test_it_works_without_javascript(browser: Any, loaded: Shop) -> None:
 @pytest.fixture(scope="module")
 def many(loaded: Shop) -> Iterator[str]:
     """A tenant that is well among fifty, some of them wrong in words that are hostile."""
-    promise = Promise(("default", "de"), timedelta(hours=1))
+    promise = FreshnessPolicy(("default", "de"), timedelta(hours=1))
     well = standing("well", look(loaded.bench.db), promise, timedelta())
     wrong = SettingsError(f"STORE_VIEWS: {HOSTILE} {'long' * 60}")
     told = [well, *(refused(f"tenant-with-a-long-name-{n}", wrong) for n in range(3))]

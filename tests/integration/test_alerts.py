@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sync.commerce.retry import Patience
+from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
 from sync.db import health, state
 from sync.db.dialects import utc_now
@@ -18,14 +18,14 @@ from sync.db.engine import reading
 from sync.errors import AccessDenied
 from sync.feed.webhook import Webhook
 from sync.monitor.alerts import Alert, Alerts, chat_text
-from sync.monitor.freshness import Feed, Promise, judge, sentence
+from sync.monitor.freshness import Feed, FreshnessPolicy, judge, sentence
 from sync.passes.stock import stock
 from sync.sandbox import Sandbox
 from tests.kit import Bench
 from tests.receiver import Receiver
 
 STOCK = Feed("stock", ("stock",), lambda began, ended: ended + timedelta(hours=1))
-PROMISE = Promise(("all",), timedelta(hours=1))
+PROMISE = FreshnessPolicy(("all",), timedelta(hours=1))
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def receiver() -> Iterator[Receiver]:
 def alerts(
     db: sa.Engine,
     receiver: Receiver,
-    promise: Promise = PROMISE,
+    promise: FreshnessPolicy = PROMISE,
     held_back: dict[str, str] | None = None,
     max_retry_time: float = 0.0,
     troubles: dict[str, str] | None = None,
@@ -48,7 +48,7 @@ def alerts(
         f"{receiver.url}/s3cret-path",
         None,
         session=open_session("product-sync/test", pool_size=1),
-        patience=Patience(lambda seconds: False, max_retry_time),
+        patience=RetryPolicy(lambda seconds: False, max_retry_time),
         stop=stop,
         on_retry=lambda *told: None,
     )
@@ -158,7 +158,7 @@ def test_an_outage_is_one_message_whatever_breaks_by_it_and_one_when_all_is_well
     """It fails three times, is overdue later, and stock is too; the daemon is started anew each time."""
     bench.backfill()
     stock(bench.sync())
-    both = Promise(("all",), timedelta(hours=1), (STOCK,))
+    both = FreshnessPolicy(("all",), timedelta(hours=1), (STOCK,))
     for _ in range(3):
         fail(bench, tenant)
         alerts(bench.db, receiver, both).look()
@@ -184,7 +184,7 @@ def test_what_worked_since_an_outage_began_is_another_one(
     bench.backfill()
     stock(bench.sync())
     age(bench.db, 2, "stock")
-    both = Promise(("all",), timedelta(hours=1), (STOCK,))
+    both = FreshnessPolicy(("all",), timedelta(hours=1), (STOCK,))
     alerts(bench.db, receiver, both).look()
     bench.run()
     for _ in range(3):
@@ -204,7 +204,7 @@ def test_a_feed_that_is_overdue_is_not_well_because_it_is_tried(bench: Bench, re
     bench.backfill()
     stock(bench.sync())
     age(bench.db, 2, "stock")
-    both = Promise(("all",), timedelta(hours=1), (STOCK,))
+    both = FreshnessPolicy(("all",), timedelta(hours=1), (STOCK,))
     alerts(bench.db, receiver, both).look()
     with bench.db.begin() as tx:
         tx.execute(
@@ -306,9 +306,9 @@ def test_a_feed_is_overdue_when_its_time_is_over(bench: Bench) -> None:
     bench.backfill()
     found = reading(bench.db, health.freshness)
 
-    def with_feed(seconds: float) -> Promise:
+    def with_feed(seconds: float) -> FreshnessPolicy:
         feed = Feed("backfill", ("backfill",), lambda began, ended: ended + timedelta(seconds=seconds))
-        return Promise(("all",), timedelta(hours=1), (feed,))
+        return FreshnessPolicy(("all",), timedelta(hours=1), (feed,))
 
     assert judge(with_feed(60), found) == []
     assert [problem.key for problem in judge(with_feed(-60), found)] == ["stale:feed:backfill"]

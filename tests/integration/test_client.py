@@ -11,8 +11,8 @@ import pytest
 from sync.commerce.client import Answer
 from sync.commerce.ims import ImsAuth
 from sync.commerce.oauth import BearerAuth
-from sync.commerce.retry import Patience
-from sync.commerce.stores import store_views
+from sync.commerce.retry import RetryPolicy
+from sync.commerce.store_views import store_views
 from sync.errors import (
     AccessDenied,
     AnswerUnreadable,
@@ -374,7 +374,7 @@ def test_a_stop_ends_a_wait_at_once(sandbox: Sandbox, time: Time) -> None:
         def request_retried(self, path: str, reason: str, wait_s: float, attempt: int) -> None:
             time.stop.set()
 
-    time.patience = Patience(time.stop.wait, max_retry_time=7200.0)
+    time.patience = RetryPolicy(time.stop.wait, max_retry_time=7200.0)
     wire = connect(sandbox, time, hook=StopsAtTheFirstRetry())
     sandbox.faults.fail(503, headers={"Retry-After": "3600"}, kind="count")
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from sync.errors import Interrupted
-from sync.hooks.meter import Meter
+from sync.hooks.metrics import MetricsHook
 from sync.metrics import Metrics
 from sync.service.dispatcher import Dispatcher
-from sync.service.tenancy import INCREMENTAL, PRICES, Job, Outcome, Turn
+from sync.service.tenant_service import INCREMENTAL, PRICES, Job, Outcome, Turn
 
 WITHIN_S = 20.0  # a hang fails the test instead of the suite
 
@@ -28,8 +28,8 @@ class Tenant:
 
     def __init__(self, name: str, how: str, begun: SimpleQueue[str]) -> None:
         self.name, self.how = name, how
-        self.meter = Meter(Metrics("", process=False))
-        self.let_go = threading.Event()
+        self.meter = MetricsHook(Metrics("", process=False))
+        self.release = threading.Event()
         self._begun = begun
         self._turn: Turn | None = None
 
@@ -40,7 +40,7 @@ class Tenant:
             self.how = "quick"
             return self._asks(turn)
         if self.how == "hangs":
-            self.let_go.wait(WITHIN_S)
+            self.release.wait(WITHIN_S)
         if self.how == "breaks":
             raise ZeroDivisionError
         return Outcome()
@@ -49,7 +49,7 @@ class Tenant:
         """Requests that take no time, until the pass was told; one that paused ends when it goes on."""
         try:
             while not turn.is_told:
-                self.let_go.wait(0.01)
+                self.release.wait(0.01)
             turn.before_request()
         except Interrupted:
             return Outcome(is_unfinished=True)
@@ -57,7 +57,7 @@ class Tenant:
         return Outcome()
 
     def stop(self) -> None:
-        self.let_go.set()
+        self.release.set()
         if self._turn is not None:
             self._turn.stop.set()
 
@@ -144,7 +144,7 @@ def test_those_that_hang_lose_their_slots_to_the_others(begun: SimpleQueue[str])
         due(dispatcher, hanging[0], PRICES)
         due(dispatcher, others[0])
         assert seen(begun, 1) == ["other-0 run"]
-        hanging[0].let_go.set()
+        hanging[0].release.set()
         assert seen(begun, 1) == ["hangs-0 prices"]
 
 

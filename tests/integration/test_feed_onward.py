@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sync.commerce.retry import Patience
+from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
 from sync.db import changes
 from sync.db.changes import Change
@@ -72,7 +72,7 @@ def posting(url: str) -> Iterator[Outlet]:
                 url,
                 lambda: SECRET,
                 session=session,
-                patience=Patience(lambda seconds: False),
+                patience=RetryPolicy(lambda seconds: False),
                 stop=never,
                 on_retry=lambda *_: None,
                 timeouts=QUICK,

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from sync.errors import DatabaseUnavailable
-from sync.hooks.liveness import STILL_S, Pulse
+from sync.hooks.liveness import STILL_S, Liveness
 from sync.metrics import Metrics
 from sync.monitor.freshness import Problem
 from sync.web.health import health_routes
@@ -72,7 +72,7 @@ def test_a_database_that_is_away_is_not_ready_but_alive() -> None:
 
 def test_a_worker_is_stuck_when_it_is_busy_and_silent_beyond_what_it_announced() -> None:
     now = [0.0]
-    pulse = Pulse(lambda: now[0])
+    pulse = Liveness(lambda: now[0])
     now[0] += STILL_S + 1
     assert not pulse.is_stuck  # idle
 

@@ -58,12 +58,12 @@ def test_a_stop_ends_the_run_at_a_page_and_the_next_one_goes_on(bench: Bench) ->
 
 LOADER = """
 import sys
-from sync.passes import lease_holder as owner
+from sync.passes import lease_holder
 from sync.db.engine import connect
 from tests.kit import Bench, Elsewhere
 
 bench = Bench(Elsewhere(sys.argv[2]), connect(sys.argv[1]), page_size=10)
-bench.owner, bench.is_dead = owner.describe("backfill"), owner.is_dead
+bench.owner, bench.is_dead = lease_holder.describe("backfill"), lease_holder.is_dead
 bench.watch.at_page = lambda page: print(page, flush=True)
 bench.backfill()
 """

@@ -16,8 +16,8 @@ from sync.app import App, opened
 from sync.db.engine import reading
 from sync.db.health import Freshness, freshness
 from sync.errors import SyncError
-from sync.hooks.journal import Journal
-from sync.hooks.meter import Meter
+from sync.hooks.metrics import MetricsHook
+from sync.hooks.run_log import RunLog
 from sync.metrics import Metrics, TenantsMetrics
 from sync.passes.backfill import backfill
 from sync.passes.incremental import incremental
@@ -36,12 +36,12 @@ def tenant() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def meter() -> Meter:
-    return Meter(Metrics("1.2.3"))
+def meter() -> MetricsHook:
+    return MetricsHook(Metrics("1.2.3"))
 
 
 @pytest.fixture
-def app(tenant: Sandbox, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+def app(tenant: Sandbox, meter: MetricsHook, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     environment = tenant.environment() | {"SYNC_PAGE_SIZE": "5", "SYNC_MAX_RETRY_TIME": "2s"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -50,7 +50,7 @@ def app(tenant: Sandbox, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield live
 
 
-def samples(meter: Meter) -> Samples:
+def samples(meter: MetricsHook) -> Samples:
     text = meter.metrics.exposition()[0].decode()
     families = [*parse(text)]
     return {
@@ -60,11 +60,11 @@ def samples(meter: Meter) -> Samples:
     }
 
 
-def value(meter: Meter, name: str, **labels: str) -> float:
+def value(meter: MetricsHook, name: str, **labels: str) -> float:
     return samples(meter).get((f"product_sync_{name}", frozenset(labels.items())), 0.0)
 
 
-def test_every_metric_moves(app: App, tenant: Sandbox, meter: Meter) -> None:
+def test_every_metric_moves(app: App, tenant: Sandbox, meter: MetricsHook) -> None:
     """A quota, a refusal with Retry-After, an error, an unusable SKU, an old date, a price that moved."""
     before = {name for name, _ in samples(meter)}
     tenant.faults.fail(429, headers={"Retry-After": "0.5"}, times=1)
@@ -111,7 +111,7 @@ def test_every_metric_moves(app: App, tenant: Sandbox, meter: Meter) -> None:
     assert value(meter, "build_info", version="1.2.3") == 1
 
 
-def test_both_forms_are_valid_and_names_follow_the_rules(meter: Meter) -> None:
+def test_both_forms_are_valid_and_names_follow_the_rules(meter: MetricsHook) -> None:
     meter.metrics.token_refreshes.inc()
     text, content_type = meter.metrics.exposition("application/openmetrics-text; version=1.0.0")
 
@@ -126,7 +126,7 @@ def test_both_forms_are_valid_and_names_follow_the_rules(meter: Meter) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, which is part of Prometheus")
-def test_promtool_finds_nothing_to_say(meter: Meter) -> None:
+def test_promtool_finds_nothing_to_say(meter: MetricsHook) -> None:
     plain = meter.metrics.exposition()[0]
 
     checked = subprocess.run(["promtool", "check", "metrics"], input=plain, capture_output=True, check=False)
@@ -134,7 +134,7 @@ def test_promtool_finds_nothing_to_say(meter: Meter) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_what_a_tenant_sends_is_no_label(app: App, tenant: Sandbox, meter: Meter) -> None:
+def test_what_a_tenant_sends_is_no_label(app: App, tenant: Sandbox, meter: MetricsHook) -> None:
     """Paths with a code in them count as one, whatever the code is."""
     hook = meter.hook(app.journal)
     for code in range(100):
@@ -144,7 +144,7 @@ def test_what_a_tenant_sends_is_no_label(app: App, tenant: Sandbox, meter: Meter
     assert len({labels for name, labels in samples(meter) if name == "product_sync_requests_total"}) == 1
 
 
-def test_a_database_that_is_away_shows_and_breaks_no_scrape(meter: Meter) -> None:
+def test_a_database_that_is_away_shows_and_breaks_no_scrape(meter: MetricsHook) -> None:
     def away() -> None:
         raise OSError
 
@@ -160,9 +160,9 @@ def test_a_database_that_is_away_shows_and_breaks_no_scrape(meter: Meter) -> Non
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
 def test_metrics_of_many_are_those_of_each_with_its_name(accept: str) -> None:
     """Valid in both forms; what is the process's own has no tenant."""
-    measured = {name: Meter(Metrics("", process=False)) for name in ("eu", "us")}
+    measured = {name: MetricsHook(Metrics("", process=False)) for name in ("eu", "us")}
     for count, meter in enumerate(measured.values(), 1):
-        meter.hook(Journal()).request_finished("/V1/products", "all", 200, 0.1, 10 * count, 1)
+        meter.hook(RunLog()).request_finished("/V1/products", "all", 200, 0.1, 10 * count, 1)
         meter.show_pace(lambda: (2.0, 1, 4))
         meter.show_copy(lambda: Freshness(NOW, {"all": timedelta(60)}, {}, {}, frozenset(), {}))
     all_ = TenantsMetrics("1.2.3", lambda: {name: it.metrics for name, it in measured.items()})

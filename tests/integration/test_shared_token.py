@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from sync.commerce.acquaintance import Token
 from sync.commerce.ims import ImsTokens
-from sync.commerce.retry import Patience
+from sync.commerce.retry import RetryPolicy
 from sync.commerce.shared_token import ASKING_S, SharedToken
+from sync.commerce.tenant_memory import Token
 from sync.db.schema import sync_state
-from sync.db.shelf import Shelf
+from sync.db.shared_state import SharedState
 from sync.errors import AccessDenied, Interrupted
 from sync.sandbox import Sandbox
 from tests.wire import Time, ims_tokens, in_threads
@@ -35,16 +35,16 @@ def shared(db: sa.Engine, sandbox: Sandbox, secret: str | None = None) -> Shared
     """The shelf as one process sees it."""
     stop, credentials = threading.Event(), sandbox.credentials
     return SharedToken(
-        Shelf(db, "shared_token", stop),
+        SharedState(db, "shared_token", stop),
         credentials.client_id,
         lambda: secret or credentials.client_secret,
-        Patience(stop.wait),
+        RetryPolicy(stop.wait),
     )
 
 
 def process(db: sa.Engine, sandbox: Sandbox, secret: str | None = None) -> ImsTokens:
     stop = threading.Event()
-    return ims_tokens(sandbox, Time(), shared=shared(db, sandbox, secret), patience=Patience(stop.wait, 5))
+    return ims_tokens(sandbox, Time(), shared=shared(db, sandbox, secret), patience=RetryPolicy(stop.wait, 5))
 
 
 def test_processes_that_start_together_ask_once(postgres: sa.Engine, sandbox: Sandbox) -> None:
@@ -124,7 +124,7 @@ def test_who_died_while_asking_is_waited_for_and_no_longer(postgres: sa.Engine, 
     def die() -> Token:
         raise KeyboardInterrupt
 
-    shelf = Shelf(postgres, "shared_token", threading.Event())
+    shelf = SharedState(postgres, "shared_token", threading.Event())
     dead = shared(postgres, sandbox)
     with pytest.raises(KeyboardInterrupt):
         dead.next(None, die)
@@ -132,7 +132,7 @@ def test_who_died_while_asking_is_waited_for_and_no_longer(postgres: sa.Engine, 
 
     impatient = threading.Event()
     impatient.set()
-    waiting = SharedToken(shelf, "id", lambda: "secret", Patience(impatient.wait))
+    waiting = SharedToken(shelf, "id", lambda: "secret", RetryPolicy(impatient.wait))
     with pytest.raises(Interrupted):
         waiting.next(None, never)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from sync.hooks.journal import Journal
-from sync.hooks.meter import Meter
+from sync.hooks.metrics import MetricsHook
+from sync.hooks.run_log import RunLog
 from sync.metrics import Metrics, PaceFigures, TenantsMetrics
 
 ADD_ONE = """
@@ -31,9 +31,9 @@ def path(tmp_path: Path) -> Path:
 
 def command(requests: int, kind: str = "incremental", version: str = "1.2.3") -> Metrics:
     """The metrics of one command that sent so many requests."""
-    meter = Meter(Metrics(version, process=False))
+    meter = MetricsHook(Metrics(version, process=False))
     for _ in range(requests):
-        meter.hook(Journal()).request_finished("/V1/products", "all", 200, 0.1, 10, 1)
+        meter.hook(RunLog()).request_finished("/V1/products", "all", 200, 0.1, 10, 1)
     meter.metrics.run_finished.labels(kind, "succeeded").set(1e9 + requests)
     meter.metrics.watch_pace(lambda: PaceFigures(requests, 0, 1))
     meter.metrics.command_ended(kind, 0)

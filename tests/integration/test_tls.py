@@ -13,7 +13,7 @@ import pytest
 import requests
 import trustme
 
-from sync.commerce.lines import UnusableCaBundle
+from sync.commerce.deadlines import UnusableCaBundle
 from sync.commerce.retry import judge_fault
 from sync.commerce.transport import BodyTooLarge, open_session, read_body
 from sync.errors import SettingsError

@@ -14,7 +14,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from sync.db import browsing
+from sync.db import web_queries
 from sync.db.schema import products
 from sync.errors import SettingsError
 from sync.model import Page
@@ -159,7 +159,7 @@ def test_the_feed_is_filtered_by_kind_product_store_view_and_time(copy: Bench, s
     assert kinds(f"product={quote(sku)}&store_view=de") == [("update", edited), ("insert", edited)]
     assert kinds(f"product={deleted}&store_view=de") == [("delete", deleted), ("insert", deleted)]
     assert kinds("since=2999-01-01") == []
-    assert len(kinds("since=1h&kind=insert")) == browsing.PAGE
+    assert len(kinds("since=1h&kind=insert")) == web_queries.PAGE
 
 
 def test_pages_by_key_show_every_row_once(copy: Bench, site: Site) -> None:
@@ -187,7 +187,7 @@ def _assert_every_row_is_shown_once(site: Site, path: str) -> None:
 def test_a_stretch_of_the_feed_without_a_match_says_where_to_look_further(
     copy: Bench, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(browsing, "CHANGES_LOOKED_THROUGH", 50)
+    monkeypatch.setattr(web_queries, "CHANGES_LOOKED_THROUGH", 50)
     copy.backfill()
     found, asked = [], "/changes?store_view=default&kind=insert"
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from sync.db.engine import connect
 from sync.errors import SettingsError
-from sync.monitor.freshness import Promise
+from sync.monitor.freshness import FreshnessPolicy
 from sync.monitor.snapshot import look, refused, standing
 from sync.sandbox import Sandbox
 from sync.settings import CopySettings
@@ -24,7 +24,7 @@ from tests.kit import Bench
 
 TOKEN = "the-status-token"
 WRONG = SettingsError("SYNC_PAGE_SIZE: <b>should</b> be a number", "correct [wrong].")
-PROMISE = Promise(("all",), timedelta(hours=1))
+PROMISE = FreshnessPolicy(("all",), timedelta(hours=1))
 
 
 class Links(HTMLParser):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.commerce.retry import Patience
+from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
 from sync.errors import Interrupted, SyncError
 from sync.feed.webhook import (
@@ -40,7 +40,7 @@ class Sender:
                 url,
                 lambda: SECRET,
                 session=session,
-                patience=Patience(self.time.sleep, self.time.patience.max_retry_time, self.time.clock),
+                patience=RetryPolicy(self.time.sleep, self.time.patience.max_retry_time, self.time.clock),
                 stop=self.stop,
                 on_retry=lambda host, reason, wait_s, number: self.heard.append(reason),
                 timeouts=QUICK,
@@ -169,7 +169,7 @@ def test_who_is_told_to_stop_does_not_wait_for_a_receiver_that_hangs() -> None:
             receiver.url,
             None,
             session=session,
-            patience=Patience(stop.wait),
+            patience=RetryPolicy(stop.wait),
             stop=stop,
             on_retry=lambda *_: None,
             timeouts=Timeouts(silence=1800, whole=1800, grace=0.05),

@@ -19,7 +19,7 @@ from sync.errors import Interrupted, LeaseHeld, RangeLost, RangesFailed
 from sync.passes.backfill import backfill
 from sync.passes.reconcile import reconcile
 from sync.passes.run import Summary
-from sync.passes.workers import Order, Outcome, Unreported, work_off
+from sync.passes.workers import Outcome, RangeTask, Unreported, work_off
 from sync.sandbox import Sandbox
 from tests.databases import NewDatabase, opened
 from tests.kit import Bench, Sightings
@@ -44,7 +44,7 @@ class Killed(BaseException):
     """What nothing in a worker can catch."""
 
 
-def as_ordered(orders: Sequence[Order]) -> Sequence[Order]:
+def as_ordered(orders: Sequence[RangeTask]) -> Sequence[RangeTask]:
     return orders
 
 
@@ -57,23 +57,23 @@ class Crew:
     """
 
     bench: Bench
-    deliver: Callable[[Sequence[Order]], Sequence[Order]] = as_ordered
-    worker: Callable[[Order], Bench] | None = None
+    deliver: Callable[[Sequence[RangeTask]], Sequence[RangeTask]] = as_ordered
+    worker: Callable[[RangeTask], Bench] | None = None
     size: int = 3
-    orders: list[Order] = field(default_factory=list)
+    orders: list[RangeTask] = field(default_factory=list)
     outcomes: list[Future[Outcome]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(self.size)
 
-    def put(self, orders: Sequence[Order]) -> None:
+    def put(self, orders: Sequence[RangeTask]) -> None:
         self.orders += orders
         self.outcomes += [self._pool.submit(self._work, order) for order in self.deliver(orders)]
 
     def hands(self) -> int:
         return self.size
 
-    def _work(self, order: Order) -> Outcome:
+    def _work(self, order: RangeTask) -> Outcome:
         mine = another(self.bench) if self.worker is None else self.worker(order)
         sync = mine.sync()
         return work_off(sync, order, Unreported(sync.traffic))
@@ -184,9 +184,9 @@ def test_orders_that_come_twice_and_in_any_order_do_no_harm(bench: Bench) -> Non
 
 def test_orders_that_got_lost_are_given_again(bench: Bench) -> None:
     """The broker forgets all it was given at first."""
-    lost: list[Order] = []
+    lost: list[RangeTask] = []
 
-    def forgetful(orders: Sequence[Order]) -> Sequence[Order]:
+    def forgetful(orders: Sequence[RangeTask]) -> Sequence[RangeTask]:
         if lost:
             return orders
         lost.extend(orders)
@@ -222,7 +222,7 @@ def test_a_dead_worker_leaves_its_range_to_another(bench: Bench) -> None:
             died.set()
             raise Killed
 
-    def worker(order: Order) -> Bench:
+    def worker(order: RangeTask) -> Bench:
         mine = another(bench)
         if order == crew.orders[0] and not died.is_set():
             mine.watch.at_page = crash
@@ -283,7 +283,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_range_back_at_once(bench: Bench
     assert crew.rest() == ["read"]
 
 
-def plan_one(bench: Bench) -> Order:
+def plan_one(bench: Bench) -> RangeTask:
     """A run with one range, and the order for it; its lease is not given back."""
     lease = leases.acquire(bench.db, "the leader", lambda owner: False)
     with bench.db.begin() as tx:
@@ -294,7 +294,7 @@ def plan_one(bench: Bench) -> Order:
             )
         )
         partitions.plan(tx, run_id, [partitions.Partition("all", 1, 0, 2000)])
-    return Order("backfill", run_id, lease.fencing, "all", 1)
+    return RangeTask("backfill", run_id, lease.fencing, "all", 1)
 
 
 NOW = sa.func.now()
@@ -306,7 +306,7 @@ NOW = sa.func.now()
 def test_a_leader_that_was_interrupted_looks_on_where_it_was(bench: Bench) -> None:
     """Workers have a third of the ranges when the leader is stopped; a second leader has the rest read."""
 
-    def a_third(orders: Sequence[Order]) -> Sequence[Order]:
+    def a_third(orders: Sequence[RangeTask]) -> Sequence[RangeTask]:
         bench.stop.set()
         return orders[:4]
 
@@ -342,7 +342,7 @@ def test_a_range_is_cut_in_two_for_hands_that_are_idle(bench: Bench) -> None:
     """One worker holds the last range and does not move until it was made shorter."""
     cut = threading.Event()
 
-    def deliver(orders: Sequence[Order]) -> Sequence[Order]:
+    def deliver(orders: Sequence[RangeTask]) -> Sequence[RangeTask]:
         if crew.orders != list(orders):
             cut.set()
         return orders
@@ -353,7 +353,7 @@ def test_a_range_is_cut_in_two_for_hands_that_are_idle(bench: Bench) -> None:
     slow = Sightings(at_page=wait)
     crew = Crew(bench, deliver=deliver, worker=lambda order: another(bench, watch=worker_of(order)), size=2)
 
-    def worker_of(order: Order) -> Sightings:
+    def worker_of(order: RangeTask) -> Sightings:
         return slow if order.first_id == 1 and order == crew.orders[0] else Sightings()
 
     bench.store_views = ("all",)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sync.db.partitions import Partition
 from sync.model import Interval, Page, RawProduct
 from sync.passes.partitioning import cut
-from sync.passes.readahead import Item, read_ahead
+from sync.passes.prefetch import Item, read_ahead
 
 # What happens while pages are read: delete one that is there, or add one anywhere.
 Edit = tuple[str, int]

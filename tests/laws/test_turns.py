@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.service.fair_queue import FIRST_REST_S, GRACE_S, LONGEST_REST_S, PROBE_S, Turns
+from sync.service.fair_queue import FIRST_REST_S, GRACE_S, LONGEST_REST_S, PROBE_S, FairQueue
 
 TURN_S = 300.0
 
@@ -20,16 +20,16 @@ class Pass:
 RUN, STOCK, PRICES = Pass("run"), Pass("stock"), Pass("prices")
 
 
-def turns(at_once: int = 1) -> Turns[Pass]:
-    return Turns(at_once, TURN_S)
+def turns(at_once: int = 1) -> FairQueue[Pass]:
+    return FairQueue(at_once, TURN_S)
 
 
-def told(line: Turns[Pass], now: float, **silent: float) -> list[str]:
+def told(line: FairQueue[Pass], now: float, **silent: float) -> list[str]:
     """Who is told to make room, where all others at work were heard of just now."""
     return line.to_stop(now, dict.fromkeys(line.at_work, 0.0) | silent)
 
 
-def serve(line: Turns[Pass], now: float = 0.0) -> tuple[str, str] | None:
+def serve(line: FairQueue[Pass], now: float = 0.0) -> tuple[str, str] | None:
     """Who is served next, with which pass."""
     found = line.next(now)
     return found and (found[0], found[1].name)
@@ -181,7 +181,7 @@ def test_one_that_does_not_make_room_is_written_off_and_its_slot_is_free() -> No
 # --- silence -----------------------------------------------------------------------------------
 
 
-def silenced(line: Turns[Pass], tenant: str, now: float) -> float | None:
+def silenced(line: FairQueue[Pass], tenant: str, now: float) -> float | None:
     """End a turn in which the tenant did not answer until now, and others wait; its rest."""
     silence_s = line.silence_s(tenant)
     assert told(line, now, **{tenant: silence_s}) == [tenant]
@@ -243,7 +243,7 @@ def test_after_a_rest_it_has_a_moment_to_answer_and_with_an_answer_a_whole_turn(
 
 
 def test_a_failure_that_takes_no_time_needs_no_rest_and_the_only_tenant_never_rests() -> None:
-    line, alone = turns(), Turns[Pass](1, float("inf"))
+    line, alone = turns(), FairQueue[Pass](1, float("inf"))
     for each in (line, alone):
         each.due("a", RUN)
         serve(each)
@@ -325,7 +325,7 @@ def test_however_many_hang_the_others_are_served_and_go_on_being_served(
     """Each that hangs costs the others a turn in one slot, once, and then moments; and a grace, if its
     thread hangs too. The others have work every minute, which takes no time.
     """
-    line = Turns[Pass](at_once, turn_s)
+    line = FairQueue[Pass](at_once, turn_s)
     begun: dict[str, float] = {}
     waiting_since: dict[str, float] = {}
     first: dict[str, float] = {}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.commerce.answers import LONGEST_TEXT, read_complaint, remedy
+from sync.commerce.error_bodies import LONGEST_TEXT, read_error_body, remedy
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ from sync.commerce.answers import LONGEST_TEXT, read_complaint, remedy
     ],
 )
 def test_every_party_s_form_is_read(body: bytes, text: str) -> None:
-    assert read_complaint(body).text == text
+    assert read_error_body(body).text == text
 
 
 @pytest.mark.parametrize(
@@ -66,53 +66,53 @@ def test_every_party_s_form_is_read(body: bytes, text: str) -> None:
     ],
 )
 def test_a_known_cause_has_a_remedy_that_names_what_to_change(body: bytes, names: str) -> None:
-    assert names in (remedy(read_complaint(body)) or "")
+    assert names in (remedy(read_error_body(body)) or "")
 
 
 def test_an_unknown_cause_has_no_remedy() -> None:
-    assert remedy(read_complaint(b'{"error_code":"499999","message":"?"}')) is None
+    assert remedy(read_error_body(b'{"error_code":"499999","message":"?"}')) is None
 
 
 def test_the_largest_page_is_read_from_the_parameters() -> None:
     body = b'{"message":"Maximum SearchCriteria pageSize is %max","parameters":{"max":300}}'
 
-    assert read_complaint(body).maximum == 300
+    assert read_error_body(body).maximum == 300
 
 
 def test_the_limit_of_something_else_is_no_largest_page() -> None:
     body = b'{"message":"Maximum items of type \\"%type\\" is %max","parameters":{"max":20,"type":"x"}}'
 
-    assert read_complaint(body).maximum is None
+    assert read_error_body(body).maximum is None
 
 
 def test_a_logged_exception_is_known_by_its_report_id_in_any_language() -> None:
     body = b'{"message":"Interner Fehler. Bericht: webapi-6b046ede83c68"}'
 
-    assert read_complaint(body).is_internal
+    assert read_error_body(body).is_internal
 
 
 def test_a_credential_that_a_server_echoes_is_blotted_out() -> None:
     body = b'{"message":"bad request: Authorization: Bearer s3cr3t-t0ken, client_secret=p8e-abc"}'
 
-    text = read_complaint(body).text
+    text = read_error_body(body).text
 
     assert "s3cr3t" not in text
     assert "p8e-abc" not in text
 
 
 def test_control_characters_and_direction_marks_do_not_reach_a_terminal() -> None:
-    assert read_complaint(b'{"message":"a\\u001b[31mred\\u202eevil\\nline"}').text == "a [31mred evil line"
+    assert read_error_body(b'{"message":"a\\u001b[31mred\\u202eevil\\nline"}').text == "a [31mred evil line"
 
 
 def test_deep_nesting_is_no_way_to_crash_us() -> None:
-    assert read_complaint(b'{"message":' + b"[" * 100_000).text
+    assert read_error_body(b'{"message":' + b"[" * 100_000).text
 
 
 @given(
     st.binary() | st.text().map(lambda text: ('{"message":"' + text + '"}').encode(errors="surrogatepass"))
 )
 def test_any_body_becomes_one_printable_line_of_bounded_length(body: bytes) -> None:
-    text = read_complaint(body).text
+    text = read_error_body(body).text
 
     assert text.isprintable()
     assert 0 < len(text) <= LONGEST_TEXT + 30

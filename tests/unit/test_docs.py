@@ -14,8 +14,7 @@ from typer.main import get_command
 from sync import errors
 from sync.cli import app
 from sync.cli.tenants import WORSE_AND_WORSE
-from sync.feed import positions as position
-from sync.feed import webhook
+from sync.feed import positions, webhook
 from sync.files import export
 from sync.metrics import Metrics
 from sync.settings import Settings
@@ -91,7 +90,7 @@ ERRORS = sorted(OURS - ABSTRACT, key=lambda error: error.__name__)
 
 @pytest.mark.parametrize("error", ERRORS, ids=[error.__name__ for error in ERRORS])
 def test_every_error_has_a_remedy_under_its_exit_status(error: type[errors.SyncError]) -> None:
-    assert {webhook.WebhookRefused, position.PositionTaken, export.NotWritten} <= set(ERRORS)
+    assert {webhook.WebhookRefused, positions.PositionTaken, export.NotWritten} <= set(ERRORS)
     (row,) = re.findall(rf"^\| `{error.__name__}` \|(.*)$", named("errors.md"), re.MULTILINE)
     status, happened, remedy, _ = (cell.strip() for cell in row.split("|"))
     assert status == str(error.exit_code)

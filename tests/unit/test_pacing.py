@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sync.commerce.allowance import read_allowance
 from sync.commerce.pacing import Learned, Outcome, Pacer, QuietHours
+from sync.commerce.rate_headers import read_allowance
 from sync.errors import Interrupted
 
 DATE = "Mon, 23 Nov 2026 12:00:00 GMT"

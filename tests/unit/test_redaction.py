@@ -14,7 +14,7 @@ import structlog
 from hypothesis import example, given
 
 from sync import logs
-from sync.commerce.answers import read_complaint
+from sync.commerce.error_bodies import read_error_body
 from sync.errors import DatabaseUnavailable
 from sync.logs.redaction import foreign, hide, hide_token, redacted
 from sync.settings import CopySettings
@@ -75,8 +75,8 @@ def test_passwords_in_urls_are_secrets_in_both_spellings(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("secret", "said"),
     [
-        ("correct@horse", 'could not translate host name "horse@db" to address'),
-        ("correct@horse", "no user correct"),
+        ("quagga@horse", 'could not translate host name "horse@db" to address'),
+        ("quagga@horse", "no user quagga"),
         ("mule:9876/horse", "invalid port number: '9876/horse'"),
         ("mule:9876/horse", 'database "horse" does not exist'),
         ("mule%2Fhorse", "no file /horse"),
@@ -105,7 +105,7 @@ def test_what_is_cut_short_holds_no_half_of_a_secret() -> None:
 
     for before in range(270, 300):
         said = f"{'x' * before} first-half-second-half"
-        assert "first-h" not in read_complaint(json.dumps({"message": said}).encode()).text
+        assert "first-h" not in read_error_body(json.dumps({"message": said}).encode()).text
         assert "first-h" not in foreign(said)
 
 

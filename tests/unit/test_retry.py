@@ -19,8 +19,8 @@ from sync.commerce.retry import (
     LONGEST_RETRY_AFTER_S,
     PAGE_TRIES,
     PageTooLarge,
-    Setback,
-    Verdict,
+    Retryable,
+    RetryDecision,
     backoff,
     judge_answer,
     judge_fault,
@@ -51,12 +51,12 @@ PAGE = b"<html><head><title>Sorry</title></head></html>"
 
 def verdict_on(
     status: int, body: bytes = b"{}", headers: dict[str, str] = JSON, *, seconds: float = 0.1, patient: bool
-) -> Verdict | None:
+) -> RetryDecision | None:
     lowered = CaseInsensitiveDict(headers)
     return judge_answer("GET /V1/products", status, lowered, Body(body), seconds=seconds, patient=patient)
 
 
-def judged(status: int, body: bytes = b"{}", headers: dict[str, str] = JSON, **more: Any) -> Verdict:
+def judged(status: int, body: bytes = b"{}", headers: dict[str, str] = JSON, **more: Any) -> RetryDecision:
     verdict = verdict_on(status, body, headers, **{"patient": True} | more)
     assert verdict is not None
     return verdict
@@ -211,7 +211,9 @@ def test_no_answer_is_without_a_verdict(status: int, body: bytes, patient: bool)
 # --- faults -----------------------------------------------------------------------------------------------
 
 
-def fault_verdict(fault: requests.RequestException, *, reached: bool = True, patient: bool = True) -> Verdict:
+def fault_verdict(
+    fault: requests.RequestException, *, reached: bool = True, patient: bool = True
+) -> RetryDecision:
     return judge_fault(fault, host="shop.example", setting="API_ENDPOINT", reached=reached, patient=patient)
 
 
@@ -374,20 +376,20 @@ def test_backoff_is_jittered_within_bounds(failures: int, luck: float) -> None:
 # --- the loop ---------------------------------------------------------------------------------------------
 
 
-def failing(*verdicts: Verdict) -> Callable[[int], str]:
+def failing(*verdicts: RetryDecision) -> Callable[[int], str]:
     """Fails with these verdicts in turn, the last one for ever."""
 
     def once(attempt: int) -> str:
-        raise Setback(verdicts[min(attempt, len(verdicts)) - 1])
+        raise Retryable(verdicts[min(attempt, len(verdicts)) - 1])
 
     return once
 
 
-def ignore(verdict: Verdict, wait_s: float, attempt: int) -> None: ...
+def ignore(verdict: RetryDecision, wait_s: float, attempt: int) -> None: ...
 
 
-BUSY = Verdict(CommerceUnavailable("busy"))
-BROKEN = Verdict(PageFailed("broken"), tries=3)
+BUSY = RetryDecision(CommerceUnavailable("busy"))
+BROKEN = RetryDecision(PageFailed("broken"), tries=3)
 
 
 def spent(time: Time, once: Callable[[int], str]) -> SyncError:
@@ -413,7 +415,7 @@ def test_nothing_is_given_up_before_the_time_is_spent_and_nothing_tried_after() 
 def test_the_server_s_wait_is_obeyed_to_the_second() -> None:
     time = Time(max_retry_time=60)
 
-    spent(time, failing(Verdict(CommerceUnavailable("busy"), retry_after=25)))
+    spent(time, failing(RetryDecision(CommerceUnavailable("busy"), retry_after=25)))
 
     assert time.waits == [25, 25]
 
@@ -421,7 +423,7 @@ def test_the_server_s_wait_is_obeyed_to_the_second() -> None:
 def test_a_wait_beyond_the_time_allowed_is_not_begun() -> None:
     time = Time(max_retry_time=60)
 
-    spent(time, failing(Verdict(CommerceUnavailable("busy"), retry_after=61)))
+    spent(time, failing(RetryDecision(CommerceUnavailable("busy"), retry_after=61)))
 
     assert time.waits == []
 
@@ -443,7 +445,7 @@ def test_waiting_for_a_busy_tenant_does_not_use_up_the_tries_of_a_broken_page() 
 def test_a_shorter_limit_than_the_time_allowed_is_kept() -> None:
     time = Time(max_retry_time=900)
 
-    spent(time, failing(Verdict(CommerceUnavailable("no such host"), within_s=30)))
+    spent(time, failing(RetryDecision(CommerceUnavailable("no such host"), within_s=30)))
 
     assert sum(time.waits) == 30
 
@@ -460,8 +462,8 @@ def test_what_must_come_before_the_next_try_happens_only_if_there_is_one() -> No
     time, renewed = Time(), []
 
     def once(attempt: int) -> str:
-        verdict = Verdict(AccessDenied("no"), tries=2, retry_after=0, renew=True)
-        raise Setback(verdict, lambda: renewed.append(attempt))
+        verdict = RetryDecision(AccessDenied("no"), tries=2, retry_after=0, renew=True)
+        raise Retryable(verdict, lambda: renewed.append(attempt))
 
     spent(time, once)
 

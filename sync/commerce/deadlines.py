@@ -49,7 +49,7 @@ class _Holder:
     wire: socket.socket | None = None
 
 
-class Lines:
+class Deadlines:
     """The requests under way of one session.
 
     stop       once set, answers in hand have GRACE_S; None: never
@@ -148,7 +148,7 @@ class UnusableCaBundle(requests.RequestException):
 class Adapter(HTTPAdapter):
     """requests' own, with connections that `lines` can hang up."""
 
-    def __init__(self, lines: Lines, **options: Any) -> None:
+    def __init__(self, lines: Deadlines, **options: Any) -> None:
         self.lines = lines
         super().__init__(**options)
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sync.app import unseen_copy
 from sync.errors import DatabaseUnavailable
 from sync.sandbox import Sandbox
-from sync.service.lookout import Lookout
+from sync.service.copy_monitor import CopyMonitor
 from sync.settings import CopySettings
 from tests.databases import NewDatabase, connected
 from tests.kit import Bench
@@ -20,11 +20,11 @@ from tests.kit import Bench
 WITHIN_S = 20.0
 
 
-def lookout(copy: sa.Engine, name: str = "eu", tell: Callable[[], None] | None = None) -> Lookout:
-    return Lookout(name, CopySettings(), copy, tell)
+def lookout(copy: sa.Engine, name: str = "eu", tell: Callable[[], None] | None = None) -> CopyMonitor:
+    return CopyMonitor(name, CopySettings(), copy, tell)
 
 
-def ended(it: Lookout) -> None:
+def ended(it: CopyMonitor) -> None:
     """Its thread is done with the copy."""
     for thread in threading.enumerate():
         if thread.name == f"lookout {it.name}":

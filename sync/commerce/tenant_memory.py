@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An access token, and when to get another one, by the clock of `Patience`."""
+    """An access token, and when to get another one, by the clock of `RetryPolicy`."""
 
     text: str = field(repr=False)
     renew_at: float
 
 
 @dataclass(slots=True)
-class Acquaintance:
+class TenantMemory:
     """Filled in by who asks the tenant; one client at a time.
 
     token           the last one that IMS gave out: it throttles who asks for too many

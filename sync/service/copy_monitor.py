@@ -19,9 +19,9 @@ from sync import logs
 from sync.app import promise_of, unseen_copy
 from sync.db.health import Freshness
 from sync.errors import DatabaseUnavailable, SettingsError
-from sync.monitor.snapshot import Sight, Standing, look, refused, standing
+from sync.monitor.snapshot import Snapshot, Standing, look, refused, standing
 from sync.settings import Settings
-from sync.settings.fleet import Fleet
+from sync.settings.served import ServedTenants
 from sync.web.app import site_of
 from sync.web.pages import Missing, Site
 
@@ -30,7 +30,7 @@ LOOK_S: Final = 60.0  # how often, at least
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
-class Lookout:
+class CopyMonitor:
     """Sees one copy for as long as its settings are in force; `start` before anything is seen.
 
     name     of the tenant
@@ -47,7 +47,7 @@ class Lookout:
         self.site = site_of(copy, settings)
         self.promise = promise_of(settings)
         self._tell = tell
-        self._sight, self._seen_at = Sight(), monotonic()
+        self._sight, self._seen_at = Snapshot(), monotonic()
         self._news, self._closed = Event(), Event()
         self._thread = Thread(target=self._watch, name=f"lookout {name}", daemon=True)
 
@@ -63,7 +63,7 @@ class Lookout:
         """Something was done: look at once."""
         self._news.set()
 
-    def look(self) -> Sight:
+    def look(self) -> Snapshot:
         """See how the copy is now, in the caller's thread."""
         self._sight, self._seen_at = look(self.copy), monotonic()
         return self._sight
@@ -113,13 +113,13 @@ class Lookout:
             _log.error("look.failed", error=type(fault).__name__)
 
 
-class Onlookers:
+class CopyMonitors:
     """The copies of many tenants, for a page that only looks; its `Company`."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: ServedTenants) -> None:
         self._members = fleet.members
         self._lookouts = {
-            name: Lookout(name, found, unseen_copy(found))
+            name: CopyMonitor(name, found, unseen_copy(found))
             for name, found in fleet.members.items()
             if isinstance(found, Settings)
         }

@@ -36,7 +36,7 @@ HEADERS = {
 FOREIGN = "This page does not answer to that host name. Name it in STATUS_HOSTS where it is yours.\n"
 
 
-class Guard:
+class Protection:
     """Refuses foreign hosts and puts the headers on every answer.
 
     names    host names the page answers to, besides addresses, localhost and the machine's own

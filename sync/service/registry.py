@@ -16,14 +16,14 @@ from sync.db.engine import reading
 from sync.db.health import freshness
 from sync.errors import SettingsError, SyncError
 from sync.hooks.liveness import STILL_S
-from sync.hooks.meter import Meter
+from sync.hooks.metrics import MetricsHook
 from sync.metrics import Metrics, TenantsMetrics
 from sync.monitor.freshness import Problem
 from sync.monitor.snapshot import Standing, refused
-from sync.service.lookout import Lookout
-from sync.service.tenancy import Tenancy
+from sync.service.copy_monitor import CopyMonitor
+from sync.service.tenant_service import TenantService
 from sync.settings import Settings
-from sync.settings.fleet import ALONE, Fleet
+from sync.settings.served import ALONE, ServedTenants
 from sync.web.pages import Missing, Site
 
 ASKING_S: Final = 10.0  # for the tenant to show whose copy it is, where its name does not tell
@@ -32,21 +32,21 @@ PARTING_S: Final = 2.5  # more than a receiver's answer in hand is waited for
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
-class Roster:
+class TenantRegistry:
     """The tenants of a fleet; the page's `Company`. Changed by one thread at a time, asked by all.
 
     version    of this program, for the metrics
     """
 
-    def __init__(self, fleet: Fleet, version: str) -> None:
+    def __init__(self, fleet: ServedTenants, version: str) -> None:
         self._fleet = fleet
         self._version = version
-        self._tenancies: dict[str, Tenancy] = {}
+        self._tenancies: dict[str, TenantService] = {}
         self._faults: dict[str, SyncError] = {}
-        self._leaving: list[Lookout] = []
+        self._leaving: list[CopyMonitor] = []
         self._metrics = TenantsMetrics(version, self._measured)
 
-    def take(self, fleet: Fleet) -> list[Tenancy]:
+    def take(self, fleet: ServedTenants) -> list[TenantService]:
         """Serve these from now on; returns those that are new, or have other settings than before.
 
         What is wrong with one of many is kept for whoever asks, and what it had goes on as it was. What is
@@ -71,7 +71,7 @@ class Roster:
                         _log.error("settings.refused", error=str(error), fix=error.fix)
         return changed
 
-    def _taken(self, name: str, found: Settings | SettingsError) -> Tenancy | None:
+    def _taken(self, name: str, found: Settings | SettingsError) -> TenantService | None:
         """Serve one tenant; None where it is served so already."""
         if isinstance(found, SettingsError):
             raise found
@@ -84,7 +84,7 @@ class Roster:
             self._leave(tenancy.lookout)
             tenancy.replace(found, copy)
         else:
-            tenancy = Tenancy(name, found, copy, self._meter(name), lambda: self._fleet.turn_s)
+            tenancy = TenantService(name, found, copy, self._meter(name), lambda: self._fleet.turn_s)
             self._tenancies = {**self._tenancies, name: tenancy}
         look = tenancy.lookout
         tenancy.meter.show_copy(look.freshness if name else lambda: reading(look.copy, freshness))
@@ -97,12 +97,12 @@ class Roster:
             self._tenancies[name].close()
             self._tenancies = {other: it for other, it in self._tenancies.items() if other != name}
 
-    def _leave(self, lookout: Lookout) -> None:
+    def _leave(self, lookout: CopyMonitor) -> None:
         """Remember who is about to be replaced, or dropped: a message may be on its way."""
         self._leaving = [it for it in self._leaving if it.is_watching] + [lookout]
 
-    def _meter(self, name: str) -> Meter:
-        return Meter(Metrics("", process=False) if name else Metrics(self._version))
+    def _meter(self, name: str) -> MetricsHook:
+        return MetricsHook(Metrics("", process=False) if name else Metrics(self._version))
 
     def close(self) -> None:
         """Tell every pass under way to end, and look at nothing any more."""
@@ -115,7 +115,7 @@ class Roster:
         for lookout in (*self._leaving, *(it.lookout for it in self._tenancies.values())):
             lookout.part(max(0.0, until - monotonic()))
 
-    def __getitem__(self, name: str) -> Tenancy:
+    def __getitem__(self, name: str) -> TenantService:
         return self._tenancies[name]
 
     # --- how they are ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from sync.db import in_force
+from sync.db import current_views
 from sync.db.schema import (
     attribute_sets,
     categories,
@@ -163,7 +163,7 @@ def _is_older(connection: sa.Connection, change_id: int, since: datetime | None)
 def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -> Stretch:
     """By (store view, product): the index needs both."""
     table = product_changes.c
-    views = [wanted.store_view] if wanted.store_view is not None else in_force.loaded(connection)
+    views = [wanted.store_view] if wanted.store_view is not None else current_views.loaded(connection)
     keys = [(view, i) for view in views for i in wanted.product_ids or ()]
     where: list[sa.ColumnElement[bool]] = [
         sa.or_(sa.false(), *(sa.and_(table.store_view == view, table.product_id == i) for view, i in keys))

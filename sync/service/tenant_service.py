@@ -20,7 +20,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from sync.app import App, Legacy, alerts_of, opened
+from sync.app import App, Carryover, alerts_of, opened
 from sync.commerce.retry import HungUp
 from sync.db import overview
 from sync.db.dialects import utc_now
@@ -33,7 +33,7 @@ from sync.errors import (
     LeaseHeld,
     SyncError,
 )
-from sync.hooks.meter import Meter
+from sync.hooks.metrics import MetricsHook
 from sync.model import PassKind
 from sync.passes.incremental import incremental
 from sync.passes.prices import prices
@@ -41,7 +41,7 @@ from sync.passes.reconcile import reconcile
 from sync.passes.reference import reference
 from sync.passes.run import Summary, Sync
 from sync.passes.stock import stock
-from sync.service.lookout import Lookout
+from sync.service.copy_monitor import CopyMonitor
 from sync.settings import Settings
 
 STANDBY_S: Final = 2.0
@@ -149,7 +149,7 @@ def patience(allowed_s: float, turn_s: float, *, is_trusted: bool) -> float:
     return min(allowed_s, turn_s if is_trusted else min(UNTRUSTED_S, turn_s / 2))
 
 
-class Tenancy:
+class TenantService:
     """A tenant, from its first pass to its last, whatever becomes of its settings meanwhile.
 
     name        "" for the only one
@@ -158,13 +158,13 @@ class Tenancy:
     """
 
     def __init__(
-        self, name: str, settings: Settings, copy: sa.Engine, meter: Meter, turn_s: Callable[[], float]
+        self, name: str, settings: Settings, copy: sa.Engine, meter: MetricsHook, turn_s: Callable[[], float]
     ) -> None:
         self.name = name
         self.meter = meter
         self.troubles: dict[str, str] = {}
         self._turn_s = turn_s
-        self._legacy: Legacy | None = None
+        self._legacy: Carryover | None = None
         self._is_trusted = not name
         self._due_since: dict[str, datetime] = {}
         self._spared: dict[str, timedelta] = {}
@@ -179,7 +179,7 @@ class Tenancy:
         return self._lookout.settings
 
     @property
-    def lookout(self) -> Lookout:
+    def lookout(self) -> CopyMonitor:
         """Who sees the copy; another one whenever the settings change."""
         return self._lookout
 
@@ -210,13 +210,13 @@ class Tenancy:
         self._stop_telling.set()
         self._closing.close()
 
-    def _opened(self, settings: Settings, copy: sa.Engine) -> tuple[Lookout, ExitStack]:
+    def _opened(self, settings: Settings, copy: sa.Engine) -> tuple[CopyMonitor, ExitStack]:
         with ExitStack() as opening:
             telling = alerts_of(
                 settings, copy, self.meter.held_back, self._stop_telling, self.name, self.troubles
             )
             alerts = opening.enter_context(telling)
-            lookout = Lookout(self.name, settings, copy, None if alerts is None else alerts.look)
+            lookout = CopyMonitor(self.name, settings, copy, None if alerts is None else alerts.look)
             opening.callback(lookout.close)
             return lookout, opening.pop_all()
 

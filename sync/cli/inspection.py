@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync.cli.console import complain, emit, stoppable
-from sync.cli.shared import AsJson, StoreView, app, configure_logs, copy_settings, settings_in_force
+from sync.cli.options import AsJson, StoreView, app, configure_logs, copy_settings, settings_in_force
 from sync.cli.tenants import for_tenants, worst
 from sync.errors import SettingsError, SyncError, UsageError
 
@@ -144,7 +144,8 @@ def show(
     Exit status: 0, 64 no such product, 69 database out of reach or not there yet, 78 settings.
     """
     from sync.app import copy_of
-    from sync.db import in_force, products
+    from sync.db import current_views as in_force
+    from sync.db import products
     from sync.db.engine import reading
 
     with copy_of(copy_settings()) as engine:

@@ -68,7 +68,7 @@ OAUTH_REMEDIES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class ErrorBody:
     """An error body, read.
 
     text         placeholders filled, one line, at most LONGEST_TEXT characters; never empty
@@ -91,25 +91,25 @@ class Complaint:
     is_internal: bool = False
 
 
-def read_complaint(body: bytes) -> Complaint:
+def read_error_body(body: bytes) -> ErrorBody:
     """Read an error body of any of the five parties; never raises."""
     try:
         return _read_complaint(body)
     except RecursionError:
-        return Complaint(text="JSON that is nested too deep", is_json=True)
+        return ErrorBody(text="JSON that is nested too deep", is_json=True)
 
 
-def _read_complaint(body: bytes) -> Complaint:
+def _read_complaint(body: bytes) -> ErrorBody:
     try:
         document = msgspec.json.decode(body)
     except msgspec.DecodeError:
-        return Complaint(text=_page_text(body))
+        return ErrorBody(text=_page_text(body))
     if not isinstance(document, dict):
-        return Complaint(text=clean(str(document)) or "no message", is_json=True)
+        return ErrorBody(text=clean(str(document)) or "no message", is_json=True)
     template = _template(document)
     text = " ".join(clean(sentence) for sentence in _sentences(document))
     limit, is_of_pages = _limit(document), "pageSize" in template
-    return Complaint(
+    return ErrorBody(
         text=clean(text) or "no message",
         code=_code(document),
         resources=_resources(document),
@@ -121,7 +121,7 @@ def _read_complaint(body: bytes) -> Complaint:
     )
 
 
-def remedy(complaint: Complaint) -> str | None:
+def remedy(complaint: ErrorBody) -> str | None:
     """What to do about it, None when the body names no cause we know."""
     if complaint.resources:
         return (

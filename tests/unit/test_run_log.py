@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sync import logs
-from sync.hooks.journal import PROGRESS_S, Journal
+from sync.hooks.run_log import PROGRESS_S, RunLog
 from sync.model import Interval, Page, RawProduct, Tally
 
 PAGE = Page("all", Interval(0, 1), (RawProduct(1, b"{}"),), 1, None)
@@ -38,7 +38,7 @@ def events(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_pages_are_told_in_sum_every_few_seconds(stream: io.StringIO) -> None:
     """A page a second, for a minute."""
     clock = Clock()
-    journal = Journal(clock)
+    journal = RunLog(clock)
 
     journal.run_started(4, "backfill", ["all"], resumed=False)
     journal.products_expected(6000)
@@ -55,7 +55,7 @@ def test_pages_are_told_in_sum_every_few_seconds(stream: io.StringIO) -> None:
 
 
 def test_every_try_is_a_request_and_refusals_and_repeats_are_counted(stream: io.StringIO) -> None:
-    journal = Journal()
+    journal = RunLog()
 
     journal.request_finished("/V1/products", "all", 429, 0.1, 20, attempt=1)
     journal.request_finished("/V1/products", "all", 503, 0.1, 20, attempt=2)

@@ -9,22 +9,22 @@ import pytest
 from sync.db.health import Freshness
 from sync.errors import SettingsError
 from sync.model import PassKind
-from sync.monitor.freshness import Problem, Promise, sentence
-from sync.monitor.snapshot import EMPTY, UNSEEN, Sight, Standing, refused, standing
+from sync.monitor.freshness import FreshnessPolicy, Problem, sentence
+from sync.monitor.snapshot import EMPTY, UNSEEN, Snapshot, Standing, refused, standing
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-PROMISE = Promise(("de", "fr"), timedelta(hours=1))
+PROMISE = FreshnessPolicy(("de", "fr"), timedelta(hours=1))
 AWAY = Problem("database", "database", "the database cannot do this: gone")
 
 
-def seen(lags: dict[str, int], failing: dict[PassKind, tuple[int, str]] | None = None) -> Sight:
+def seen(lags: dict[str, int], failing: dict[PassKind, tuple[int, str]] | None = None) -> Snapshot:
     """Store views that were so many minutes behind."""
     ages = {view: timedelta(minutes=lag) for view, lag in lags.items()}
-    return Sight(Freshness(NOW, ages, {}, {}, frozenset(), {"de": 2, "fr": 1}), failing or {})
+    return Snapshot(Freshness(NOW, ages, {}, {}, frozenset(), {"de": 2, "fr": 1}), failing or {})
 
 
 def stands(
-    sight: Sight, minutes: int = 0, busy: str = "", troubles: dict[str, str] | None = None
+    sight: Snapshot, minutes: int = 0, busy: str = "", troubles: dict[str, str] | None = None
 ) -> Standing:
     return standing("eu", sight, PROMISE, timedelta(minutes=minutes), busy=busy, troubles=troubles)
 
@@ -66,17 +66,17 @@ def test_what_the_daemon_knows_of_a_failure_goes_before_what_the_copy_tells() ->
 @pytest.mark.parametrize(
     ("sight", "busy", "troubles", "state"),
     [
-        (Sight(), "", {}, "unseen"),
-        (Sight(why_not=EMPTY), "", {}, "unseen"),
-        (Sight(why_not=EMPTY), "run", {}, "loading"),
-        (Sight(why_not=EMPTY), "", {"run": "no room on the disk"}, "unreachable"),
-        (Sight(why_not=AWAY), "run", {}, "unreachable"),
+        (Snapshot(), "", {}, "unseen"),
+        (Snapshot(why_not=EMPTY), "", {}, "unseen"),
+        (Snapshot(why_not=EMPTY), "run", {}, "loading"),
+        (Snapshot(why_not=EMPTY), "", {"run": "no room on the disk"}, "unreachable"),
+        (Snapshot(why_not=AWAY), "run", {}, "unreachable"),
         (seen({"de": 3}), "", {}, "loading"),
         (seen({"de": 3}), "", {"run": "403"}, "stale"),
     ],
 )
 def test_a_copy_that_was_not_loaded_yet(
-    sight: Sight, busy: str, troubles: dict[str, str], state: str
+    sight: Snapshot, busy: str, troubles: dict[str, str], state: str
 ) -> None:
     it = stands(sight, busy=busy, troubles=troubles)
 

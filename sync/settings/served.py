@@ -15,7 +15,7 @@ ALONE: Final = ""  # the name of the only tenant
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class ServedTenants:
     """Who is served, and how they share the process.
 
     process    the settings that all share: page and log
@@ -34,12 +34,12 @@ class Fleet:
         return ALONE in self.members
 
 
-def alone(settings: Settings) -> Fleet:
+def alone(settings: Settings) -> ServedTenants:
     """One tenant, which need not be named."""
-    return Fleet(settings, {ALONE: settings})
+    return ServedTenants(settings, {ALONE: settings})
 
 
-def of_file(tenants: Tenants, kind: type[Settings] = Settings) -> Fleet:
+def of_file(tenants: Tenants, kind: type[Settings] = Settings) -> ServedTenants:
     """The tenants of a file; one whose settings are wrong keeps no other from being served.
 
     kind    `CopySettings` where only the copies are looked into
@@ -47,7 +47,7 @@ def of_file(tenants: Tenants, kind: type[Settings] = Settings) -> Fleet:
     Raises SettingsError for settings of the process.
     """
     members = {name: _settings(tenants, name, kind) for name in tenants.names}
-    return Fleet(CopySettings.load(), members, tenants.at_once, tenants.turn_s)
+    return ServedTenants(CopySettings.load(), members, tenants.at_once, tenants.turn_s)
 
 
 def _settings(tenants: Tenants, name: str, kind: type[Settings]) -> Settings | SettingsError:

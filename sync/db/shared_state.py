@@ -19,7 +19,7 @@ from sync.db.schema import sync_state
 T = TypeVar("T")
 
 
-class Shelf:
+class SharedState:
     """One such text.
 
     stop    ends the waiting for a database that is away

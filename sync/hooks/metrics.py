@@ -12,22 +12,22 @@ from dataclasses import asdict, dataclass, field
 
 from sync.commerce.client import Hook
 from sync.db.health import Freshness
-from sync.hooks.liveness import Pulse
+from sync.hooks.liveness import Liveness
 from sync.metrics import CopyFigures, Metrics, PaceFigures, endpoint_of
 from sync.model import PassKind, Tally, Unreadable
-from sync.passes.readahead import Item
+from sync.passes.prefetch import Item
 from sync.passes.run import Summary, Watch
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
+class MetricsHook:
     """The metrics and the pulse of a process.
 
     held_back    by kind of pass, what its last run did not believe or could not read; "" for nothing
     """
 
     metrics: Metrics
-    pulse: Pulse = field(default_factory=Pulse)
+    pulse: Liveness = field(default_factory=Liveness)
     held_back: dict[str, str] = field(default_factory=dict)
 
     def hook(self, then: Hook) -> MeteredHook:
@@ -71,7 +71,7 @@ def _figures(found: Freshness) -> CopyFigures:
 class MeteredHook:
     """A client's Hook: counts, and tells `then`."""
 
-    def __init__(self, meter: Meter, then: Hook) -> None:
+    def __init__(self, meter: MetricsHook, then: Hook) -> None:
         self._metrics, self._pulse, self._then = meter.metrics, meter.pulse, then
 
     def request_finished(
@@ -102,7 +102,7 @@ class MeteredWatch:
     A run's products are counted page by page, and at its end what no page told: deletions found by counting.
     """
 
-    def __init__(self, meter: Meter, then: Watch) -> None:
+    def __init__(self, meter: MetricsHook, then: Watch) -> None:
         self._metrics, self._pulse, self._then = meter.metrics, meter.pulse, then
         self._held_back_by_kind = meter.held_back
         self._kind: PassKind | None = None

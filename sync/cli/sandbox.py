@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sync.cli.shared import app
+from sync.cli.options import app
 from sync.errors import UsageError
 
 

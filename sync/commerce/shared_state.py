@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 
-class Shelf(Protocol):
+class SharedState(Protocol):
     """A text that all processes of a tenant share, and a clock."""
 
     def update(self, step: Callable[[str | None, float], tuple[str | None, T]]) -> T:

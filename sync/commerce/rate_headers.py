@@ -19,7 +19,7 @@ _PLENTY: Final = 1e15  # requests: what is more is no number
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RateHeaders:
     """What rate-limit headers promise: `left` more starts before `until`, one every `gap` seconds.
 
     as_of    start of the request that was told: answers overtake each other

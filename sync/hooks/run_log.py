@@ -19,14 +19,14 @@ from typing import Any
 import structlog
 
 from sync.model import PassKind, Tally, Traffic, Unreadable
-from sync.passes.readahead import Item
+from sync.passes.prefetch import Item
 from sync.passes.run import Summary
 
 PROGRESS_S = 10.0
 THROTTLED = (429, 503)
 
 
-class Journal:
+class RunLog:
     """The client's Hook, called from every thread, and a Watch, called from the writer's.
 
     clock    seconds that never go backwards

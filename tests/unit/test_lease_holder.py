@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync.passes import lease_holder as owner
+from sync.passes import lease_holder
 
 ANNOUNCE = (
     "from sync.passes import lease_holder; print(lease_holder.describe('backfill'), flush=True); input()"
@@ -32,7 +32,7 @@ def who(process: subprocess.Popen[str]) -> str:
 
 
 def test_an_owner_names_command_host_and_process() -> None:
-    words = owner.describe("backfill")
+    words = lease_holder.describe("backfill")
 
     assert words.startswith("backfill on ")
     assert f"process {os.getpid()} " in words
@@ -40,7 +40,7 @@ def test_an_owner_names_command_host_and_process() -> None:
 
 
 def test_a_running_owner_is_not_dead(process: subprocess.Popen[str]) -> None:
-    assert not owner.is_dead(who(process))
+    assert not lease_holder.is_dead(who(process))
 
 
 def test_a_killed_owner_is_dead(process: subprocess.Popen[str]) -> None:
@@ -49,7 +49,7 @@ def test_a_killed_owner_is_dead(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
 
-    assert owner.is_dead(words)
+    assert lease_holder.is_dead(words)
 
 
 def test_a_killed_owner_whose_parent_has_not_noticed_is_dead(process: subprocess.Popen[str]) -> None:
@@ -58,18 +58,18 @@ def test_a_killed_owner_whose_parent_has_not_noticed_is_dead(process: subprocess
     process.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and still in the process table
 
-    assert owner.is_dead(words)
+    assert lease_holder.is_dead(words)
 
 
 def test_an_owner_whose_process_number_was_given_to_another_process_is_dead() -> None:
-    mine = owner.describe("run")
+    mine = lease_holder.describe("run")
 
-    assert owner.is_dead(mine.replace(" since ", " since 9"))
+    assert lease_holder.is_dead(mine.replace(" since ", " since 9"))
 
 
 @pytest.mark.parametrize("words", ["", "another run", "backfill on elsewhere", "run (process 1)"])
 def test_nothing_is_claimed_of_an_owner_in_other_words(words: str) -> None:
-    assert not owner.is_dead(words)
+    assert not lease_holder.is_dead(words)
 
 
 def test_nothing_is_claimed_of_another_machine(process: subprocess.Popen[str]) -> None:
@@ -78,4 +78,4 @@ def test_nothing_is_claimed_of_another_machine(process: subprocess.Popen[str]) -
     process.kill()
     process.wait()
 
-    assert not owner.is_dead(words.replace(", machine ", ", machine x"))
+    assert not lease_holder.is_dead(words.replace(", machine ", ", machine x"))

@@ -30,7 +30,7 @@ DOUBTED: Final = 56  # rounds counted as run when a floor was raised: its drain 
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ConcurrencyLimit:
     """How many requests may be in flight, by how their latency compares with its floor.
 
     floors       seconds an answer takes with no queue of ours, by kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typer.main import get_command
 from sync import errors
 from sync.cli import app
 from sync.cli.tenants import WORSE_AND_WORSE
+from sync.db.schema import metadata
 from sync.feed import positions, webhook
 from sync.files import export
 from sync.metrics import Metrics
@@ -22,7 +24,7 @@ from sync.settings.tenants import load
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -146,3 +148,43 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     for link in LINK.findall(page.read_text()):
         if not link.startswith(("http://", "https://", "#")):
             assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+FILE = re.compile(r"[\w/]+\.py\b|\b(?:sync|migrations|tests|benchmarks|deploy|passes)/(?:\w+/)*(?![\w.])")
+ROW_TO_CODE = re.compile(r"^\| [^|]+\? \| `([^`]+)` \| (?:`([^`]+)` )?\|$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
+def test_every_file_and_folder_that_is_named_exists(page: str) -> None:
+    """Below `sync/` where that is left out."""
+    files = set(FILE.findall(named(page)))
+    assert files
+    for name in files:
+        assert (ROOT / name).exists() or (ROOT / "sync" / name).exists(), name
+
+
+def defined(source: str) -> set[str]:
+    """What a module defines at its top, and the methods of its classes as `Class.method`."""
+    names = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+            names |= {f"{node.name}.{it.name}" for it in ast.walk(node) if isinstance(it, ast.FunctionDef)}
+    return names
+
+
+def test_every_question_leads_to_code_that_exists() -> None:
+    rows = ROW_TO_CODE.findall(named("architecture.md"))
+    assert len(rows) > 15
+    for file, begin in rows:
+        assert not begin or begin in defined((ROOT / file).read_text()), (file, begin)
+
+
+def test_the_folders_of_the_program_are_all_described() -> None:
+    described = named("architecture.md").partition("## The folders")[2]
+    folders = {f"sync/{it.name}/" for it in (ROOT / "sync").iterdir() if (it / "__init__.py").exists()}
+    assert {folder for folder in folders if f"`{folder}`" not in described} == set()
+
+
+def test_the_glossary_names_tables_that_exist() -> None:
+    assert set(re.findall(r"`(sync_\w+)", named("glossary.md"))) <= {*metadata.tables}

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 import sqlalchemy as sa
 
-from sync import drafts
+from sync.atomic_write import PRIVATE, atomic_write, why_not_a_file
 from sync.db import position as rows
 from sync.db import state
 from sync.db.engine import in_transaction, reading
@@ -185,14 +185,13 @@ def position_file(path: Path) -> Iterator[PositionFile]:
     path = path.expanduser().absolute()
     fix = "name a file in a folder that may be written to."
     try:
-        if words := drafts.refusal(path):
-            raise UsageError(f"--state {path} {words}.", fix)
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, drafts.PRIVATE)
+        if reason := why_not_a_file(path):
+            raise UsageError(f"--state {path} {reason}.", fix)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
     except OSError as error:
         raise UsageError(f"--state {path} cannot be used: {path}.lock: {error.strerror}.", fix) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        drafts.remove_leftovers(path)
         yield PositionFile(path)
     except BlockingIOError:
         raise PositionTaken(f"another process uses {path}.", "wait for it, or name another file.") from None
@@ -225,7 +224,7 @@ class PositionFile:
 
     def save(self, position: Position) -> None:
         try:
-            with drafts.replacing(self._path, drafts.PRIVATE) as file:
+            with atomic_write(self._path, PRIVATE) as file:
                 file.write(msgspec.json.encode(position) + b"\n")
         except OSError as error:
             raise PositionNotKept(f"{self._path} cannot be written: {error.strerror}.") from None

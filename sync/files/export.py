@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import msgspec
 import sqlalchemy as sa
 
-from sync import drafts
+from sync.atomic_write import PRIVATE, atomic_write, why_not_a_file
 from sync.db import export as rows
 from sync.db.dialects import Row
 from sync.db.engine import reading
@@ -129,11 +129,10 @@ def output_file(path: Path, mode: int) -> Iterator[BinaryIO]:
     Raises UsageError where no file can be, NotWritten when the disk does not take it.
     """
     try:
-        if words := drafts.refusal(path):
+        if reason := why_not_a_file(path):
             fix = "name a file in a folder that exists, or - for standard output."
-            raise UsageError(f"{path} cannot be a file: it {words}.", fix)
-        drafts.remove_leftovers(path)
-        with drafts.replacing(path, mode) as file:
+            raise UsageError(f"{path} cannot be a file: it {reason}.", fix)
+        with atomic_write(path, mode) as file:
             yield file
     except OSError as error:  # also of a folder that may not be looked into
         raise not_written(str(path), error) from error
@@ -145,11 +144,11 @@ def most_permissions(engine: sa.Engine, folder: Path) -> int:
     folder    where the file will be: others of a group may read it only where that group is the copy's
     """
     if engine.url.get_backend_name() != "sqlite":
-        return drafts.PRIVATE
+        return PRIVATE
     try:
         copy, place = Path(engine.url.database or "").stat(), folder.stat()
     except OSError:  # a `file:` URL
-        return drafts.PRIVATE
+        return PRIVATE
     group = place.st_gid if place.st_mode & stat.S_ISGID else os.getegid()
     return copy.st_mode & (0o666 if group == copy.st_gid else 0o606)
 

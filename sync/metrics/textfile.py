@@ -1,14 +1,14 @@
-"""Metrics of commands in a file for node-exporter: what they count goes on from one command to the next.
+"""Add the metrics of a command to a file for node-exporter's textfile collector.
 
-    former file ──> its counters, added to ours ──┐
-                    series that are not ours ─────┼──> a draft that takes the file's place
-    this command's metrics ───────────────────────┘
+    existing file ──> its counters, added to ours ──┐
+                      the series of other commands ─┼──> the new file
+    this command's metrics ─────────────────────────┘
 
-Counters and histograms are sums of all commands, so that `increase()` sees each of them. Gauges are ours,
-besides those of other kinds of pass, other commands and other tenants. A former file that is absent, no
-metrics, or another version's counts as empty: Prometheus takes that for a restart.
+Counters and histograms are sums over all commands, so that `increase()` sees each of them. Gauges are this
+command's; those of other kinds of pass, other commands and other tenants are kept. A file that is absent,
+unreadable as metrics, or written by another version counts as empty: Prometheus takes that for a restart.
 
-Source: node-exporter, "Textfile Collector" (it reads `*.prom`, and wants them replaced as a whole).
+Source: node-exporter, "Textfile Collector" (it reads `*.prom`; they must be replaced atomically).
 """
 
 from __future__ import annotations
@@ -27,52 +27,51 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from sync import drafts
+from sync.atomic_write import atomic_write
 
-READABLE: Final = 0o644  # node-exporter is another user
+READABLE: Final = 0o644  # node-exporter runs as another user
 VERSION: Final = "product_sync_build_info"
 SUMS: Final = ("counter", "histogram")
-OF_ONE_COMMAND: Final = frozenset({"command", "kind"})  # labels of gauges that other commands leave alone
+PER_COMMAND_LABELS: Final = frozenset({"command", "kind"})  # gauges with one of them are kept
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], Sample]
 
 
 def write(path: str, metrics: Collector) -> None:
-    """Write `metrics` to `path`, in addition to what commands wrote there before. Raises OSError."""
+    """Add `metrics` to those that earlier commands wrote to `path`. Raises OSError."""
     target = Path(path)
-    with _in_turn(target.parent):
-        drafts.remove_leftovers(target)
-        with drafts.replacing(target, READABLE) as file:
-            file.write(generate_latest(_Continued(_former(target), [*metrics.collect()])))
+    with _lock_folder(target.parent), atomic_write(target, READABLE) as file:
+        file.write(generate_latest(_Merged(_read(target), [*metrics.collect()])))
 
 
-class _Continued(NamedTuple):
-    """A Collector: the metrics of a command, going on from a former file's."""
+class _Merged(NamedTuple):
+    """A Collector: the metrics of this command, added to those of an existing file."""
 
-    former: list[Metric]
-    now: list[Metric]
+    existing: list[Metric]
+    ours: list[Metric]
 
     def collect(self) -> Iterator[Metric]:
-        before = self.former if _version(self.former) == _version(self.now) else []
-        series: dict[str, Series] = {family.name: _series(family) for family in before}
-        tenants = {sample.labels.get("tenant") for family in self.now for sample in family.samples}
-        for family in self.now:
-            found = series.get(family.name, {})
-            ours = [_added(sample, found.pop(_key(sample), None), family.type) for sample in family.samples]
-            kept = [it for it in found.values() if family.type in SUMS or _is_of_others(it, tenants)]
-            continued = Metric(family.name, family.documentation, family.type)
-            continued.samples = ours + kept
-            yield continued
+        existing = self.existing if _version(self.existing) == _version(self.ours) else []
+        series_by_family = {family.name: _series(family) for family in existing}
+        tenants = {sample.labels.get("tenant") for family in self.ours for sample in family.samples}
+        for family in self.ours:
+            series = series_by_family.get(family.name, {})
+            ours = [_added(sample, series.pop(_key(sample), None), family.type) for sample in family.samples]
+            kept = [it for it in series.values() if family.type in SUMS or _is_of_another(it, tenants)]
+            merged = Metric(family.name, family.documentation, family.type)
+            merged.samples = ours + kept
+            yield merged
 
 
-def _added(sample: Sample, before: Sample | None, kind: str) -> Sample:
-    if before is None or kind not in SUMS:
+def _added(sample: Sample, existing: Sample | None, kind: str) -> Sample:
+    if existing is None or kind not in SUMS:
         return sample
-    return sample._replace(value=sample.value + before.value)
+    return sample._replace(value=sample.value + existing.value)
 
 
-def _is_of_others(gauge: Sample, tenants: set[str | None]) -> bool:
-    return gauge.labels.get("tenant") not in tenants or not OF_ONE_COMMAND.isdisjoint(gauge.labels)
+def _is_of_another(gauge: Sample, tenants: set[str | None]) -> bool:
+    """Whether a gauge belongs to another tenant, command or kind of pass."""
+    return gauge.labels.get("tenant") not in tenants or not PER_COMMAND_LABELS.isdisjoint(gauge.labels)
 
 
 def _key(sample: Sample) -> tuple[str, frozenset[tuple[str, str]]]:
@@ -89,7 +88,7 @@ def _version(families: Iterable[Metric]) -> str | None:
     )
 
 
-def _former(target: Path) -> list[Metric]:
+def _read(target: Path) -> list[Metric]:
     try:
         return [*parse(target.read_text(encoding="utf-8"))]
     except FileNotFoundError:
@@ -99,11 +98,11 @@ def _former(target: Path) -> list[Metric]:
 
 
 @contextmanager
-def _in_turn(folder: Path) -> Iterator[None]:
-    """Keep other commands from the files of a folder: what they add would be lost."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder from reading its file to replacing it: commands that end together each add theirs."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -1,9 +1,9 @@
-"""A file that is written beside its place and takes it as a whole: what `--state`, `export` and metrics use.
+"""One atomic file write, used for `--state`, `export` and `--metrics-file`.
 
-    .NAME.<random>.part   made by us alone, never through a link, locked while we write ──> NAME
+    .NAME.<random>.part   created exclusively, never through a link, locked while written ──> NAME
 
-A reader sees the former file or the new one, and a crash leaves the former. What a killed process left is
-locked by nobody, and `remove_leftovers` removes it.
+A reader sees the old file or the new one, and a crash leaves the old one. The next write removes the
+unlocked drafts of killed processes.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ PRIVATE: Final = 0o600
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def refusal(path: Path) -> str:
-    """Why no file can take this place, in words that follow its name; blank when one can. Raises OSError."""
+def why_not_a_file(path: Path) -> str:
+    """Why no file can be written at `path`, as a predicate; "" when one can. Raises OSError."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return "" if path.parent.is_dir() else "is in a folder that does not exist"
     if stat.S_ISLNK(mode):
-        return "is a symbolic link, and nothing is written through one"
+        return "is a symbolic link, and links are not followed"
     return "" if stat.S_ISREG(mode) else "is not a file"
 
 
 @contextmanager
-def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once the context is left without an error.
+def atomic_write(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """Open a draft that replaces `path` when the context ends without an error.
 
-    mode    most permissions of the file; the umask and those of the file in its place narrow them
+    mode    widest permissions of the file; the umask and an existing file's permissions narrow them
 
-    Raises OSError, with the words of `refusal` where it has some.
+    Raises OSError, with the text of `why_not_a_file` where that applies.
     """
-    if words := refusal(path):
-        raise OSError(errno.EINVAL, words)
+    if reason := why_not_a_file(path):
+        raise OSError(errno.EINVAL, reason)
+    _remove_leftovers(path)
     with suppress(FileNotFoundError):
         mode &= stat.S_IMODE(path.lstat().st_mode)
     draft, descriptor = _locked_draft(path, mode)
@@ -59,7 +60,7 @@ def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
 
 
 def _locked_draft(path: Path, mode: int) -> tuple[Path, int]:
-    """A new draft and its descriptor; again when it is taken for a leftover before it is locked."""
+    """Create and lock a draft; create another if somebody removes it as a leftover before it is locked."""
     while True:
         draft = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
         descriptor = os.open(draft, _NEW, mode)
@@ -73,8 +74,8 @@ def _locked_draft(path: Path, mode: int) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove the drafts of `path` that nobody writes any more; what cannot be removed stays."""
+def _remove_leftovers(path: Path) -> None:
+    """Remove the unlocked drafts of `path`, where that is permitted."""
     for draft in path.parent.glob(f".{glob.escape(path.name[:200])}.????????.part"):
         with suppress(OSError):
             descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -86,12 +87,12 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name last, where the file system lets a folder be synced."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    """Make the rename durable, on file systems that can sync a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.drafts import remove_leftovers, replacing
+from sync.atomic_write import atomic_write
 from sync.errors import SyncError
 from sync.feed.positions import Position, position_file
 from sync.files.export import most_permissions, output_file
@@ -102,7 +102,7 @@ def test_permissions_become_no_wider(former: int, now: int, tmp_path: Path) -> N
     path.touch()
     path.chmod(former)
 
-    with replacing(path, 0o644) as file:
+    with atomic_write(path, 0o644) as file:
         file.write(b"x")
 
     assert path.stat().st_mode & 0o777 == now
@@ -112,20 +112,21 @@ def test_what_a_killed_process_left_is_removed_and_a_draft_in_hand_is_not(tmp_pa
     """Names that a pattern would read otherwise are taken as they are."""
     path = tmp_path / "all[1]*.csv"
     program = (
-        "import os, sys; from pathlib import Path; from sync.drafts import replacing\n"
-        "with replacing(Path(sys.argv[1]), 0o600) as file: file.write(b'half'); file.flush(); os._exit(9)"
+        "import os, sys; from pathlib import Path; from sync.atomic_write import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1]), 0o600) as file: file.write(b'half'); file.flush(); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     other = tmp_path / ".all1.csv.0123abcd.part"
     other.touch()
 
-    with replacing(path, 0o600) as file:
-        assert len([*tmp_path.iterdir()]) == 3
-        remove_leftovers(path)
+    with atomic_write(path, 0o600) as slow:
         assert len([*tmp_path.iterdir()]) == 2
-        file.write(b"whole")
+        with atomic_write(path, 0o600) as quick:
+            quick.write(b"first")
+        slow.write(b"last")
 
     assert sorted(tmp_path.iterdir()) == [other, path]
+    assert path.read_bytes() == b"last"
 
 
 @pytest.mark.parametrize(("copy", "export"), [(0o600, 0o600), (0o640, 0o640), (0o644, 0o644), (0o755, 0o644)])

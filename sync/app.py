@@ -122,7 +122,7 @@ def tenant_of(
     """
     memory = memory or Memory()
     on_wait = _waits_of(meter)
-    patience = RetryPolicy(stop.wait, max_retry_time or settings.sync_max_retry_time)
+    retry_policy = RetryPolicy(stop.wait, max_retry_time or settings.sync_max_retry_time)
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(
         f"product-sync/{__version__}",
@@ -135,7 +135,7 @@ def tenant_of(
         tokens = _tokens(
             settings,
             session,
-            patience,
+            retry_policy,
             timeouts,
             _refreshes_of(journal, meter),
             partial(hook.request_retried, "token"),
@@ -156,7 +156,7 @@ def tenant_of(
             _auth(settings, tokens),
             session=session,
             pacer=pacer,
-            patience=patience,
+            retry_policy=retry_policy,
             stop=stop,
             store_in_path=not settings.is_saas,
             hook=hook,
@@ -173,7 +173,7 @@ def tenant_of(
 def _tokens(
     settings: Settings,
     session: requests.Session,
-    patience: RetryPolicy,
+    retry_policy: RetryPolicy,
     timeouts: tuple[float, float],
     on_refresh: Callable[[float, int], None],
     on_retry: Callable[[str, float, int], None],
@@ -187,14 +187,14 @@ def _tokens(
     if shelf is not None:
         from sync.commerce.shared_token import SharedToken  # takes the extra [celery]
 
-        shared = SharedToken(shelf, settings.ims_client_id, secret, patience, hide_token)
+        shared = SharedToken(shelf, settings.ims_client_id, secret, retry_policy, hide_token)
     return ImsTokens(
         settings.ims_token_url,
         settings.ims_client_id,
         secret,
         settings.ims_scopes.split(","),
         session=session,
-        patience=patience,
+        retry_policy=retry_policy,
         timeouts=timeouts,
         on_refresh=on_refresh,
         on_retry=on_retry,
@@ -389,7 +389,7 @@ def webhook_of(settings: Settings, url: str, stop: Event, *, follow: bool) -> It
             url,
             _rotating(settings, "webhook_secret"),
             session=session,
-            patience=RetryPolicy(stop.wait, inf if follow else settings.sync_max_retry_time),
+            retry_policy=RetryPolicy(stop.wait, inf if follow else settings.sync_max_retry_time),
             stop=stop,
             on_retry=RunLog().request_retried,
         )
@@ -459,7 +459,7 @@ def alerts_of(
             _plain(settings.sync_alert_webhook),
             None,
             session=session,
-            patience=RetryPolicy(stop.wait, ALERT_PATIENCE_S),
+            retry_policy=RetryPolicy(stop.wait, ALERT_PATIENCE_S),
             stop=stop,
             on_retry=RunLog().request_retried,
         )

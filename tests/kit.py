@@ -189,7 +189,7 @@ class Bench:
 
     def client(self) -> Client:
         session = open_session("product-sync/test", pool_size=self.concurrency)
-        patience = RetryPolicy(self._doze, self.max_retry_time)
+        retry_policy = RetryPolicy(self._doze, self.max_retry_time)
         credentials = self.sandbox.credentials
         tokens = ImsTokens(
             self.sandbox.token_url,
@@ -197,14 +197,14 @@ class Bench:
             lambda: credentials.client_secret,
             SCOPES,
             session=session,
-            patience=patience,
+            retry_policy=retry_policy,
         )
         return Client(
             self.sandbox.endpoint,
             ImsAuth(tokens, credentials.org_id),
             session=session,
             pacer=FreePacer(),
-            patience=patience,
+            retry_policy=retry_policy,
             stop=self.stop,
         )
 

@@ -30,7 +30,7 @@ class Time:
         self.now = START
         self.waits: list[float] = []
         self.stop = threading.Event()
-        self.patience = RetryPolicy(self.sleep, max_retry_time, self.clock, lambda: 0.5)
+        self.retry_policy = RetryPolicy(self.sleep, max_retry_time, self.clock, lambda: 0.5)
 
     def clock(self) -> float:
         return self.now
@@ -100,7 +100,7 @@ def ims_tokens(sandbox: Sandbox, time: Time, **changes: Any) -> ImsTokens:
         "client_secret": lambda: credentials.client_secret,
         "scopes": SCOPES,
         "session": open_session("product-sync/test"),
-        "patience": time.patience,
+        "retry_policy": time.retry_policy,
     }
     return ImsTokens(**arguments | changes)
 
@@ -121,7 +121,7 @@ def connect(
         "auth": auth or ImsAuth(ims_tokens(sandbox, time), sandbox.credentials.org_id),
         "session": session,
         "pacer": pacer,
-        "patience": time.patience,
+        "retry_policy": time.retry_policy,
         "stop": time.stop,
         "hook": diary,
     }

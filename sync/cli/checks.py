@@ -29,7 +29,7 @@ TIMEOUTS_S = (5.0, 10.0)
 MOST_SKEW_S = 60
 ADMIN = "all"
 
-RetryDecision = Literal["ok", "warning", "failed"]
+Status = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Finding:
     """What came of one try. `exit_code` is not 0 when it failed."""
 
     subject: str
-    verdict: RetryDecision
+    status: Status
     words: str
     exit_code: int = 0
 

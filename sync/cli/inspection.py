@@ -37,7 +37,7 @@ def check() -> None:
     with stoppable() as stop:
         for finding in _findings(stop):
             words = finding.words.replace("\n", "\n" + 22 * " ")
-            emit(f"{finding.verdict:8} {finding.subject:12} {words}")
+            emit(f"{finding.status:8} {finding.subject:12} {words}")
             worst = worst or finding.exit_code
     raise typer.Exit(worst)
 

@@ -29,12 +29,12 @@ from sync.commerce.retry import (
     Retryable,
     RetryDecision,
     RetryPolicy,
+    call_with_retries,
     http_date,
     judge_answer,
     judge_fault,
     judge_hung_up,
     judge_reading,
-    persist,
     retry_after,
     server_time,
 )
@@ -139,7 +139,7 @@ class _Try:
     """What came of one try; `status` and what follows it only when an answer arrived whole."""
 
     seconds: float
-    verdict: RetryDecision | None
+    decision: RetryDecision | None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = NO_BODY
@@ -167,7 +167,7 @@ class Client:
         *,
         session: requests.Session,
         pacer: Pacer,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         stop: threading.Event,
         store_in_path: bool = False,
         hook: Hook | None = None,
@@ -182,7 +182,7 @@ class Client:
         self._auth = auth
         self._session = session
         self._pacer = pacer
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._stop = stop
         self._store_in_path = store_in_path
         self._hook = hook or Silence()
@@ -216,7 +216,7 @@ class Client:
         is nothing left to try, Interrupted when `stop` is set meanwhile.
         """
         longest = min(longest or self._longest_body, self._longest_body)
-        return self._persist(_Request(path, params, store_view, kind, patient, longest), reader)
+        return self._call_with_retries(_Request(path, params, store_view, kind, patient, longest), reader)
 
     def ask(
         self,
@@ -234,13 +234,13 @@ class Client:
         The rest is as for `get`.
         """
         body = msgspec.json.encode(question)
-        return self._persist(
+        return self._call_with_retries(
             _Request(path, (), store_view, "light", patient, self._longest_body, body), reader
         )
 
-    def _persist(self, request: _Request, reader: Callable[[Answer], T]) -> T:
-        return persist(
-            partial(self._once, request, reader), self._patience, partial(self._report_retry, request)
+    def _call_with_retries(self, request: _Request, reader: Callable[[Answer], T]) -> T:
+        return call_with_retries(
+            partial(self._once, request, reader), self._retry_policy, partial(self._report_retry, request)
         )
 
     def _once(self, request: _Request, reader: Callable[[Answer], T], attempt: int) -> T:
@@ -264,8 +264,8 @@ class Client:
         self._hook.request_finished(
             request.path, request.store_view, tried.status, tried.seconds, len(tried.body.wire), attempt
         )
-        if (verdict := tried.verdict) is not None:
-            raise Retryable(verdict, partial(self._renew, tried.sent, verdict) if verdict.renew else None)
+        if (decision := tried.decision) is not None:
+            raise Retryable(decision, partial(self._renew, tried.sent, decision) if decision.renew else None)
         return Answer(tried.body, server_time(tried.headers), tried.seconds)
 
     def _take_turn(self, request: _Request, reading: Reading) -> _Try:
@@ -280,19 +280,19 @@ class Client:
         return tried
 
     def _try(self, request: _Request, reading: Reading) -> _Try:
-        began = self._patience.clock()
+        began = self._retry_policy.clock()
         try:
             prepared = self._prepare(request)
-            began = self._patience.clock()  # signing may have waited for a token
+            began = self._retry_policy.clock()  # signing may have waited for a token
             with self._send(prepared) as response:
                 try:
                     body = self._read(response, request.longest, reading)
                 except BodyTooLarge as fault:  # that is no matter of the tenant's pace
-                    seconds = self._patience.clock() - began
+                    seconds = self._retry_policy.clock() - began
                     too_large = self._judge_fault(request, fault, seconds)
                     return _Try(seconds, too_large, response.status_code, response.headers)
-            seconds = self._patience.clock() - began
-            verdict = judge_answer(
+            seconds = self._retry_policy.clock() - began
+            decision = judge_answer(
                 str(request),
                 response.status_code,
                 response.headers,
@@ -302,10 +302,10 @@ class Client:
                 halved=request.body is not None,
             )
         except requests.RequestException as fault:
-            seconds = self._patience.clock() - began
+            seconds = self._retry_policy.clock() - began
             return _Try(seconds, self._judge_fault(request, fault, seconds))
         self._known.answered = True
-        return _Try(seconds, verdict, response.status_code, response.headers, body, prepared)
+        return _Try(seconds, decision, response.status_code, response.headers, body, prepared)
 
     def _read(self, response: requests.Response, longest: int, reading: Reading) -> Body:
         """The body; of an error, what fits in LONGEST_ERROR bytes or nothing: its status says enough."""
@@ -348,15 +348,15 @@ class Client:
             fault, host=host, setting="API_ENDPOINT", reached=self._known.answered, patient=request.patient
         )
 
-    def _renew(self, refused: PreparedRequest | None, verdict: RetryDecision) -> None:
+    def _renew(self, refused: PreparedRequest | None, decision: RetryDecision) -> None:
         """Before the repeat of a request that was refused: another token, or the end of it."""
         if refused is None or not self._auth.renew(refused):
-            raise verdict.error
+            raise decision.error
 
-    def _report_retry(self, request: _Request, verdict: RetryDecision, wait_s: float, attempt: int) -> None:
-        self._hook.request_retried(request.path, str(verdict.error), wait_s, attempt)
-        self._on_wait("backoff" if verdict.retry_after is None else "retry_after", wait_s)
-        if verdict.throttled:
+    def _report_retry(self, request: _Request, decision: RetryDecision, wait_s: float, attempt: int) -> None:
+        self._hook.request_retried(request.path, str(decision.error), wait_s, attempt)
+        self._on_wait("backoff" if decision.retry_after is None else "retry_after", wait_s)
+        if decision.throttled:
             self._hook.throttled(wait_s)
 
 

@@ -121,17 +121,17 @@ def _read_complaint(body: bytes) -> ErrorBody:
     )
 
 
-def remedy(complaint: ErrorBody) -> str | None:
+def remedy(error_body: ErrorBody) -> str | None:
     """What to do about it, None when the body names no cause we know."""
-    if complaint.resources:
+    if error_body.resources:
         return (
-            f"allow the resource {complaint.resources}: on PaaS in the integration, on SaaS by the product "
+            f"allow the resource {error_body.resources}: on PaaS in the integration, on SaaS by the product "
             "profile of the credential. Commerce says the same of an unknown or expired token: check both."
         )
     for beginning, words in OAUTH_REMEDIES.items():
-        if complaint.text.startswith(beginning):
+        if error_body.text.startswith(beginning):
             return words
-    return REMEDIES.get(complaint.code or "")
+    return REMEDIES.get(error_body.code or "")
 
 
 def clean(text: str) -> str:

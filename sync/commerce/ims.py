@@ -23,9 +23,9 @@ from sync.commerce.retry import (
     Retryable,
     RetryDecision,
     RetryPolicy,
+    call_with_retries,
     judge_fault,
     judge_hung_up,
-    persist,
     retry_after,
     server_time,
 )
@@ -82,7 +82,7 @@ class ImsTokens:
         scopes: Sequence[str],
         *,
         session: requests.Session,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         timeouts: tuple[float, float] = (10.0, 30.0),
         on_refresh: Callable[[float, int], None] = _nothing,
         on_retry: Callable[[str, float, int], None] = lambda reason, wait_s, attempt: None,
@@ -96,7 +96,7 @@ class ImsTokens:
         self._secret = client_secret
         self._scopes = ",".join(scopes)
         self._session = session
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._timeouts = timeouts
         self._on_refresh = on_refresh
         self._on_retry = on_retry
@@ -113,7 +113,7 @@ class ImsTokens:
         """A token with life left in it; threads that come while it is renewed wait for that one answer."""
         with self._lock:
             token = self._known.token
-            if token is None or self._patience.clock() >= token.renew_at:
+            if token is None or self._retry_policy.clock() >= token.renew_at:
                 token = self._known.token = self._next(None)
             return token.text
 
@@ -129,14 +129,14 @@ class ImsTokens:
         return self._refresh() if self._shared is None else self._shared.next(refused, self._refresh)
 
     def _refresh(self) -> Token:
-        def told(verdict: RetryDecision, wait_s: float, attempt: int) -> None:
-            if not isinstance(verdict.error, AccessDenied):
-                self._on_retry(str(verdict.error), wait_s, attempt)
+        def told(decision: RetryDecision, wait_s: float, attempt: int) -> None:
+            if not isinstance(decision.error, AccessDenied):
+                self._on_retry(str(decision.error), wait_s, attempt)
 
-        return persist(self._ask, self._patience, told)
+        return call_with_retries(self._ask, self._retry_policy, told)
 
     def _ask(self, _attempt: int) -> Token:
-        asked_at, secret = self._patience.clock(), self._secret()
+        asked_at, secret = self._retry_policy.clock(), self._secret()
         try:
             response = self._post(secret)
             with response:
@@ -144,20 +144,20 @@ class ImsTokens:
         except requests.RequestException as fault:
             host, reached = urlsplit(self._url).hostname or self._url, self._known.ims_answered
             if self._overdue.is_set():
-                seconds = self._patience.clock() - asked_at
+                seconds = self._retry_policy.clock() - asked_at
                 raise Retryable(judge_hung_up(f"{host} (IMS)", seconds)) from fault
             raise Retryable(
                 judge_fault(fault, host=host, setting="IMS_TOKEN_URL", reached=reached, patient=True)
             ) from fault
         self._known.ims_answered = True
-        if verdict := self._judge(response, body, secret):
-            raise Retryable(verdict, partial(self._check_exchange, secret, verdict))
+        if decision := self._judge(response, body, secret):
+            raise Retryable(decision, partial(self._check_exchange, secret, decision))
         return self._read(body, asked_at)
 
-    def _check_exchange(self, refused: str, verdict: RetryDecision) -> None:
+    def _check_exchange(self, refused: str, decision: RetryDecision) -> None:
         """Before the repeat of a request whose secret was refused: another secret, or the end of it."""
-        if isinstance(verdict.error, AccessDenied) and self._secret() == refused:
-            raise verdict.error
+        if isinstance(decision.error, AccessDenied) and self._secret() == refused:
+            raise decision.error
 
     def _post(self, secret: str) -> requests.Response:
         form = {
@@ -180,14 +180,14 @@ class ImsTokens:
         status = response.status_code
         if status == 200:
             return None
-        complaint = read_error_body(body)
-        said = complaint.text.replace(secret, "***").rstrip(".")
+        error_body = read_error_body(body)
+        said = error_body.text.replace(secret, "***").rstrip(".")
         reason = f"IMS answered {status} to the request for a token: {said}."
         if status == 429 or status >= 500:
             told = retry_after(response.headers.get("Retry-After"), server_time(response.headers))
             return RetryDecision(CommerceUnavailable(reason), retry_after=told)
-        if status in (400, 401, 403) and complaint.code:
-            return RetryDecision(AccessDenied(reason, remedy(complaint)), tries=2, retry_after=0)
+        if status in (400, 401, 403) and error_body.code:
+            return RetryDecision(AccessDenied(reason, remedy(error_body)), tries=2, retry_after=0)
         return RetryDecision(SettingsError(reason, _FIX_URL), tries=1)
 
     def _read(self, body: bytes, asked_at: float) -> Token:
@@ -203,7 +203,7 @@ class ImsTokens:
         if not 0 < answer.expires_in < LONGEST_LIFE_S:
             raise _unreadable(f"IMS gave a token a life of {answer.expires_in} s, which cannot be right.")
         self._hide(answer.access_token)
-        took = self._patience.clock() - asked_at
+        took = self._retry_policy.clock() - asked_at
         self._on_refresh(took, answer.expires_in)
         margin = min(LONGEST_MARGIN_S, answer.expires_in / 10)
         return Token(answer.access_token, asked_at + answer.expires_in - margin)

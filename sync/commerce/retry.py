@@ -1,20 +1,20 @@
-"""Again or not, and when: a pure verdict about every way a request can fail, and the loop that follows it.
+"""Whether and when a failed request is tried again: a pure decision for each failure, and the retry loop.
 
-`judge_answer`, `judge_fault` and `judge_reading` turn what happened into a RetryDecision; `persist` has
-tenacity call again until a try succeeds or its decision says that it is enough. In words:
+`judge_answer`, `judge_fault` and `judge_reading` turn a failure into a RetryDecision, and
+`call_with_retries` follows it:
 
-    429, 503                          wait as told, else back off; never given up before the time is spent
-    5xx, 408, 499, reset, time-out    back off; a page gives up after 3 tries, so that a smaller one is tried
-    504, 413, time-out, memory        a page gives up at once: it is too large
+    429, 503                          wait for Retry-After, else back off, until the time allowed is spent
+    5xx, 408, 499, reset, time-out    back off; a page fails after 3 tries, then a smaller one is tried
+    504, 413, time-out, memory        a page fails at once: it is too large
     400 for the page size             stop: the answer names the largest page
     400 with a report id              as a 500: newer Commerce answers database faults like that
-    401, 403                          renew the token, once more, then stop
+    401, 403                          renew the token, try once more, then stop
     401, 403, 405, 406 without JSON   4 tries, a page 3, a list that can be halved 1
     HTML instead of JSON              4 tries, a page 3, then stop
     redirect, 404                     stop: the base URL or the store view is wrong
     any other 4xx                     stop: our request is wrong
     never reached                     30 s: a typo must not hang for a quarter of an hour
-    certificate                       stop: time does not heal it
+    certificate                       stop: waiting does not repair it
 
 Sources: Adobe Commerce Web API, "Rate limiting" and "Server-to-server authentication"; RFC 9110 section
 10.2.3 (Retry-After); Amazon Builders' Library, "Timeouts, retries, and backoff with jitter". Observed on
@@ -32,14 +32,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import count
-from math import isfinite
-from typing import Final, NoReturn, TypeVar
+from math import inf, isfinite
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import requests
 import urllib3.exceptions
-from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from sync.commerce.deadlines import UnusableCaBundle
 from sync.commerce.error_bodies import ErrorBody, clean, read_error_body, remedy
@@ -120,9 +119,9 @@ class RetryDecision:
 class Retryable(Exception):
     """A try failed; `before_next` runs only when another one follows, and may raise to prevent it."""
 
-    def __init__(self, verdict: RetryDecision, before_next: Callable[[], None] | None = None) -> None:
-        super().__init__(str(verdict.error))
-        self.verdict = verdict
+    def __init__(self, decision: RetryDecision, before_next: Callable[[], None] | None = None) -> None:
+        super().__init__(str(decision.error))
+        self.decision = decision
         self.before_next = before_next
 
 
@@ -168,20 +167,20 @@ def judge_answer(
         return _redirected(request, headers)
     if status < 200:  # Early Hints and the like, which Python's HTTP client takes for the answer
         return _transient(f"{request} was answered {status} and then nothing", patient=patient)
-    complaint = read_error_body(_as_far_as_readable(body))
-    reason = f"{request} was answered {status}: {complaint.text.rstrip('.')}"
+    error_body = read_error_body(_as_far_as_readable(body))
+    reason = f"{request} was answered {status}: {error_body.text.rstrip('.')}"
     if status == 429 or (status == 503 and (patient or seconds < SLOW_503_S)):
         told = retry_after(headers.get("Retry-After"), server_time(headers))
         throttled = status == 429 or told is not None
         return RetryDecision(CommerceUnavailable(f"{reason}."), retry_after=told, throttled=throttled)
-    if status >= 500 or status in TRANSIENT_4XX or (status == 400 and complaint.is_internal):
+    if status >= 500 or status in TRANSIENT_4XX or (status == 400 and error_body.is_internal):
         # A 503 after half a minute is the edge's time-out ("first byte timeout" of Fastly, on PaaS).
-        too_large = status in TOO_LARGE or complaint.is_fatal or status == 503
+        too_large = status in TOO_LARGE or error_body.is_fatal or status == 503
         return _transient(reason, patient=patient, too_large=too_large)
     if status == 413 and not patient:
         return _transient(reason, patient=patient, too_large=True)
     tries = OTHER_TRIES if patient else 1 if halved else PAGE_TRIES
-    return _refused(reason, status, complaint, blocked_tries=tries)
+    return _refused(reason, status, error_body, blocked_tries=tries)
 
 
 def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, patient: bool) -> RetryDecision:
@@ -279,46 +278,46 @@ def _without_credentials(location: str) -> str:
     return f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path
 
 
-def _refused(reason: str, status: int, complaint: ErrorBody, *, blocked_tries: int) -> RetryDecision:
+def _refused(reason: str, status: int, error_body: ErrorBody, *, blocked_tries: int) -> RetryDecision:
     """A 4xx that is not a matter of time."""
-    if complaint.maximum is not None:
-        return _stop(PageTooLarge(f"{reason}.", complaint.maximum))
-    if status in (401, 403) and complaint.is_json:
-        kind = AccessDenied if _is_by_the_api(status, complaint) else RequestBlocked
+    if error_body.maximum is not None:
+        return _stop(PageTooLarge(f"{reason}.", error_body.maximum))
+    if status in (401, 403) and error_body.is_json:
+        kind = AccessDenied if _is_by_the_api(status, error_body) else RequestBlocked
         return RetryDecision(
-            kind(f"{reason}.", _access_fix(status, complaint)), tries=2, retry_after=0, renew=True
+            kind(f"{reason}.", _access_fix(status, error_body)), tries=2, retry_after=0, renew=True
         )
-    if status in (401, 403, 405, 406) and not complaint.is_json:
+    if status in (401, 403, 405, 406) and not error_body.is_json:
         return RetryDecision(RequestBlocked(f"{reason}."), tries=blocked_tries)
-    if status in (404, 410) or _is_unknown_store_view(status, complaint):
+    if status in (404, 410) or _is_unknown_store_view(status, error_body):
         fix = "check API_ENDPOINT (the base URL that /V1/products is appended to) and STORE_VIEWS."
         return _stop(SettingsError(f"{reason}.", fix))
-    if complaint.code is not None:
-        return _stop(AccessDenied(f"{reason}.", remedy(complaint)))
-    if complaint.longest is not None:
-        return _stop(ListTooLong(f"{reason}.", complaint.longest))
+    if error_body.code is not None:
+        return _stop(AccessDenied(f"{reason}.", remedy(error_body)))
+    if error_body.longest is not None:
+        return _stop(ListTooLong(f"{reason}.", error_body.longest))
     return _stop(RequestRefused(f"{reason}."))
 
 
-def _is_by_the_api(status: int, complaint: ErrorBody) -> bool:
+def _is_by_the_api(status: int, error_body: ErrorBody) -> bool:
     """Whether Commerce or Adobe's gateway refuses: a 403 of theirs names the permission, or has a code."""
-    return status == 401 or complaint.resources is not None or (complaint.code or "").isdigit()
+    return status == 401 or error_body.resources is not None or (error_body.code or "").isdigit()
 
 
-def _access_fix(status: int, complaint: ErrorBody) -> str:
-    if known := remedy(complaint):
+def _access_fix(status: int, error_body: ErrorBody) -> str:
+    if known := remedy(error_body):
         return known
     if status == 401:
         return "check the credential: the token is unknown, expired or revoked."
     return "check that the credential has a product profile of this Commerce instance, and IMS_ORG_ID."
 
 
-def _is_unknown_store_view(status: int, complaint: ErrorBody) -> bool:
+def _is_unknown_store_view(status: int, error_body: ErrorBody) -> bool:
     """Observed on Magento 2.4.7: an unknown store code in the path gives this 400 and nothing else.
 
     The one place that reads a server's prose: translated, it ends as RequestRefused, with less of a remedy.
     """
-    return status == 400 and complaint.text.startswith("Specified request cannot be processed")
+    return status == 400 and error_body.text.startswith("Specified request cannot be processed")
 
 
 def _causes(fault: BaseException) -> Iterator[BaseException]:
@@ -383,80 +382,38 @@ def http_date(value: str | None) -> datetime | None:
 # --- the loop ---------------------------------------------------------------------------------------------
 
 
-def persist(
-    once: Callable[[int], T], patience: RetryPolicy, on_retry: Callable[[RetryDecision, float, int], None]
+def call_with_retries(
+    once: Callable[[int], T], policy: RetryPolicy, on_retry: Callable[[RetryDecision, float, int], None]
 ) -> T:
-    """Call `once` with 1, 2, 3, … until it returns; a Retryable it raises says whether and when again.
+    """Call `once` with 1, 2, 3, … until it returns; each Retryable it raises decides about the next try.
 
-    on_retry   called before each wait, with the verdict, the seconds and the number of the try that failed
+    on_retry   called before each wait, with the decision, the seconds and the number of the failed try
 
-    Raises the last verdict's error when there is no further try, Interrupted when a wait is cut short.
+    The time allowed runs from the first failure. Raises the last decision's error when no further try
+    follows, Interrupted when a wait is cut short.
     """
-    course = _Course(patience, on_retry)
-    retrying = Retrying(
-        retry=retry_if_exception_type(Retryable),
-        wait=course.wait,
-        stop=course.is_over,
-        before_sleep=course.prepare_next,
-        sleep=course.sleep,
-        retry_error_callback=_give_up,
-    )
-    numbers = count(1)
-    return retrying(lambda: once(next(numbers)))
-
-
-class _Course:
-    """One request's tries, as tenacity's strategies see them. The time runs from the first failure."""
-
-    def __init__(self, patience: RetryPolicy, on_retry: Callable[[RetryDecision, float, int], None]) -> None:
-        self._patience = patience
-        self._on_retry = on_retry
-        self._began: float | None = None
-        self._limited = 0
-
-    def wait(self, state: RetryCallState) -> float:
-        """Seconds until the next try; a backoff never reaches beyond the time allowed."""
-        verdict = _setback(state).verdict
-        self._limited += verdict.tries is not None
-        if self._began is None:
-            self._began = self._patience.clock()
-        if verdict.retry_after is not None:
-            return verdict.retry_after
-        return max(0.0, min(backoff(state.attempt_number, self._patience.rng), self._left(verdict)))
-
-    def is_over(self, state: RetryCallState) -> bool:
-        """Whether that was the last try: tries or time are spent, or will be before the server lets us."""
-        verdict = _setback(state).verdict
-        if verdict.tries is not None and self._limited >= verdict.tries:
-            return True
-        return self._left(verdict) <= max(0.0, verdict.retry_after or 0.0)
-
-    def prepare_next(self, state: RetryCallState) -> None:
-        setback = _setback(state)
-        self._on_retry(setback.verdict, state.upcoming_sleep, state.attempt_number)
-        if setback.before_next is not None:
-            setback.before_next()
-
-    def sleep(self, seconds: float) -> None:
-        if self._patience.sleep(seconds):
+    first_failed_at, limited_tries = None, 0
+    for attempt in count(1):
+        try:
+            return once(attempt)
+        except Retryable as failure:
+            decision, before_next = failure.decision, failure.before_next
+        now = policy.clock()
+        first_failed_at = now if first_failed_at is None else first_failed_at
+        limited_tries += decision.tries is not None
+        left_s = first_failed_at + min(policy.max_retry_time, decision.within_s or inf) - now
+        wait_s = decision.retry_after
+        if (decision.tries is not None and limited_tries >= decision.tries) or left_s <= (wait_s or 0.0):
+            break
+        if wait_s is None:
+            wait_s = min(backoff(attempt, policy.rng), left_s)
+        on_retry(decision, wait_s, attempt)
+        if before_next is not None:
+            before_next()
+        if policy.sleep(wait_s):
             raise Interrupted("Stopped while waiting to try a request again.")
-
-    def _left(self, verdict: RetryDecision) -> float:
-        allowed = self._patience.max_retry_time
-        if verdict.within_s is not None:
-            allowed = min(allowed, verdict.within_s)
-        began = self._patience.clock() if self._began is None else self._began
-        return began + allowed - self._patience.clock()
-
-
-def _setback(state: RetryCallState) -> Retryable:
-    """The Retryable a finished try ended with: tenacity asks only about these."""
-    setback = state.outcome.exception() if state.outcome else None
-    if not isinstance(setback, Retryable):
-        raise TypeError(f"not a setback: {setback!r}")
-    return setback
-
-
-def _give_up(state: RetryCallState) -> NoReturn:
-    # `from None`: requests' exceptions hold the request, whose headers are secret.
-    raise _setback(state).verdict.error from None
+    try:
+        # `from None`: requests' exceptions hold the request, whose headers are secret.
+        raise decision.error from None
+    finally:
+        del decision, before_next  # a traceback that holds its own error is a cycle

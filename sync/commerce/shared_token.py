@@ -55,13 +55,13 @@ class SharedToken:
         shelf: SharedState,
         client_id: str,
         secret: Callable[[], str],
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         hide: Callable[[str], None] = lambda token: None,
     ) -> None:
         self._shelf = shelf
         self._client_id = client_id
         self._secret = secret
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._hide = hide
 
     def next(self, refused: str | None, ask: Callable[[], Token]) -> Token:
@@ -76,7 +76,7 @@ class SharedToken:
                 return found
             if found == "ask":
                 return self._ask(ask)
-            if self._patience.sleep(LOOK_S):
+            if self._retry_policy.sleep(LOOK_S):
                 raise Interrupted("Stopped while another process asks IMS for a token.")
 
     def _look(
@@ -85,7 +85,7 @@ class SharedToken:
         kept = _read(text)
         token = self._unsealed(kept.sealed)
         if token is not None and token != refused and now < kept.renew_at:
-            return None, Token(token, self._patience.clock() + kept.renew_at - now)
+            return None, Token(token, self._retry_policy.clock() + kept.renew_at - now)
         if now < kept.asking_until:
             return None, "wait"
         return _write(msgspec.structs.replace(kept, asking_until=now + ASKING_S)), "ask"
@@ -99,7 +99,7 @@ class SharedToken:
             raise
 
         def keep(_text: str | None, now: float) -> tuple[str, None]:
-            renew_at = now + token.renew_at - self._patience.clock()
+            renew_at = now + token.renew_at - self._retry_policy.clock()
             return _write(_Kept(self._sealed(token.text), renew_at)), None
 
         self._shelf.update(keep)

@@ -30,8 +30,8 @@ from sync.commerce.retry import (
     Retryable,
     RetryDecision,
     RetryPolicy,
+    call_with_retries,
     judge_fault,
-    persist,
     retry_after,
     server_time,
 )
@@ -118,7 +118,7 @@ class Webhook:
         secret: Callable[[], str] | None,
         *,
         session: requests.Session,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         stop: Event,
         on_retry: OnRetry,
         timeouts: Timeouts = TIMEOUTS,
@@ -130,7 +130,7 @@ class Webhook:
         self._auth = _Authorization(parts.username, parts.password)
         self._secret = secret
         self._session = session
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._stop = stop
         self._on_retry = on_retry
         self._timeouts = timeouts
@@ -148,16 +148,16 @@ class Webhook:
             if self._stop.is_set():
                 raise Interrupted("Stopped before a request.")
             try:
-                verdict = _attended(lambda: self._try(body, headers), self._stop, self._timeouts)
+                decision = _attended(lambda: self._try(body, headers), self._stop, self._timeouts)
             except TimeoutError:
-                verdict = RetryDecision(WebhookUnavailable(f"{self.host} did not come to an end in time."))
-            if verdict is not None:
-                raise Retryable(verdict)
+                decision = RetryDecision(WebhookUnavailable(f"{self.host} did not come to an end in time."))
+            if decision is not None:
+                raise Retryable(decision)
 
-        def told(verdict: RetryDecision, wait_s: float, number: int) -> None:
-            self._on_retry(self.host, str(verdict.error), wait_s, number)
+        def told(decision: RetryDecision, wait_s: float, number: int) -> None:
+            self._on_retry(self.host, str(decision.error), wait_s, number)
 
-        persist(once, self._patience, told)
+        call_with_retries(once, self._retry_policy, told)
 
     def _try(self, body: bytes, headers: Mapping[str, str]) -> RetryDecision | None:
         """What stands against one try, None when it was taken."""

@@ -48,7 +48,7 @@ def alerts(
         f"{receiver.url}/s3cret-path",
         None,
         session=open_session("product-sync/test", pool_size=1),
-        patience=RetryPolicy(lambda seconds: False, max_retry_time),
+        retry_policy=RetryPolicy(lambda seconds: False, max_retry_time),
         stop=stop,
         on_retry=lambda *told: None,
     )

@@ -374,7 +374,7 @@ def test_a_stop_ends_a_wait_at_once(sandbox: Sandbox, time: Time) -> None:
         def request_retried(self, path: str, reason: str, wait_s: float, attempt: int) -> None:
             time.stop.set()
 
-    time.patience = RetryPolicy(time.stop.wait, max_retry_time=7200.0)
+    time.retry_policy = RetryPolicy(time.stop.wait, max_retry_time=7200.0)
     wire = connect(sandbox, time, hook=StopsAtTheFirstRetry())
     sandbox.faults.fail(503, headers={"Retry-After": "3600"}, kind="count")
 

@@ -72,7 +72,7 @@ def posting(url: str) -> Iterator[Outlet]:
                 url,
                 lambda: SECRET,
                 session=session,
-                patience=RetryPolicy(lambda seconds: False),
+                retry_policy=RetryPolicy(lambda seconds: False),
                 stop=never,
                 on_retry=lambda *_: None,
                 timeouts=QUICK,

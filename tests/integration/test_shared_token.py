@@ -44,7 +44,9 @@ def shared(db: sa.Engine, sandbox: Sandbox, secret: str | None = None) -> Shared
 
 def process(db: sa.Engine, sandbox: Sandbox, secret: str | None = None) -> ImsTokens:
     stop = threading.Event()
-    return ims_tokens(sandbox, Time(), shared=shared(db, sandbox, secret), patience=RetryPolicy(stop.wait, 5))
+    return ims_tokens(
+        sandbox, Time(), shared=shared(db, sandbox, secret), retry_policy=RetryPolicy(stop.wait, 5)
+    )
 
 
 def test_processes_that_start_together_ask_once(postgres: sa.Engine, sandbox: Sandbox) -> None:
@@ -81,7 +83,7 @@ def test_a_token_that_ends_is_renewed_by_one_of_them(postgres: sa.Engine, sandbo
 def keep(db: sa.Engine, sandbox: Sandbox, token: Token) -> None:
     """Have a token on the shelf, whose time to renew counts from now."""
     mine = shared(db, sandbox)
-    shifted = Token(token.text, mine._patience.clock() + token.renew_at)
+    shifted = Token(token.text, mine._retry_policy.clock() + token.renew_at)
     mine.next(None, lambda: shifted)
 
 
@@ -100,7 +102,7 @@ def test_another_secret_cannot_read_it_and_asks_for_its_own(postgres: sa.Engine,
     process(postgres, sandbox).current()
     asked_by = shared(postgres, sandbox, "the other secret")
 
-    token = asked_by.next(None, lambda: Token("another token", asked_by._patience.clock() + 60))
+    token = asked_by.next(None, lambda: Token("another token", asked_by._retry_policy.clock() + 60))
 
     assert token.text == "another token"
     assert shared(postgres, sandbox, "the other secret").next(None, never).text == "another token"

@@ -40,7 +40,9 @@ class Sender:
                 url,
                 lambda: SECRET,
                 session=session,
-                patience=RetryPolicy(self.time.sleep, self.time.patience.max_retry_time, self.time.clock),
+                retry_policy=RetryPolicy(
+                    self.time.sleep, self.time.retry_policy.max_retry_time, self.time.clock
+                ),
                 stop=self.stop,
                 on_retry=lambda host, reason, wait_s, number: self.heard.append(reason),
                 timeouts=QUICK,
@@ -65,7 +67,7 @@ def test_a_retry_is_signed_anew_with_the_secret_of_now() -> None:
             receiver.url,
             lambda: next(secrets),
             session=session,
-            patience=Time().patience,
+            retry_policy=Time().retry_policy,
             stop=threading.Event(),
             on_retry=lambda *_: None,
             clock=lambda: next(clock),
@@ -169,7 +171,7 @@ def test_who_is_told_to_stop_does_not_wait_for_a_receiver_that_hangs() -> None:
             receiver.url,
             None,
             session=session,
-            patience=RetryPolicy(stop.wait),
+            retry_policy=RetryPolicy(stop.wait),
             stop=stop,
             on_retry=lambda *_: None,
             timeouts=Timeouts(silence=1800, whole=1800, grace=0.05),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,10 +24,10 @@ from sync.commerce.retry import (
     Retryable,
     RetryDecision,
     backoff,
+    call_with_retries,
     judge_answer,
     judge_fault,
     judge_reading,
-    persist,
     retry_after,
     server_time,
 )
@@ -49,7 +51,7 @@ MEMORY = b'{"messages":{"error":[{"code":500,"message":"Allowed memory size of 7
 PAGE = b"<html><head><title>Sorry</title></head></html>"
 
 
-def verdict_on(
+def decision_on(
     status: int, body: bytes = b"{}", headers: dict[str, str] = JSON, *, seconds: float = 0.1, patient: bool
 ) -> RetryDecision | None:
     lowered = CaseInsensitiveDict(headers)
@@ -57,9 +59,9 @@ def verdict_on(
 
 
 def judged(status: int, body: bytes = b"{}", headers: dict[str, str] = JSON, **more: Any) -> RetryDecision:
-    verdict = verdict_on(status, body, headers, **{"patient": True} | more)
-    assert verdict is not None
-    return verdict
+    decision = decision_on(status, body, headers, **{"patient": True} | more)
+    assert decision is not None
+    return decision
 
 
 # --- answers ----------------------------------------------------------------------------------------------
@@ -69,16 +71,16 @@ def judged(status: int, body: bytes = b"{}", headers: dict[str, str] = JSON, **m
     "content_type", ["application/json", "application/JSON; charset=utf-8", "application/hal+json"]
 )
 def test_json_with_200_proceeds(content_type: str) -> None:
-    assert verdict_on(200, headers={"Content-Type": content_type}, patient=True) is None
+    assert decision_on(200, headers={"Content-Type": content_type}, patient=True) is None
 
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("patient", [True, False])
 def test_a_tenant_that_asks_for_time_gets_all_there_is(status: int, patient: bool) -> None:
-    verdict = judged(status, PAGE, HTML, patient=patient)
+    decision = judged(status, PAGE, HTML, patient=patient)
 
-    assert isinstance(verdict.error, CommerceUnavailable)
-    assert verdict.tries is None
+    assert isinstance(decision.error, CommerceUnavailable)
+    assert decision.tries is None
 
 
 def test_retry_after_is_part_of_the_verdict() -> None:
@@ -108,26 +110,26 @@ def test_a_server_error_ends_a_page_after_three_tries_and_anything_else_when_tim
 
 @pytest.mark.parametrize(("status", "body"), [(504, PAGE), (524, PAGE), (413, PAGE), (500, MEMORY)])
 def test_a_page_that_is_too_large_is_not_asked_for_twice(status: int, body: bytes) -> None:
-    verdict = judged(status, body, patient=False)
+    decision = judged(status, body, patient=False)
 
-    assert isinstance(verdict.error, PageFailed)
-    assert (verdict.error.too_large, verdict.tries) == (True, 1)
+    assert isinstance(decision.error, PageFailed)
+    assert (decision.error.too_large, decision.tries) == (True, 1)
 
 
 def test_a_503_after_half_a_minute_is_a_time_out_of_the_edge() -> None:
-    verdict = judged(503, PAGE, HTML, seconds=60.0, patient=False)
+    decision = judged(503, PAGE, HTML, seconds=60.0, patient=False)
 
-    assert isinstance(verdict.error, PageFailed)
-    assert verdict.error.too_large
+    assert isinstance(decision.error, PageFailed)
+    assert decision.error.too_large
 
 
 def test_the_page_size_the_tenant_allows_is_read_from_its_refusal() -> None:
     body = b'{"message":"Maximum SearchCriteria pageSize is %max","parameters":{"max":100}}'
 
-    verdict = judged(400, body, patient=False)
+    decision = judged(400, body, patient=False)
 
-    assert isinstance(verdict.error, PageTooLarge)
-    assert (verdict.error.maximum, verdict.tries) == (100, 1)
+    assert isinstance(decision.error, PageTooLarge)
+    assert (decision.error.maximum, decision.tries) == (100, 1)
 
 
 def test_html_with_200_is_asked_again_a_few_times() -> None:
@@ -139,10 +141,10 @@ def test_html_with_200_is_asked_again_a_few_times() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_token_is_renewed_once_and_the_request_repeated_once_at_once(status: int) -> None:
-    verdict = judged(status, b'{"error_code":"401013","message":"Oauth token is not valid"}')
+    decision = judged(status, b'{"error_code":"401013","message":"Oauth token is not valid"}')
 
-    assert isinstance(verdict.error, AccessDenied)
-    assert (verdict.renew, verdict.tries, verdict.retry_after) == (True, 2, 0)
+    assert isinstance(decision.error, AccessDenied)
+    assert (decision.renew, decision.tries, decision.retry_after) == (True, 2, 0)
 
 
 def test_a_missing_permission_is_named() -> None:
@@ -151,19 +153,19 @@ def test_a_missing_permission_is_named() -> None:
         b'"parameters":{"resources":"Magento_Catalog::products"}}'
     )
 
-    verdict = judged(401, body)
+    decision = judged(401, body)
 
-    assert "Magento_Catalog::products" in str(verdict.error)
-    assert "Magento_Catalog::products" in verdict.error.fix
+    assert "Magento_Catalog::products" in str(decision.error)
+    assert "Magento_Catalog::products" in decision.error.fix
 
 
 @pytest.mark.parametrize("status", [403, 405, 406])
 def test_a_firewall_that_answers_html_is_not_asked_for_a_new_token(status: int) -> None:
-    verdict = judged(status, PAGE, HTML)
+    decision = judged(status, PAGE, HTML)
 
-    assert isinstance(verdict.error, AccessDenied)
-    assert not verdict.renew
-    assert "User-Agent" in verdict.error.fix
+    assert isinstance(decision.error, AccessDenied)
+    assert not decision.renew
+    assert "User-Agent" in decision.error.fix
 
 
 @pytest.mark.parametrize(
@@ -174,29 +176,29 @@ def test_a_firewall_that_answers_html_is_not_asked_for_a_new_token(status: int) 
     ],
 )
 def test_a_wrong_base_url_or_store_view_is_a_matter_of_settings(status: int, body: bytes) -> None:
-    verdict = judged(status, body)
+    decision = judged(status, body)
 
-    assert isinstance(verdict.error, SettingsError)
-    assert "STORE_VIEWS" in verdict.error.fix
-    assert "API_ENDPOINT" in verdict.error.fix
+    assert isinstance(decision.error, SettingsError)
+    assert "STORE_VIEWS" in decision.error.fix
+    assert "API_ENDPOINT" in decision.error.fix
 
 
 def test_a_missing_organisation_is_a_matter_of_credentials() -> None:
-    verdict = judged(400, b'{"error_code":"400003","message":"Missing header"}')
+    decision = judged(400, b'{"error_code":"400003","message":"Missing header"}')
 
-    assert isinstance(verdict.error, AccessDenied)
-    assert "IMS_ORG_ID" in verdict.error.fix
+    assert isinstance(decision.error, AccessDenied)
+    assert "IMS_ORG_ID" in decision.error.fix
 
 
 def test_a_redirect_is_refused_without_repeating_its_query() -> None:
     headers = {"Location": "https://other.example/login?next=secret"}
 
-    verdict = judged(302, b"", headers)
+    decision = judged(302, b"", headers)
 
-    assert isinstance(verdict.error, SettingsError)
-    assert "https://other.example/login;" in str(verdict.error)
-    assert "secret" not in str(verdict.error)
-    assert "API_ENDPOINT" in verdict.error.fix
+    assert isinstance(decision.error, SettingsError)
+    assert "https://other.example/login;" in str(decision.error)
+    assert "secret" not in str(decision.error)
+    assert "API_ENDPOINT" in decision.error.fix
 
 
 def test_any_other_4xx_is_our_fault() -> None:
@@ -205,13 +207,13 @@ def test_any_other_4xx_is_our_fault() -> None:
 
 @given(st.integers(300, 599), st.binary(max_size=50), st.booleans())
 def test_no_answer_is_without_a_verdict(status: int, body: bytes, patient: bool) -> None:
-    assert verdict_on(status, body, HTML, patient=patient) is not None
+    assert decision_on(status, body, HTML, patient=patient) is not None
 
 
 # --- faults -----------------------------------------------------------------------------------------------
 
 
-def fault_verdict(
+def fault_decision(
     fault: requests.RequestException, *, reached: bool = True, patient: bool = True
 ) -> RetryDecision:
     return judge_fault(fault, host="shop.example", setting="API_ENDPOINT", reached=reached, patient=patient)
@@ -230,29 +232,29 @@ def refused() -> requests.ConnectionError:
 
 
 def test_a_host_that_never_answered_is_given_up_after_half_a_minute() -> None:
-    verdict = fault_verdict(refused(), reached=False)
+    decision = fault_decision(refused(), reached=False)
 
-    assert isinstance(verdict.error, CommerceUnavailable)
-    assert verdict.within_s == 30
-    assert str(verdict.error) == "shop.example cannot be reached: Connection refused."
-    assert "API_ENDPOINT" in verdict.error.fix
+    assert isinstance(decision.error, CommerceUnavailable)
+    assert decision.within_s == 30
+    assert str(decision.error) == "shop.example cannot be reached: Connection refused."
+    assert "API_ENDPOINT" in decision.error.fix
 
 
 def test_a_host_that_has_answered_before_gets_all_the_time_there_is() -> None:
-    verdict = fault_verdict(refused(), patient=False)
+    decision = fault_decision(refused(), patient=False)
 
-    assert isinstance(verdict.error, CommerceUnavailable)
-    assert (verdict.within_s, verdict.tries) == (None, None)
+    assert isinstance(decision.error, CommerceUnavailable)
+    assert (decision.within_s, decision.tries) == (None, None)
 
 
 def test_a_certificate_that_cannot_be_verified_stops_at_once() -> None:
     wrong = urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "self-signed certificate"))
 
-    verdict = fault_verdict(requests.exceptions.SSLError(urllib3.exceptions.MaxRetryError(Any, "/", wrong)))  # type: ignore[arg-type]
+    decision = fault_decision(requests.exceptions.SSLError(urllib3.exceptions.MaxRetryError(Any, "/", wrong)))  # type: ignore[arg-type]
 
-    assert isinstance(verdict.error, CommerceUnavailable)
-    assert verdict.tries == 1
-    assert "SYNC_CA_BUNDLE" in verdict.error.fix
+    assert isinstance(decision.error, CommerceUnavailable)
+    assert decision.tries == 1
+    assert "SYNC_CA_BUNDLE" in decision.error.fix
 
 
 @pytest.mark.parametrize("during_body", [False, True])
@@ -261,7 +263,7 @@ def test_a_page_that_does_not_come_in_time_is_too_large(during_body: bool) -> No
     late = urllib3.exceptions.ReadTimeoutError(pool, "/", "Read timed out.")
     fault = requests.ConnectionError(late) if during_body else requests.ReadTimeout(late)
 
-    page, other = fault_verdict(fault, patient=False), fault_verdict(fault)
+    page, other = fault_decision(fault, patient=False), fault_decision(fault)
 
     assert isinstance(page.error, PageFailed)
     assert (page.error.too_large, page.tries) == (True, 1)
@@ -279,33 +281,33 @@ def test_a_page_that_does_not_come_in_time_is_too_large(during_body: bool) -> No
     ],
 )
 def test_a_connection_that_breaks_off_is_tried_again(fault: requests.RequestException) -> None:
-    page, other = fault_verdict(fault, patient=False), fault_verdict(fault)
+    page, other = fault_decision(fault, patient=False), fault_decision(fault)
 
     assert (type(page.error), page.tries) == (PageFailed, PAGE_TRIES)
     assert (type(other.error), other.tries) == (CommerceUnavailable, None)
 
 
 def test_a_body_behind_the_limit_is_too_large() -> None:
-    verdict = fault_verdict(BodyTooLarge())
+    decision = fault_decision(BodyTooLarge())
 
-    assert isinstance(verdict.error, PageFailed)
-    assert verdict.error.too_large
+    assert isinstance(decision.error, PageFailed)
+    assert decision.error.too_large
 
 
 @pytest.mark.parametrize(
     "fault", [requests.exceptions.InvalidURL("x"), requests.exceptions.MissingSchema("x")]
 )
 def test_a_url_that_is_none_is_a_matter_of_settings(fault: requests.RequestException) -> None:
-    assert isinstance(fault_verdict(fault).error, SettingsError)
+    assert isinstance(fault_decision(fault).error, SettingsError)
 
 
 def test_a_header_that_cannot_be_sent_does_not_show_its_value() -> None:
     fault = requests.exceptions.InvalidHeader("Invalid header value: 'Bearer s3cr3t\\n'")
 
-    verdict = fault_verdict(fault)
+    decision = fault_decision(fault)
 
-    assert isinstance(verdict.error, SettingsError)
-    assert "s3cr3t" not in str(verdict.error) + verdict.error.fix
+    assert isinstance(decision.error, SettingsError)
+    assert "s3cr3t" not in str(decision.error) + decision.error.fix
 
 
 def test_an_answer_that_makes_no_sense_is_asked_for_again() -> None:
@@ -376,16 +378,16 @@ def test_backoff_is_jittered_within_bounds(failures: int, luck: float) -> None:
 # --- the loop ---------------------------------------------------------------------------------------------
 
 
-def failing(*verdicts: RetryDecision) -> Callable[[int], str]:
+def failing(*decisions: RetryDecision) -> Callable[[int], str]:
     """Fails with these verdicts in turn, the last one for ever."""
 
     def once(attempt: int) -> str:
-        raise Retryable(verdicts[min(attempt, len(verdicts)) - 1])
+        raise Retryable(decisions[min(attempt, len(decisions)) - 1])
 
     return once
 
 
-def ignore(verdict: RetryDecision, wait_s: float, attempt: int) -> None: ...
+def ignore(decision: RetryDecision, wait_s: float, attempt: int) -> None: ...
 
 
 BUSY = RetryDecision(CommerceUnavailable("busy"))
@@ -394,14 +396,14 @@ BROKEN = RetryDecision(PageFailed("broken"), tries=3)
 
 def spent(time: Time, once: Callable[[int], str]) -> SyncError:
     with pytest.raises(SyncError) as stopped:
-        persist(once, time.patience, ignore)
+        call_with_retries(once, time.retry_policy, ignore)
     return stopped.value
 
 
 def test_a_try_that_succeeds_is_the_last() -> None:
     time = Time()
 
-    assert persist(lambda attempt: f"try {attempt}", time.patience, ignore) == "try 1"
+    assert call_with_retries(lambda attempt: f"try {attempt}", time.retry_policy, ignore) == "try 1"
     assert time.waits == []
 
 
@@ -462,8 +464,8 @@ def test_what_must_come_before_the_next_try_happens_only_if_there_is_one() -> No
     time, renewed = Time(), []
 
     def once(attempt: int) -> str:
-        verdict = RetryDecision(AccessDenied("no"), tries=2, retry_after=0, renew=True)
-        raise Retryable(verdict, lambda: renewed.append(attempt))
+        decision = RetryDecision(AccessDenied("no"), tries=2, retry_after=0, renew=True)
+        raise Retryable(decision, lambda: renewed.append(attempt))
 
     spent(time, once)
 
@@ -474,19 +476,42 @@ def test_every_wait_is_reported_before_it_begins() -> None:
     time, told = Time(), []
 
     with pytest.raises(PageFailed):
-        persist(
-            failing(BROKEN), time.patience, lambda verdict, wait_s, attempt: told.append((attempt, wait_s))
+        call_with_retries(
+            failing(BROKEN),
+            time.retry_policy,
+            lambda decision, wait_s, attempt: told.append((attempt, wait_s)),
         )
 
     assert told == [(1, 0.75), (2, 1.5)]
 
 
-def test_an_error_that_is_no_setback_passes_through() -> None:
+@pytest.mark.parametrize("tries", [2, 5])
+def test_retries_leave_no_reference_cycles(tries: int) -> None:
+    """Neither a request that succeeds at the third try nor one that fails."""
+
+    def once(attempt: int) -> str:
+        if attempt == 3:
+            return "done"
+        decision = RetryDecision(PageFailed("broken"), tries=tries)
+        raise Retryable(decision, lambda: None)
+
+    time = Time()
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(PageFailed):
+            call_with_retries(once, time.retry_policy, ignore)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_any_other_error_passes_through() -> None:
     def once(attempt: int) -> str:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        persist(once, Time().patience, ignore)
+        call_with_retries(once, Time().retry_policy, ignore)
 
 
 @pytest.mark.parametrize("status", [101, 102, 103, 199])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -20,7 +21,7 @@ import typer
 from sync.errors import SyncError
 from sync.logs.redaction import redacted
 
-USAGE, BUG, INTERRUPTED = 64, 70, 130
+USAGE, UNAVAILABLE, BUG, INTERRUPTED = 64, 69, 70, 130
 REPORT = "run it again with LOG_LEVEL=DEBUG, and report what that prints."
 
 
@@ -30,12 +31,19 @@ def outcome(work: Callable[[], object]) -> int:
         work()
     except typer.Exit as end:
         return end.exit_code
-    except SystemExit as end:  # 2 is how typer ends on a usage error
+    except SystemExit as end:  # typer's: 2 for a usage error, 1 when the reader of its help has left
+        if isinstance(end.__context__, BrokenPipeError):
+            return 0
         return USAGE if end.code == 2 else int(end.code or 0)
     except SyncError as error:
         complain("\n  ".join([*redacted(f"product-sync: {error}").splitlines(), f"To do: {error.fix}"]))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last one to see it
+        if getattr(error.__context__, "exit_code", None) == 2:  # a usage error that typer could not print
+            return USAGE
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # no place for typer's help
+            complain(f"product-sync: {error.strerror}.\n  To do: free some space, and run it again.")
+            return UNAVAILABLE
         complain(f"product-sync: a fault of its own: {type(error).__name__}.\n  To do: {REPORT}")
         if logging.getLogger("sync").isEnabledFor(logging.DEBUG):
             complain(redacted(traceback.format_exc()))

@@ -51,3 +51,18 @@ def test_a_result_that_cannot_be_written_is_an_error_in_words(shell: Shell) -> N
     assert ended.code == 69
     assert "standard output cannot be written: No space left on device" in ended.err
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("streams", LEFT + CLOSED)
+@pytest.mark.parametrize(("arguments", "code"), [("--help", 0), ("run --help", 0), ("bogus", 64), ("run --bogus", 64)])
+def test_help_and_usage_errors_end_with_their_own_exit_code(
+    shell: Shell, streams: str, arguments: str, code: int
+) -> None:
+    assert in_bash(shell, f"product-sync {arguments} {streams}").code == code
+
+
+def test_help_that_cannot_be_written_is_an_error_in_words(shell: Shell) -> None:
+    ended = in_bash(shell, "product-sync --help >/dev/full")
+
+    assert ended.code == 69
+    assert "No space left on device" in ended.err

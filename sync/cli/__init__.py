@@ -11,6 +11,7 @@ go to standard error. Only `outcome` catches errors and turns them into words an
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from typer.main import get_command
 from sync import __version__
 from sync.cli.console import emit, flush_streams, open_streams, outcome
 from sync.cli.options import app
+from sync.errors import UsageError
 from sync.runtime import end_undisturbed, load_undisturbed, share_one_heap
 
 # isort: off
@@ -34,10 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     share_one_heap()
     load_undisturbed()
     open_streams()
-    code = outcome(lambda: get_command(app).main(args=arguments, prog_name="product-sync"))
+    code = outcome(lambda: _run(sys.argv[1:] if arguments is None else arguments))
     end_undisturbed()
     flush_streams()
     return code
+
+
+def _run(arguments: Sequence[str]) -> None:
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError:
+        raise UsageError("an argument holds bytes that are not UTF-8 text.") from None
+    get_command(app).main(args=arguments, prog_name="product-sync")
 
 
 @app.callback()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from ssl import SSLError
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -48,7 +47,9 @@ def _open(dialect: sa.Dialect, _record: Any, arguments: Any, options: Any) -> An
     """Connect as SQLAlchemy would; what a driver cannot do with an option of the URL is said by its name."""
     try:
         return dialect.connect(*arguments, **options)
-    except (TypeError, ValueError, AssertionError, FileNotFoundError, PermissionError, SSLError) as error:
+    except dialect.loaded_dbapi.Error:
+        raise
+    except Exception as error:  # noqa: BLE001 -- a driver raises anything for a value that it did not expect
         raise _unusable_option(error) from None
 
 

@@ -64,8 +64,10 @@ from sync.settings.parsers import (
     parse_store_views,
     parse_time_zone,
     parse_webhook,
+    read_text,
     secrets_in,
     show_duration,
+    trimmed,
     unless_off,
 )
 
@@ -89,7 +91,6 @@ OF_THE_PROCESS = (
     "log_format",
     "log_level",
 )
-BYTE_ORDER_MARK: Final = "\ufeff"  # what some editors begin a file with
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 AnySettings = TypeVar("AnySettings", bound="Settings")
 
@@ -383,8 +384,7 @@ class FileSource(PydanticBaseSettingsSource):
             return ValueError(f"is set, and {name}_FILE too: keep one of them")
         file = f"the file that {name}_FILE names"  # not the path: people put the secret itself there
         try:
-            text = Path(path).read_text(encoding="utf-8").strip().removeprefix(BYTE_ORDER_MARK).strip()
-            return text or ValueError(f"is empty in {file}")
+            return read_text(Path(path)) or ValueError(f"is empty in {file}")
         except OSError as error:
             return ValueError(f"cannot be read from {file}: {error.strerror}")
         except UnicodeDecodeError:
@@ -446,7 +446,7 @@ def _trimmed(value: Any) -> Any:
     """Text without the white space and the quotes around it, as `docker --env-file` leaves them."""
     if not isinstance(value, str):
         return value
-    text = value.strip().removeprefix(BYTE_ORDER_MARK).strip()
+    text = trimmed(value)
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1].strip() if quoted else text
 

@@ -6,6 +6,8 @@ stands behind "NAME: ". No reason quotes the text: it may be a secret pasted int
 
 from __future__ import annotations
 
+import errno
+import os.path
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -13,13 +15,15 @@ from dataclasses import dataclass
 from datetime import UTC, time, tzinfo
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import SecretStr
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+BYTE_ORDER_MARK: Final = "\ufeff"  # what some editors begin a file with
+LONGEST_TEXT: Final = 1 << 20  # bytes of a file of settings: a device never ends
 LONGEST_DURATION = 366 * UNITS["d"]
 
 T = TypeVar("T")
@@ -237,6 +241,8 @@ def parse_database_url(text: str) -> str:
         raise ValueError(
             "names no file: sqlite:/// (three slashes) and a path; a fourth slash makes it absolute"
         )
+    if "%00" in text:
+        raise ValueError("holds %00, which no name of a file, user or database has")
     if scheme == "sqlite":
         return text
     check_user_info(text)
@@ -440,9 +446,30 @@ def parse_scopes(text: str) -> str:
     return parse_credential(",".join(re.findall(r"[^\s,]+", text)))
 
 
+def read_text(path: Path) -> str:
+    """A file of settings, or one with a secret, without a byte-order mark and the white space around it.
+
+    Raises OSError, also for a file without end, and UnicodeDecodeError.
+    """
+    with path.open("rb") as file:
+        content = file.read(LONGEST_TEXT + 1)
+    if len(content) > LONGEST_TEXT:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return trimmed(content.decode("utf-8"))
+
+
+def trimmed(text: str) -> str:
+    return text.strip().removeprefix(BYTE_ORDER_MARK).strip()
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with `~` spelled out. One of a user that the system does not know stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 -- Path.expanduser raises RuntimeError for it
+
+
 def parse_ca_bundle(text: str) -> Path:
     """A PEM file, or a directory of hashed ones; read once, so that a wrong file is found now."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
             cafile=path if path.is_file() else None, capath=path if path.is_dir() else None

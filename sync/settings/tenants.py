@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from sync.errors import SettingsError, UsageError
 from sync.settings import OF_THE_PROCESS, AnySettings, Settings, is_secret, no_setting
-from sync.settings.parsers import parse_duration, place_of
+from sync.settings.parsers import parse_duration, place_of, read_text, trimmed
 
 DEFAULTS: Final = "defaults"
 AT_ONCE, MOST_AT_ONCE = 4, 64
@@ -135,7 +135,7 @@ def _version(path: Path) -> tuple[int, ...]:
 def _parsed(path: Path, _version: tuple[int, ...]) -> dict[str, Any]:
     """The file as TOML; remembered, since a rotating secret is asked for at each request."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except OSError as error:
         raise _unusable(path, f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -267,14 +267,14 @@ def _text(key: str, value: Any, folder: Path) -> str | ValueError:
         return str(value)
     if "file" in value:
         return _from_file(folder / value["file"])
-    text = os.environ.get(value["env"], "").strip()
+    text = trimmed(os.environ.get(value["env"], ""))
     return text or ValueError("refers to a variable of the environment that is not set, or blank")
 
 
 def _from_file(path: Path) -> str | ValueError:
     file = "the file it refers to"  # not its path: people put the secret itself there
     try:
-        return path.read_text(encoding="utf-8").strip() or ValueError(f"is empty in {file}")
+        return read_text(path) or ValueError(f"is empty in {file}")
     except OSError as error:
         return ValueError(f"cannot be read from {file}: {error.strerror}")
     except ValueError:

@@ -41,7 +41,14 @@ COMMANDS = [
     ),
     *(["export", "-"], ["export", "/proc/out.jsonl"], ["export", "missing/out.parquet"]),
     *(["view", "--name", "v", "--columns", "sku,name"], ["db", "current"], ["db", "upgrade"], ["adopt"]),
-    *(["forget", "--store-view", "de"], ["health"], ["worker"], ["backfill", "--executor", "celery"]),
+    *(
+        ["forget", "--store-view", "de"],
+        ["health"],
+        ["worker"],
+        ["show", "\udcff"],
+        ["status", "--tenants", "/dev/zero"],
+        ["backfill", "--executor", "celery"],
+    ),
     *(["run", "--metrics-file", "/proc/metrics.prom"], ["status", "--tenants", "tenants.toml"], ["--help"]),
 ]
 TEXTS = [
@@ -75,11 +82,14 @@ DATABASES = [
     "sqlite:///.",
     "sqlite:///missing/copy.db",
     "sqlite:///a?b=c",
+    "sqlite:///a%00b",
+    "sqlite:////dev/zero",
 ]
 DATABASES += [
     "postgresql+psycopg://u:p@127.0.0.1:9/x",
     "postgresql+psycopg://",
     "mysql+pymysql://u:p@w@127.0.0.1:9/x",
+    "mysql+pymysql://u:p@127.0.0.1:9/x?conv=x",
 ]
 
 
@@ -103,8 +113,8 @@ ODD: dict[str, list[str]] = {
     "STATUS_BIND": ["127.0.0.1:1", "999.9.9.9:80", "[::1]:99999", "off"],
     "STORE_VIEWS": ["all,nowhere", "all,all", ",", "\u00e4"],
     "CELERY_BROKER_URL": ["amqp://127.0.0.1:9//", "redis://[::1", "redis://127.0.0.1:9/x"],
-    "SYNC_CA_BUNDLE": ["/no/such/file", "/proc/self/mem", "."],
-    "IMS_CLIENT_SECRET_FILE": ["/proc/self/mem", ".", "/no/such/file"],
+    "SYNC_CA_BUNDLE": ["/no/such/file", "~nobody-here/ca.pem", "/proc/self/mem", "."],
+    "IMS_CLIENT_SECRET_FILE": ["/proc/self/mem", "/dev/zero", ".", "/no/such/file"],
     **_each(
         ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SYNC_ALERT_WEBHOOK", "API_ENDPOINT"), [*TEXTS, *URLS]
     ),
@@ -136,6 +146,35 @@ files = st.dictionaries(
 def tenant() -> Iterator[Sandbox]:
     with Sandbox(20) as running:
         yield running
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "code", "words"),
+    [
+        (["status", "--tenants", "/dev/zero"], {}, 78, "/dev/zero cannot be read: File too large"),
+        (
+            ["check"],
+            {"IMS_CLIENT_SECRET": "", "IMS_CLIENT_SECRET_FILE": "/dev/zero"},
+            78,
+            "IMS_CLIENT_SECRET: ",
+        ),
+        (["check"], {"SYNC_CA_BUNDLE": "~nobody-here/ca.pem"}, 78, "SYNC_CA_BUNDLE: names no file"),
+        (["changes", "--state", "~nobody-here/state"], {}, 64, "is in a folder that does not exist"),
+        (["backfill"], {"DATABASE_URL": "sqlite:///a%00b"}, 78, "DATABASE_URL: "),
+        (["run"], {"DATABASE_URL": "mysql+pymysql://u@127.0.0.1:9/x?conv=x"}, 78, "DATABASE_URL: "),
+        (["show", "\udcff"], {}, 64, "an argument holds bytes that are not UTF-8 text"),
+        (["export", "-", "--columns", "sku\udc80"], {}, 64, "an argument holds bytes"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_words(
+    tenant: Sandbox, tmp_path: Path, command: list[str], environment: dict[str, str], code: int, words: str
+) -> None:
+    shell = Shell(tenant, tmp_path)
+    shell.run("backfill")
+
+    ended = shell.run(*command, **environment)
+
+    assert (ended.code, words in ended.out + ended.err) == (code, True), ended
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])

@@ -54,7 +54,9 @@ def test_a_result_that_cannot_be_written_is_an_error_in_words(shell: Shell) -> N
 
 
 @pytest.mark.parametrize("streams", LEFT + CLOSED)
-@pytest.mark.parametrize(("arguments", "code"), [("--help", 0), ("run --help", 0), ("bogus", 64), ("run --bogus", 64)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("--help", 0), ("run --help", 0), ("bogus", 64), ("run --bogus", 64)]
+)
 def test_help_and_usage_errors_end_with_their_own_exit_code(
     shell: Shell, streams: str, arguments: str, code: int
 ) -> None:

@@ -18,6 +18,9 @@ REFUSED: dict[Kind, list[str]] = {
         "read_timeout=-1",
         "connect_timeout=0",
         "cursorclass=x",
+        "compress=1",
+        "named_pipe=1",
+        "conv=x",
     ],
 }
 

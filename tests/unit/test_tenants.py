@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from sync.errors import SettingsError, UsageError
 from sync.settings import CopySettings, describe
@@ -81,6 +82,18 @@ def test_a_secret_comes_from_a_file_beside_the_file_of_tenants(read: Read) -> No
         settings = read(EU.replace('IMS_CLIENT_SECRET = { file = "secrets/eu" }', how)).settings("eu")
         assert settings.ims_client_secret is not None
         assert settings.ims_client_secret.get_secret_value() == "eu-secret"
+
+
+def test_a_byte_order_mark_before_the_file_or_a_value_is_dropped(
+    tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc/secrets/eu").write_text("\ufeffeu-secret\n", encoding="utf-8")
+    monkeypatch.setenv("ORG", "\ufeff0AB@AdobeOrg")
+
+    settings = read("\ufeff" + EU.replace('"0AB@AdobeOrg"', '{ env = "ORG" }')).settings("eu")
+
+    assert settings.ims_client_secret == SecretStr("eu-secret")
+    assert settings.ims_org_id == "0AB@AdobeOrg"
 
 
 def test_a_value_comes_from_a_variable_of_any_name(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:

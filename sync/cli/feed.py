@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync.cli.console import INTERRUPTED, complain, print_out, stoppable
-from sync.cli.options import app, copy_settings
+from sync.cli.options import MAX_ID, app, copy_settings
 from sync.cli.tenants import for_tenants
 
 if TYPE_CHECKING:
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 @for_tenants(one_by_one=False)
 def changes(
     *,
-    since: Annotated[int, typer.Option(min=0, metavar="ID", help="Begin after this change_id.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Tell so many entries at most.")] = None,
+    since: Annotated[
+        int, typer.Option(min=0, max=MAX_ID, metavar="ID", help="Begin after this change_id.")
+    ] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MAX_ID, help="Tell so many entries at most.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more, until stopped.")] = False,
     state: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Remember here how far it came, and go on from there.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync.cli.console import complain, emit, stoppable
-from sync.cli.options import AsJson, StoreView, app, configure_logs, copy_settings, settings_in_force
+from sync.cli.options import MAX_ID, AsJson, StoreView, app, configure_logs, copy_settings, settings_in_force
 from sync.cli.tenants import for_tenants, worst
 from sync.errors import SettingsError, SyncError, UsageError
 
@@ -87,7 +87,9 @@ def _status_of_all(file: Tenants, *, runs: int, as_json: bool) -> None:
 @app.command(short_help="Print where the copy stands.")
 @for_tenants(together=_status_of_all)
 def status(
-    *, runs: Annotated[int, typer.Option(min=1, help="How many runs to list.")] = 5, as_json: AsJson = False
+    *,
+    runs: Annotated[int, typer.Option(min=1, max=MAX_ID, help="How many runs to list.")] = 5,
+    as_json: AsJson = False,
 ) -> None:
     """Print how much the copy holds, up to when it is complete, the last runs, and who is writing.
 

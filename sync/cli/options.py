@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -13,6 +13,8 @@ from sync.errors import SettingsError
 
 if TYPE_CHECKING:
     from sync.settings import Settings
+
+MAX_ID: Final = 2**63 - 1  # of a BIGINT
 
 app = typer.Typer(
     name="product-sync",

@@ -14,6 +14,7 @@ import typer
 from sync import __version__
 from sync.cli.console import BUG, complain, emit, print_out, stoppable
 from sync.cli.options import (
+    MAX_ID,
     AsJson,
     DryRun,
     Executor,
@@ -42,8 +43,10 @@ def backfill(
     *,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, do not continue.")] = False,
     store_view: StoreView = None,
-    first_id: Annotated[int, typer.Option(min=1, help="Lowest product id to load.")] = 1,
-    last_id: Annotated[int | None, typer.Option(min=1, help="Highest product id to load.")] = None,
+    first_id: Annotated[int, typer.Option(min=1, max=MAX_ID, help="Lowest product id to load.")] = 1,
+    last_id: Annotated[
+        int | None, typer.Option(min=1, max=MAX_ID, help="Highest product id to load.")
+    ] = None,
     executor: Executor = "local",
     dry_run: DryRun = False,
     metrics_file: MetricsFile = None,
@@ -91,7 +94,8 @@ def run(
         list[str] | None, typer.Option(metavar="SKU", help="Just this product; may be given again.")
     ] = None,
     product_id: Annotated[
-        list[int] | None, typer.Option("--id", metavar="N", help="Just this product; may be given again.")
+        list[int] | None,
+        typer.Option("--id", min=1, max=MAX_ID, metavar="N", help="Just this product; may be given again."),
     ] = None,
     store_view: StoreView = None,
     dry_run: DryRun = False,

@@ -30,7 +30,6 @@ from sync.db import position as rows
 from sync.db import state
 from sync.db.engine import in_transaction, reading
 from sync.errors import SyncError, UsageError
-from sync.settings.parsers import expanded
 
 FORMAT = 1
 # A query's parameter of such a name is a secret: it may change while the receiver stays the same.
@@ -183,7 +182,7 @@ def position_file(path: Path) -> Iterator[PositionFile]:
     `FILE.lock` beside it is what is locked, because the file itself is replaced; it stays, empty.
     Raises UsageError when the folder cannot be written to, and for a link or what else is no file.
     """
-    path = expanded(path).absolute()
+    path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 -- Path's raises for an unknown user
     fix = "name a file in a folder that may be written to."
     try:
         if reason := why_not_a_file(path):

@@ -462,14 +462,9 @@ def trimmed(text: str) -> str:
     return text.strip().removeprefix(BYTE_ORDER_MARK).strip()
 
 
-def expanded(path: str | Path) -> Path:
-    """A path with `~` spelled out. One of a user that the system does not know stays as it is."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 -- Path.expanduser raises RuntimeError for it
-
-
 def parse_ca_bundle(text: str) -> Path:
     """A PEM file, or a directory of hashed ones; read once, so that a wrong file is found now."""
-    path = expanded(text)
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 -- Path's raises for an unknown user
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
             cafile=path if path.is_file() else None, capath=path if path.is_dir() else None

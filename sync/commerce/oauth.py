@@ -19,17 +19,23 @@ from requests_oauthlib import OAuth1
 
 
 class BearerAuth:
-    """An integration's access token as Bearer, asked for at each request: a new one is picked up."""
+    """An integration's access token as Bearer; reads it once, and again after a refusal."""
 
-    def __init__(self, access_token: Callable[[], str]) -> None:
-        self._access_token = access_token
+    def __init__(self, read_token: Callable[[], str]) -> None:
+        self._read_token = read_token
+        self._token = read_token()
+
+    def __repr__(self) -> str:
+        return "BearerAuth(***)"
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._access_token()}"
+        request.headers["Authorization"] = f"Bearer {self._token}"
         return request
 
     def renew(self, refused: PreparedRequest) -> bool:
-        return refused.headers["Authorization"] != f"Bearer {self._access_token()}"
+        """Read the token again; whether it differs from the refused one."""
+        self._token = self._read_token()
+        return refused.headers["Authorization"] != f"Bearer {self._token}"
 
 
 Keys = tuple[str, str, str, str]

@@ -53,7 +53,7 @@ def test_a_paas_tenant_is_asked_with_the_integration(
     assert {served.path for served in tenant.requests} == {"/rest/de/V1/products"}
 
 
-def test_a_rotated_token_is_used_from_the_next_request_on(
+def test_a_rotated_token_is_used_after_the_first_refusal(
     tenant: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The integration was given a new token, and its file was exchanged under a running daemon."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from sync.app import opened
+from sync.commerce.oauth import BearerAuth
 from sync.errors import AccessDenied
 from sync.sandbox import Sandbox
 from sync.settings import Settings
-from tests.wire import Time, ims_tokens, in_threads
+from tests.wire import Time, connect_paas, ims_tokens, in_threads
 
 
 @pytest.fixture
@@ -71,3 +72,20 @@ def test_keys_of_an_integration_are_exchanged_under_all_threads(
             app.tenant.products.count("all")
         secret.write_text("exchanged")
         in_threads(4, lambda: app.tenant.products.count("all"))
+
+
+def test_a_bearer_token_is_read_again_only_after_a_refusal(tenant: Sandbox) -> None:
+    reads: list[str] = []
+
+    def read_token() -> str:
+        reads.append(tenant.credentials.integration_token)
+        return reads[-1]
+
+    wire = connect_paas(tenant, BearerAuth(read_token))
+    for _ in range(3):
+        assert wire.products.count("all").total == 3
+    assert len(reads) == 1
+
+    exchange(tenant, integration_token="exchanged")
+    assert wire.products.count("all").total == 3
+    assert reads[1:] == ["exchanged"]

@@ -1,4 +1,7 @@
-"""Run migrations on the connection that `sync.db.engine` or an alembic.ini gives."""
+"""Run migrations on the connection that `sync.db.engine` or an alembic.ini gives.
+
+This file runs with today's program; a revision in versions/ imports nothing from it.
+"""
 
 import sqlalchemy as sa
 from alembic import context
@@ -6,9 +9,11 @@ from alembic import context
 from sync.db.dialects import own_schema
 from sync.db.schema import metadata
 from sync.db.views import OWN, set_aside
+from sync.errors import SettingsError
 
 
 def migrate(connection: sa.Connection) -> None:
+    refuse_foreign_table(connection)
     context.configure(
         connection=connection,
         target_metadata=metadata,
@@ -17,6 +22,18 @@ def migrate(connection: sa.Connection) -> None:
     )
     with context.begin_transaction(), set_aside(connection):
         context.run_migrations()
+
+
+def refuse_foreign_table(connection: sa.Connection) -> None:
+    """Raise SettingsError where `products` belongs to another program: ours has a `content_hash`."""
+    inspector = sa.inspect(connection)
+    if inspector.has_table("products") and "content_hash" not in {
+        column["name"] for column in inspector.get_columns("products")
+    }:
+        raise SettingsError(
+            "DATABASE_URL: this database has a table `products` of another program; "
+            "example: DATABASE_URL=sqlite:///catalogue.db"
+        )
 
 
 given = context.config.attributes.get("connection")

@@ -1,41 +1,46 @@
-"""The copy itself: products, their children, the change feed, what was rejected.
+"""Create the copy: products, their child tables, the change feed, rejected items.
 
-Lock   creates only; nothing to wait for.
+Lock   creates only; waits for nothing.
 Order  first.
-Back   keeps the tables: a downgrade never deletes a merchant's data. Going up again finds them
-       and goes on; whoever wants them gone drops them by hand.
+Back   keeps the tables: a downgrade never deletes a merchant's data, and the next upgrade finds them.
+       To remove them, drop them by hand.
 """
 
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-
-from sync.db.dialects import TABLE_OPTIONS, BigKey, Json, LongText, Money, UtcDateTime, own_schema
-from sync.errors import SettingsError
+from sqlalchemy.dialects import mysql
 
 revision = "0001"
 down_revision = None
+
+BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER PRIMARY KEY is SQLite's rowid
+Json = sa.JSON().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+Money = sa.Numeric(20, 6)
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+# Byte-wise and without padding, so that `abc`, `ABC` and `abc ` are three SKUs in MariaDB too.
+SERVER_OPTIONS = {"charset": "utf8mb4", "collate": "utf8mb4_nopad_bin", "engine": "InnoDB"}
+TABLE_OPTIONS: dict[str, Any] = {
+    f"{server}_{name}": value for server in ("mysql", "mariadb") for name, value in SERVER_OPTIONS.items()
+}
 
 
 def create_table(name: str, *columns: Any, **options: Any) -> None:
     op.create_table(name, *columns, **TABLE_OPTIONS, **options, if_not_exists=True)
 
 
-def refuse_foreign_table() -> None:
-    """Stop before somebody else's `products` is taken for ours: ours has a `content_hash`."""
-    inspector = sa.inspect(op.get_bind())
-    if inspector.has_table("products") and "content_hash" not in {
-        c["name"] for c in inspector.get_columns("products")
-    }:
-        raise SettingsError(
-            "DATABASE_URL: this database has a table `products` of another program; "
-            "example: DATABASE_URL=sqlite:///catalogue.db"
-        )
+def full_name(view: str) -> str:
+    """A view's name with its schema: without it, DROP would find a view further down the search path."""
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return view
+    schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    return f'"{schema}".{view}'
 
 
 def upgrade() -> None:
-    refuse_foreign_table()
     create_table(
         "products",
         sa.Column("store_view", sa.String(length=64), nullable=False),
@@ -46,14 +51,14 @@ def upgrade() -> None:
         sa.Column("attribute_set_id", sa.BigInteger(), autoincrement=False),
         sa.Column("status", sa.BigInteger(), autoincrement=False),
         sa.Column("visibility", sa.BigInteger(), autoincrement=False),
-        sa.Column("price", Money()),
-        sa.Column("weight", Money()),
-        sa.Column("created_at", UtcDateTime()),
-        sa.Column("updated_at", UtcDateTime()),
+        sa.Column("price", Money),
+        sa.Column("weight", Money),
+        sa.Column("created_at", UtcDateTime),
+        sa.Column("updated_at", UtcDateTime),
         sa.Column("content_hash", sa.String(length=32), nullable=False),
-        sa.Column("first_seen_at", UtcDateTime(), nullable=False),
-        sa.Column("changed_at", UtcDateTime(), nullable=False),
-        sa.Column("deleted_at", UtcDateTime()),
+        sa.Column("first_seen_at", UtcDateTime, nullable=False),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
+        sa.Column("deleted_at", UtcDateTime),
         sa.Column("run_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("document", LongText, nullable=False),
         sa.PrimaryKeyConstraint("store_view", "product_id", name="pk_products"),
@@ -105,9 +110,9 @@ def upgrade() -> None:
         sa.Column("product_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("ordinal", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("customer_group_id", sa.BigInteger(), autoincrement=False),
-        sa.Column("qty", Money()),
-        sa.Column("value", Money()),
-        sa.Column("percentage_value", Money()),
+        sa.Column("qty", Money),
+        sa.Column("value", Money),
+        sa.Column("percentage_value", Money),
         sa.Column("website_id", sa.BigInteger(), autoincrement=False),
         sa.PrimaryKeyConstraint("store_view", "product_id", "ordinal", name="pk_product_tier_prices"),
         sqlite_with_rowid=False,
@@ -120,7 +125,7 @@ def upgrade() -> None:
         sa.Column("linked_product_sku", sa.String(length=255), nullable=False),
         sa.Column("linked_product_type", sa.String(length=255)),
         sa.Column("position", sa.BigInteger(), autoincrement=False),
-        sa.Column("qty", Money()),
+        sa.Column("qty", Money),
         sa.PrimaryKeyConstraint(
             "store_view", "product_id", "link_type", "linked_product_sku", name="pk_product_links"
         ),
@@ -141,7 +146,7 @@ def upgrade() -> None:
         sa.Column("product_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("sku", sa.String(length=255), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("changed_at", UtcDateTime(), nullable=False),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
         sa.Column("fields", Json),
         sa.Column("run_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.PrimaryKeyConstraint("change_id", name="pk_product_changes"),
@@ -162,10 +167,10 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("reason", LongText, nullable=False),
         sa.Column("payload", LongText),
-        sa.Column("first_seen_at", UtcDateTime(), nullable=False),
-        sa.Column("last_seen_at", UtcDateTime(), nullable=False),
+        sa.Column("first_seen_at", UtcDateTime, nullable=False),
+        sa.Column("last_seen_at", UtcDateTime, nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("resolved_at", UtcDateTime()),
+        sa.Column("resolved_at", UtcDateTime),
         sa.Column("run_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.PrimaryKeyConstraint("rejected_id", name="pk_rejected_items"),
     )
@@ -175,12 +180,10 @@ def upgrade() -> None:
         ["store_view", "product_id"],
         if_not_exists=True,
     )
-    view = "products_current"
-    if schema := own_schema(op.get_bind()):
-        view = f'"{schema}".{view}'
+    view = full_name("products_current")
     op.execute(f"DROP VIEW IF EXISTS {view}")
     op.execute(f"CREATE VIEW {view} AS SELECT * FROM products WHERE deleted_at IS NULL")
 
 
 def downgrade() -> None:
-    """Keep everything: see the top of this file."""
+    """Keep the tables; the next upgrade finds them."""

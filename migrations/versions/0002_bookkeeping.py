@@ -1,19 +1,27 @@
-"""The program's memory: runs, watermarks, partitions, leases, the feed's counter, findings, learned pace.
+"""Create the bookkeeping: runs, watermarks, partitions, leases, feed counter, findings, learned pace.
 
-Lock   creates only; nothing to wait for.
-Order  after 0001, whose `product_changes` the feed's counter continues.
-Back   drops it. No product and no change is lost; the next run reads the whole catalogue again.
+Lock   creates only; waits for nothing.
+Order  after 0001: the feed counter continues its `product_changes`.
+Back   drops the tables. No product and no change is lost; the next run reads the whole catalogue again.
 """
 
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-
-from sync.db.dialects import TABLE_OPTIONS, BigKey, Json, LongText, UtcDateTime
+from sqlalchemy.dialects import mysql
 
 revision = "0002"
 down_revision = "0001"
+
+BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Json = sa.JSON().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+SERVER_OPTIONS = {"charset": "utf8mb4", "collate": "utf8mb4_nopad_bin", "engine": "InnoDB"}
+TABLE_OPTIONS: dict[str, Any] = {
+    f"{server}_{name}": value for server in ("mysql", "mariadb") for name, value in SERVER_OPTIONS.items()
+}
 
 
 def create_table(name: str, *columns: Any) -> None:
@@ -28,10 +36,10 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("store_views", LongText, nullable=False),
         sa.Column("scope", LongText, nullable=False),
-        sa.Column("started_at", UtcDateTime(), nullable=False),
-        sa.Column("finished_at", UtcDateTime()),
-        sa.Column("server_time", UtcDateTime()),
-        sa.Column("heard_at", UtcDateTime()),
+        sa.Column("started_at", UtcDateTime, nullable=False),
+        sa.Column("finished_at", UtcDateTime),
+        sa.Column("server_time", UtcDateTime),
+        sa.Column("heard_at", UtcDateTime),
         sa.Column("fetched", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("inserted", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("updated", sa.BigInteger(), server_default="0", nullable=False),
@@ -48,7 +56,7 @@ def upgrade() -> None:
     create_table(
         "sync_watermarks",
         sa.Column("store_view", sa.String(length=64), nullable=False),
-        sa.Column("watermark", UtcDateTime(), nullable=False),
+        sa.Column("watermark", UtcDateTime, nullable=False),
         sa.Column("updated_by_run", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.PrimaryKeyConstraint("store_view", name="pk_sync_watermarks"),
     )
@@ -61,7 +69,7 @@ def upgrade() -> None:
         sa.Column("cursor_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("lease_owner", sa.String(length=255)),
-        sa.Column("lease_expires_at", UtcDateTime()),
+        sa.Column("lease_expires_at", UtcDateTime),
         sa.PrimaryKeyConstraint("run_id", "store_view", "first_id", name="pk_sync_partitions"),
     )
     create_table(
@@ -69,8 +77,8 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("owner", sa.String(length=255)),
         sa.Column("fencing", sa.BigInteger(), nullable=False, autoincrement=False),
-        sa.Column("acquired_at", UtcDateTime()),
-        sa.Column("expires_at", UtcDateTime()),
+        sa.Column("acquired_at", UtcDateTime),
+        sa.Column("expires_at", UtcDateTime),
         sa.PrimaryKeyConstraint("name", name="pk_sync_leases"),
     )
     create_table(
@@ -94,7 +102,7 @@ def upgrade() -> None:
         sa.Column("value", Json, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_sync_state"),
     )
-    op.execute("DELETE FROM sync_feed")  # of an attempt that MariaDB, which commits every DDL, could not undo
+    op.execute("DELETE FROM sync_feed")  # left by an interrupted attempt: MariaDB commits every DDL
     op.execute(
         "INSERT INTO sync_feed (name, last_change_id) "
         "SELECT 'changes', COALESCE(MAX(change_id), 0) FROM product_changes"

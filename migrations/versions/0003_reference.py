@@ -1,6 +1,6 @@
-"""Reference data, the light price and stock feeds, and an index of the tombstones.
+"""Create reference data, the price and stock tables, and an index of the tombstones.
 
-Lock   creates only; the index of a million products takes SQLite 0.3 s, MariaDB a few seconds.
+Lock   creates only; indexing a million products takes SQLite 0.3 s, MariaDB a few seconds.
 Order  any, after 0002.
 Back   keeps the tables, as 0001 does.
 """
@@ -9,11 +9,20 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-
-from sync.db.dialects import TABLE_OPTIONS, BigKey, Json, LongText, Money, UtcDateTime
+from sqlalchemy.dialects import mysql
 
 revision = "0003"
 down_revision = "0002"
+
+BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Json = sa.JSON().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+Money = sa.Numeric(20, 6)
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+SERVER_OPTIONS = {"charset": "utf8mb4", "collate": "utf8mb4_nopad_bin", "engine": "InnoDB"}
+TABLE_OPTIONS: dict[str, Any] = {
+    f"{server}_{name}": value for server in ("mysql", "mariadb") for name, value in SERVER_OPTIONS.items()
+}
 
 
 def create_table(name: str, *columns: Any) -> None:
@@ -83,7 +92,7 @@ def upgrade() -> None:
         sa.Column("table_name", sa.String(length=64), nullable=False),
         sa.Column("row_key", Json, nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("changed_at", UtcDateTime(), nullable=False),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
         sa.Column("fields", Json),
         number("run_id", nullable=False),
         sa.PrimaryKeyConstraint("change_id", name="pk_reference_changes"),
@@ -134,10 +143,10 @@ def _create_feeds() -> None:
         number("product_id", nullable=False),
         sa.Column("price_kind", sa.String(length=16), nullable=False),
         number("scope_id", nullable=False),
-        sa.Column("starts_at", UtcDateTime(), nullable=False),
-        sa.Column("price", Money()),
-        sa.Column("ends_at", UtcDateTime()),
-        sa.Column("changed_at", UtcDateTime(), nullable=False),
+        sa.Column("starts_at", UtcDateTime, nullable=False),
+        sa.Column("price", Money),
+        sa.Column("ends_at", UtcDateTime),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint(
             "product_id", "price_kind", "scope_id", "starts_at", name="pk_product_prices"
         ),
@@ -146,14 +155,14 @@ def _create_feeds() -> None:
         "source_items",
         sa.Column("source_code", sa.String(length=255), nullable=False),
         sa.Column("sku", sa.String(length=255), nullable=False),
-        sa.Column("quantity", Money()),
+        sa.Column("quantity", Money),
         number("status"),
-        sa.Column("changed_at", UtcDateTime(), nullable=False),
-        sa.Column("deleted_at", UtcDateTime()),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
+        sa.Column("deleted_at", UtcDateTime),
         sa.PrimaryKeyConstraint("source_code", "sku", name="pk_source_items"),
     )
     op.create_index("ix_source_items_sku", "source_items", ["sku"], if_not_exists=True)
 
 
 def downgrade() -> None:
-    """Nothing: the tables stay, and going up again finds them."""
+    """Keep the tables; the next upgrade finds them."""

@@ -1,15 +1,13 @@
-"""Views that people ask: labels instead of option ids, and what a store view has of its own.
+"""Create views for queries by hand: labels instead of option ids, and the values a store view overrides.
 
-Lock   creates views only; nothing to wait for.
+Lock   creates views only; waits for nothing.
 Order  after 0003, whose tables hold the labels.
-Back   drops them; they hold no data. `products_current` is 0001's and stays.
+Back   drops the views; they hold no data. `products_current` of 0001 stays.
 
-No index comes with them: both reach every table by its primary key, or products by their SKU.
+They need no new index: both read every table by its primary key, or products by SKU.
 """
 
 from alembic import op
-
-from sync.db.dialects import own_schema
 
 revision = "0004"
 down_revision = "0003"
@@ -18,7 +16,7 @@ VIEWS = ("product_attribute_labels", "product_overrides")
 
 # --- product_attribute_labels ----------------------------------------------------------------
 
-# The ids of a multiselect, one a row, in the order of the value: `n` and `id`.
+# The option ids of a multiselect value, one per row and in its order: `n` and `id`.
 IDS = {
     "sqlite": (
         "(SELECT key AS n, value AS id FROM json_each("
@@ -38,7 +36,7 @@ JOINED = {
 
 
 def option(alias: str, store_view: str, value: str) -> str:
-    """Join one option of an attribute by the whole of its key."""
+    """Join one option of an attribute by its full key."""
     return (
         f"LEFT JOIN attribute_options {alias} ON {alias}.store_view = {store_view} "
         f"AND {alias}.attribute_code = pa.attribute_code AND {alias}.option_value = {value}"
@@ -46,7 +44,7 @@ def option(alias: str, store_view: str, value: str) -> str:
 
 
 def labels(dialect: str) -> str:
-    """An option's label in this store view, else in `all`; null where Commerce lists no such option."""
+    """Select the option label of this store view, else of `all`; null where Commerce lists no such option."""
     ids = IDS[dialect] if " AS ids" in IDS[dialect] else f"{IDS[dialect]} ids"
     return f"""
         SELECT pa.store_view, pa.product_id, p.sku, pa.attribute_code, a.label AS attribute_label, pa.value,
@@ -71,13 +69,13 @@ AS_TEXT = {
     "mysql": {"name": "{}", "price": "CAST({} AS CHAR)", "status": "CAST({} AS CHAR)"},
 }
 ALIKE = {"name": "name", "price": "price", "weight": "price", "status": "status", "visibility": "status"}
-# Begin with the store view: its products find theirs in `all` by key, and no index leads the other way.
+# Start from the store view: its products join `all` by primary key. No index serves the reverse join.
 IN_ORDER = {"sqlite": "CROSS JOIN", "postgresql": "JOIN", "mysql": "STRAIGHT_JOIN"}
 LIVE = "v.store_view <> 'all' AND v.deleted_at IS NULL AND b.deleted_at IS NULL"
 
 
 def both(dialect: str) -> str:
-    """A product in a store view, and the same in `all`."""
+    """A product in a store view, joined with the same product in `all`."""
     return (
         f"FROM products v {IN_ORDER[dialect]} products b "
         "ON b.store_view = 'all' AND b.product_id = v.product_id"
@@ -92,7 +90,7 @@ def attributes_of(dialect: str, alias: str, owner: str) -> str:
 
 
 def same_attribute(alias: str, owner: str, other: str) -> str:
-    """Join the attribute that the product `owner` has under the code of `other`, if it has one."""
+    """Left join the attribute of product `owner` that has the code of `other`."""
     return (
         f"LEFT JOIN product_attributes {alias} ON {alias}.store_view = {owner}.store_view "
         f"AND {alias}.product_id = {owner}.product_id AND {alias}.attribute_code = {other}.attribute_code"
@@ -100,7 +98,7 @@ def same_attribute(alias: str, owner: str, other: str) -> str:
 
 
 def columns_that_differ(dialect: str, name: str) -> str:
-    """Rows of one column of `products`, named as Commerce names the attribute."""
+    """Select one column of `products` where it differs; its name is the attribute's in Commerce."""
     as_text = AS_TEXT[dialect][ALIKE[name]]
     own, base = (
         f"CASE WHEN {at}.{name} IS NOT NULL THEN {as_text.format(f'{at}.{name}')} END" for at in "vb"
@@ -117,7 +115,7 @@ def columns_that_differ(dialect: str, name: str) -> str:
 
 
 def attributes_that_differ(dialect: str) -> str:
-    """Rows of attributes that the store view shows, with another value in `all` or none."""
+    """Select attributes of the store view whose value in `all` differs or is absent."""
     return f"""
         SELECT v.store_view, v.product_id, v.sku, own.attribute_code, own.value, base.value AS all_value
         {both(dialect)} {attributes_of(dialect, "own", "v")} {same_attribute("base", "b", "own")}
@@ -126,7 +124,7 @@ def attributes_that_differ(dialect: str) -> str:
 
 
 def attributes_that_are_missing(dialect: str) -> str:
-    """Rows of attributes that only `all` has."""
+    """Select attributes that only `all` has."""
     return f"""
         SELECT v.store_view, v.product_id, v.sku, base.attribute_code, own.value, base.value AS all_value
         {both(dialect)} {attributes_of(dialect, "base", "b")} {same_attribute("own", "v", "base")}
@@ -135,7 +133,7 @@ def attributes_that_are_missing(dialect: str) -> str:
 
 
 def overrides(dialect: str) -> str:
-    """What a live product shows in a store view other than `all`, where `all` shows something else."""
+    """Select every value of a live product that differs between a store view and `all`."""
     parts = [attributes_that_differ(dialect), attributes_that_are_missing(dialect)]
     parts += [columns_that_differ(dialect, name) for name in ALIKE]
     return " UNION ALL ".join(parts)
@@ -144,21 +142,23 @@ def overrides(dialect: str) -> str:
 # --- up and down -----------------------------------------------------------------------------
 
 
-def drop_view(name: str) -> str:
-    """Drop a view of an earlier attempt, and say how it is called in full."""
-    schema = own_schema(op.get_bind())
-    full = f'"{schema}".{name}' if schema else name
-    op.execute(f"DROP VIEW IF EXISTS {full}")
-    return full
+def full_name(view: str) -> str:
+    """A view's name with its schema: without it, DROP would find a view further down the search path."""
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return view
+    schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    return f'"{schema}".{view}'
 
 
 def upgrade() -> None:
     dialect = op.get_bind().dialect.name
     dialect = "mysql" if dialect == "mariadb" else dialect
     for name, select in zip(VIEWS, (labels(dialect), overrides(dialect)), strict=True):
-        op.execute(f"CREATE VIEW {drop_view(name)} AS {select}")
+        op.execute(f"DROP VIEW IF EXISTS {full_name(name)}")
+        op.execute(f"CREATE VIEW {full_name(name)} AS {select}")
 
 
 def downgrade() -> None:
     for name in VIEWS:
-        drop_view(name)
+        op.execute(f"DROP VIEW IF EXISTS {full_name(name)}")

@@ -1,8 +1,8 @@
-"""What a run expects to read, and how long the tenant took to answer: the status page shows both.
+"""Add each run's expected products and total response time, which the status page shows.
 
-Lock   ADD COLUMN without a default that needs a rewrite: an instant. The table has a row per run.
-Order  before the code that fills them; rows of earlier runs say 0 seconds and expect nothing known.
-Back   drops both. Nothing but the page's bar and its chart of latency reads them.
+Lock   ADD COLUMN without a table rewrite: an instant. The table has a row per run.
+Order  before the code that fills them; earlier runs keep 0 seconds and a null expectation.
+Back   drops both. Only the page's progress bar and latency chart read them.
 """
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ def columns() -> "list[sa.Column[int] | sa.Column[float]]":
 
 
 def present() -> set[str]:
-    """The columns there are: MariaDB commits each step, so an attempt that was cut short left some."""
+    """Existing columns: MariaDB commits each step, so an interrupted attempt may have added some."""
     found = op.get_bind().execute(sa.text("SELECT * FROM sync_runs WHERE 1 = 0"))
     return set(found.keys())
 

@@ -1,25 +1,26 @@
-"""Let workers read a run's ranges: why one failed, and a name by which copies are told apart.
+"""Add sync_partitions.failure, for workers, and an identity that distinguishes one copy from another.
 
-Lock   ADD COLUMN, nullable, no default: an instant. The name is one row of sync_state.
-Order  before the code that fills the column; a range that did not fail says null.
-Back   drops both. A range that failed is read again by the next run, as any that is not done.
+Lock   ADD COLUMN, nullable, no default: an instant. The identity is one row of sync_state.
+Order  before the code that fills the column; null means that the partition did not fail.
+Back   drops both. The next run reads a failed partition again, as any that is not done.
 """
 
 from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import op
-
-from sync.db.dialects import Json
+from sqlalchemy.dialects import mysql
 
 revision = "0007"
 down_revision = "0006"
 
-STATE = sa.table("sync_state", sa.column("name", sa.String), sa.column("value", Json))
+Json = sa.JSON().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+STATE = sa.table("sync_state", sa.column("name", sa.String), sa.column("value", sa.JSON))
 
 
 def is_present() -> bool:
-    """Whether the column is there: MariaDB commits each step, so an attempt that was cut short left it."""
+    """Whether the column exists: MariaDB commits each step, so an interrupted attempt may have added it."""
     found = op.get_bind().execute(sa.text("SELECT * FROM sync_partitions WHERE 1 = 0"))
     return "failure" in set(found.keys())
 

@@ -1,7 +1,7 @@
-"""Let a page be recognised as it comes over the wire, before it is decoded.
+"""Add the response hash to sync_pages, so that an unchanged page is recognised before it is decoded.
 
 Lock   ADD COLUMN, nullable, no default: an instant. The table has a row for each page of a catalogue.
-Order  before the code that fills them; a page without says null, and is recognised by its products.
+Order  before the code that fills them; a page with null is recognised by its products instead.
 Back   drops them: the next pass decodes each page again.
 """
 
@@ -21,7 +21,7 @@ def columns() -> "list[sa.Column[str] | sa.Column[int]]":
 
 
 def present() -> set[str]:
-    """The columns there are: MariaDB commits each step, so an attempt that was cut short left some."""
+    """Existing columns: MariaDB commits each step, so an interrupted attempt may have added some."""
     found = op.get_bind().execute(sa.text("SELECT * FROM sync_pages WHERE 1 = 0"))
     return set(found.keys())
 

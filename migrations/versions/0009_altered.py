@@ -1,8 +1,8 @@
-"""Count the products that a run copied with a value replaced apart from those it rejected.
+"""Add sync_runs.altered: products copied with a value replaced, counted apart from rejected ones.
 
 Lock   ADD COLUMN with a constant default: an instant. The table has a row per run.
-Order  before the code that fills it. Rows of earlier runs stay: `rejected` counts what they altered.
-Back   drops it. Nothing but summaries reads it.
+Order  before the code that fills it. In rows of earlier runs, `rejected` still includes altered products.
+Back   drops it. Only summaries read it.
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ down_revision = "0008"
 
 
 def is_present() -> bool:
-    """Whether the column is there: MariaDB commits each step, so an attempt that was cut short left it."""
+    """Whether the column exists: MariaDB commits each step, so an interrupted attempt may have added it."""
     found = op.get_bind().execute(sa.text("SELECT * FROM sync_runs WHERE 1 = 0"))
     return "altered" in set(found.keys())
 

@@ -1,17 +1,22 @@
-"""Remember what a price feed named for a product, where the copy's rows do not say it.
+"""Create sync_price_answers: a digest of each product's last price answer, where its rows differ from it.
 
 Lock   none: a new table.
 Order  before the code that fills it.
 Back   drops it: the next `prices` reads the products concerned once more.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
-from sync.db.dialects import TABLE_OPTIONS
-
 revision = "0010"
 down_revision = "0009"
+
+SERVER_OPTIONS = {"charset": "utf8mb4", "collate": "utf8mb4_nopad_bin", "engine": "InnoDB"}
+TABLE_OPTIONS: dict[str, Any] = {
+    f"{server}_{name}": value for server in ("mysql", "mariadb") for name, value in SERVER_OPTIONS.items()
+}
 
 
 def upgrade() -> None:

@@ -98,15 +98,6 @@ def _long_text(_type: sa.types.TypeEngine[Any], _compiler: sa.Compiled, **_optio
 
 
 BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER PRIMARY KEY is SQLite's rowid
-# Byte-wise and without padding, so that `abc`, `ABC` and `abc ` are three SKUs in MariaDB too.
-TABLE_OPTIONS: dict[str, Any] = {
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_nopad_bin",
-    "mysql_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_nopad_bin",
-    "mariadb_engine": "InnoDB",
-}
 
 
 # --- values as the drivers want them ---------------------------------------------------------

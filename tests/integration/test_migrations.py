@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import zipfile
@@ -89,6 +90,18 @@ def test_products_current_shows_who_lives(db: sa.Engine) -> None:
         assert list(current.keys()) == list(products.c.keys())
         assert [row.product_id for row in current] == [1, *range(3, 11)]
     assert len(bench.rows(products)) == 10
+
+
+def test_no_revision_imports_what_can_change() -> None:
+    """It has to make the same tables when the program it was written with is long gone."""
+    for path in ROOT.glob("migrations/versions/*.py"):
+        tree = ast.parse(path.read_text())
+        found = {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
+        found |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+        assert {name.partition(".")[0] for name in found}.isdisjoint({"sync", "tests"}), path.name
 
 
 # --- down and up again -----------------------------------------------------------------------

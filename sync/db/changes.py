@@ -62,6 +62,8 @@ def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Chan
     >>> [(entry.kind, entry.product_id, entry.sku) for entry in in_order(swap, {7: "A", 8: "B"})]
     [('delete', 7, 'A'), ('update', 8, 'A'), ('restore', 7, 'B')]
     """
+    if not renamed:
+        return sorted(entries, key=lambda entry: entry.kind != "delete")
     ordered = [entry for entry in entries if entry.kind == "delete"]
     others = [entry for entry in entries if entry.kind != "delete"]
     gives_up = {
@@ -87,6 +89,8 @@ def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Chan
 
 def left_empty(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[str]:
     """The SKUs that a consumer which keys by them has no product for, after these entries."""
+    if not renamed and all(entry.kind != "delete" for entry in entries):
+        return []
     empty: dict[str, str] = {}
     for entry in entries:
         if entry.kind == "delete":

@@ -117,11 +117,16 @@ def _postgresql(url: sa.URL, options: dict[str, Any]) -> sa.Engine:
         mode = ", READ WRITE" if writes else ""  # a reader may be a standby's
         settings = connection.info["write" if writes else "read"]
         first = asked.get("sync_first", "")
-        connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {level}{mode}; {settings}; {first}")
+        statement = f"BEGIN ISOLATION LEVEL {level}{mode}; {settings}; {first}"
+        connection.exec_driver_sql(statement, execution_options=_NO_SERVER_CURSOR)
 
     sa.event.listen(made, "connect", prepare)
     sa.event.listen(made, "begin", begin)
     return made
+
+
+# Not for the statement that follows, which may read its rows through one.
+_NO_SERVER_CURSOR: Final = {"stream_results": False, "yield_per": None}
 
 
 def _set_local(settings: Mapping[str, str]) -> str:

@@ -45,21 +45,29 @@ def live_with(
     """
     table = products.c
     spelled = list(skus) if exactly else [*skus, *alike(connection, skus)]
-    if connection.dialect.name == "postgresql":
-        found = connection.execute(_EACH_LOOKED_UP, {"skus": json.dumps(spelled), "view": store_view})
+    if connection.dialect.name in _EACH_LOOKED_UP:
+        statement = _EACH_LOOKED_UP[connection.dialect.name]
+        found = connection.execute(statement, {"skus": json.dumps(spelled), "view": store_view})
     else:
         where = (table.sku.in_(spelled), table.store_view == store_view, table.deleted_at.is_(None))
         found = connection.execute(sa.select(table.product_id, table.sku).where(*where))
     return {row.product_id: row.sku for row in found}
 
 
-# A look-up for each SKU: before its first ANALYZE, PostgreSQL would rather read the whole table. OFFSET keeps
-# the query as it is written.
-_EACH_LOOKED_UP = sa.text(
-    "SELECT found.product_id, found.sku FROM json_array_elements_text(CAST(:skus AS json)) AS wanted (sku) "
-    "CROSS JOIN LATERAL (SELECT product_id, sku FROM products WHERE products.sku = wanted.sku "
-    "AND store_view = :view AND deleted_at IS NULL OFFSET 0) AS found"
-)
+# A look-up for each SKU, all of them in one parameter. Before its first ANALYZE, PostgreSQL would rather read
+# the whole table: OFFSET keeps the query as it is written, as CROSS JOIN does for SQLite.
+_EACH_LOOKED_UP = {
+    "postgresql": sa.text(
+        "SELECT found.product_id, found.sku "
+        "FROM json_array_elements_text(CAST(:skus AS json)) AS wanted (sku) "
+        "CROSS JOIN LATERAL (SELECT product_id, sku FROM products WHERE products.sku = wanted.sku "
+        "AND store_view = :view AND deleted_at IS NULL OFFSET 0) AS found"
+    ),
+    "sqlite": sa.text(
+        "SELECT product_id, sku FROM json_each(:skus) AS wanted CROSS JOIN products "
+        "WHERE products.sku = wanted.value AND store_view = :view AND deleted_at IS NULL"
+    ),
+}
 
 
 class Index:

@@ -110,7 +110,12 @@ def parts(secret: str) -> set[str]:
         found.update(_SIGNS.split(text))
         for sign in _SIGNS.finditer(text):
             found |= {text[: sign.start()], text[sign.end() :]}
-    return {it for it in found if len(it) >= SHORTEST_PART and it.lower() not in ORDINARY}
+    return {it for it in found if len(it) >= SHORTEST_PART and not _is_ordinary(it)}
+
+
+def _is_ordinary(part: str) -> bool:
+    """Whether masking it would make other texts unreadable: a common word, or a year."""
+    return part.lower() in ORDINARY or re.fullmatch(r"(19|20)\d\d", part) is not None
 
 
 def _spelled(text: str) -> str:

@@ -182,3 +182,12 @@ def _oddly(_dialect: Any, _record: Any, _arguments: Any, options: Any) -> None:
     odd = ", ".join(f"SESSION {name} = {value}" for name, value in ODD_MARIADB.items())
     if "SESSION" not in options["init_command"]:
         options["init_command"] = f"SET {odd}, {options['init_command'].removeprefix('SET ')}"
+
+
+def test_a_transaction_may_begin_with_rows_that_are_read_piece_by_piece(db: sa.Engine) -> None:
+    numbers = sa.text("SELECT 1 UNION ALL SELECT 2")
+
+    with db.connect() as connection:
+        rows = connection.execution_options(yield_per=1).execute(numbers).scalars().all()
+
+    assert rows == [1, 2]

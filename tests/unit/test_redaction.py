@@ -92,9 +92,9 @@ def test_a_secret_is_masked_by_its_parts(secret: str, said: str) -> None:
 
 
 def test_a_part_masks_no_other_word_and_no_ordinary_one() -> None:
-    hide(["pw:horse/password@localhost@ab"])
+    hide(["pw:horse/password@localhost@ab@2026"])
 
-    said = "password authentication failed for seahorses at localhost, tab ab"
+    said = "password authentication failed for seahorses at localhost, tab ab, since 2026-11-30"
 
     assert redacted(said) == said
 

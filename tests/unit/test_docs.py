@@ -24,7 +24,7 @@ from sync.settings.tenants import load
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -154,13 +154,26 @@ FILE = re.compile(r"[\w/]+\.py\b|\b(?:sync|migrations|tests|benchmarks|deploy|pa
 ROW_TO_CODE = re.compile(r"^\| [^|]+\? \| `([^`]+)` \| (?:`([^`]+)` )?\|$", re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
-def test_every_file_and_folder_that_is_named_exists(page: str) -> None:
+FOR_CONTRIBUTORS = [
+    ROOT / "CONTRIBUTING.md",
+    DOCS / "architecture.md",
+    DOCS / "glossary.md",
+    *sorted((DOCS / "decisions").glob("*-*.md")),
+]
+
+
+@pytest.mark.parametrize("page", FOR_CONTRIBUTORS, ids=lambda page: page.name)
+def test_every_file_and_folder_that_is_named_exists(page: Path) -> None:
     """Below `sync/` where that is left out."""
-    files = set(FILE.findall(named(page)))
-    assert files
-    for name in files:
+    for name in FILE.findall(page.read_text()):
         assert (ROOT / name).exists() or (ROOT / "sync" / name).exists(), name
+
+
+def test_every_decision_is_in_the_index_and_fits_on_a_screen() -> None:
+    listed = LINK.findall(named("decisions/README.md"))
+    pages = sorted((DOCS / "decisions").glob("*-*.md"))
+    assert listed == [page.name for page in pages]
+    assert all(len(page.read_text().splitlines()) <= 40 for page in pages)
 
 
 def defined(source: str) -> set[str]:

@@ -9,10 +9,10 @@
     400 for the page size             stop: the answer names the largest page
     400 with a report id              as a 500: newer Commerce answers database faults like that
     401, 403                          renew the token, try once more, then stop
-    401, 403, 405, 406 without JSON   4 tries, a page 3, a list that can be halved 1
+    4xx without JSON, 402, 451 ...    by a proxy or firewall: 4 tries, a page 3, a list that can be halved 1
     HTML instead of JSON              4 tries, a page 3, then stop
     redirect, 404                     stop: the base URL or the store view is wrong
-    any other 4xx                     stop: our request is wrong
+    any other 4xx of Commerce         stop: our request is wrong
     never reached                     30 s: a typo must not hang for a quarter of an hour
     certificate                       stop: waiting does not repair it
 
@@ -65,6 +65,7 @@ LONGEST_RETRY_AFTER_S: Final = 3600.0
 SHORTEST_RETRY_AFTER_S: Final = 0.5  # a server that says 0 must not be asked in a tight loop
 SLOW_503_S: Final = 30.0
 TOO_LARGE: Final = frozenset({413, 504, 524})
+OF_COMMERCE: Final = frozenset({400, 405, 406, 409, 413, 414, 415, 422})
 TRANSIENT_4XX: Final = frozenset({408, 425, 499})
 _NOT_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
@@ -287,8 +288,6 @@ def _refused(reason: str, status: int, error_body: ErrorBody, *, blocked_tries: 
         return RetryDecision(
             kind(f"{reason}.", _access_fix(status, error_body)), tries=2, retry_after=0, renew=True
         )
-    if status in (401, 403, 405, 406) and not error_body.is_json:
-        return RetryDecision(RequestBlocked(f"{reason}."), tries=blocked_tries)
     if status in (404, 410) or _is_unknown_store_view(status, error_body):
         fix = "check API_ENDPOINT (the base URL that /V1/products is appended to) and STORE_VIEWS."
         return _stop(SettingsError(f"{reason}.", fix))
@@ -296,7 +295,9 @@ def _refused(reason: str, status: int, error_body: ErrorBody, *, blocked_tries: 
         return _stop(AccessDenied(f"{reason}.", remedy(error_body)))
     if error_body.longest is not None:
         return _stop(ListTooLong(f"{reason}.", error_body.longest))
-    return _stop(RequestRefused(f"{reason}."))
+    if error_body.is_json and status in OF_COMMERCE:
+        return _stop(RequestRefused(f"{reason}."))
+    return RetryDecision(RequestBlocked(f"{reason}."), tries=blocked_tries)
 
 
 def _is_by_the_api(status: int, error_body: ErrorBody) -> bool:

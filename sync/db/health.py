@@ -50,7 +50,9 @@ def freshness(connection: sa.Connection) -> Freshness:
     now = utc_now(connection)
     marks = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
     gone = left(connection)
-    lags = {row.store_view: now - row.watermark for row in marks if row.store_view not in gone}
+    lags = {  # a watermark follows the tenant's clock, which may be ahead of this one
+        row.store_view: max(now - row.watermark, timedelta()) for row in marks if row.store_view not in gone
+    }
     runs = _last_runs(connection)
     ended = [row for row in runs if row.finished_at is not None]
     return Freshness(

@@ -38,6 +38,7 @@ from sync.errors import (
     CommerceUnavailable,
     Interrupted,
     PageFailed,
+    RequestBlocked,
     RequestRefused,
     SettingsError,
     SyncError,
@@ -203,6 +204,24 @@ def test_a_redirect_is_refused_without_repeating_its_query() -> None:
 
 def test_any_other_4xx_is_our_fault() -> None:
     assert isinstance(judged(400, b'{"message":"The sort order has to be specified."}').error, RequestRefused)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b"<html>Request Header Or Cookie Too Large</html>"),
+        (402, b"{}"),
+        (411, b""),
+        (426, b""),
+        (451, b"[]"),
+    ],
+)
+def test_a_4xx_that_commerce_did_not_write_is_not_our_fault(status: int, body: bytes) -> None:
+    decision = judged(status, body)
+
+    assert isinstance(decision.error, RequestBlocked)
+    assert decision.error.exit_code == 77
+    assert "firewall or proxy" in decision.error.fix
 
 
 @given(st.integers(300, 599), st.binary(max_size=50), st.booleans())

@@ -40,7 +40,7 @@ from sync.feed.webhook import Webhook
 from sync.hooks.run_log import RunLog
 from sync.logs.redaction import hide, hide_token
 from sync.model import PassKind
-from sync.monitor.freshness import Feed, FreshnessPolicy
+from sync.monitor.freshness import FeedPolicy, FreshnessPolicy
 from sync.passes import lease_holder
 from sync.passes.run import Sync, Watch
 from sync.passes.tenant_check import is_copy_of
@@ -395,11 +395,11 @@ def webhook_of(settings: Settings, url: str, stop: Event, *, follow: bool) -> It
         )
 
 
-# --- what was promised, and who is told when it is not kept ----------------------------------
+# --- how fresh the copy must be, and alerts --------------------------------------------------
 
 
-def promise_of(settings: Settings) -> FreshnessPolicy:
-    """How fresh the settings promise the copy to be."""
+def freshness_policy(settings: Settings) -> FreshnessPolicy:
+    """How fresh the settings require the copy to be."""
     max_lag = timedelta(seconds=settings.sync_max_lag)
     feeds = [
         _by_interval("prices", settings.sync_prices_interval, max_lag),
@@ -414,24 +414,24 @@ def promise_of(settings: Settings) -> FreshnessPolicy:
     )
 
 
-def _by_interval(kind: PassKind, every: float | None, max_lag: timedelta) -> Feed | None:
+def _by_interval(kind: PassKind, every: float | None, max_lag: timedelta) -> FeedPolicy | None:
     if every is None:
         return None
     allowed = max(max_lag, 2 * timedelta(seconds=every))
-    return Feed(kind, (kind,), lambda _began, ended: ended + allowed)
+    return FeedPolicy(kind, (kind,), lambda _began, ended: ended + allowed)
 
 
 def _by_cron(
     kind: PassKind, kinds: tuple[PassKind, ...], cron: str | None, settings: Settings
-) -> Feed | None:
+) -> FeedPolicy | None:
     if cron is None:
         return None
     max_lag = timedelta(seconds=settings.sync_max_lag)
 
-    def overdue(began: datetime, _ended: datetime) -> datetime:
+    def deadline(began: datetime, _ended: datetime) -> datetime:
         return next_time(cron, settings.sync_timezone, began) + max_lag
 
-    return Feed(kind, kinds, overdue)
+    return FeedPolicy(kind, kinds, deadline)
 
 
 @contextmanager
@@ -464,7 +464,7 @@ def alerts_of(
             on_retry=RunLog().request_retried,
         )
         whose = tenant or tenant_name(settings.api_endpoint)
-        yield Alerts(db, promise_of(settings), webhook, held_back, whose, tenant, troubles)
+        yield Alerts(db, freshness_policy(settings), webhook, held_back, whose, tenant, troubles)
 
 
 # --- both ------------------------------------------------------------------------------------

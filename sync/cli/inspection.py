@@ -106,14 +106,17 @@ def status(
 
 
 def _status(settings: Settings, runs: int) -> Status:
-    from sync.app import copy_of
+    from sync.app import copy_of, freshness_policy
     from sync.cli import text
     from sync.db import leases, overview, tenant
     from sync.db.engine import reading
+    from sync.db.health import freshness
     from sync.db.rejected import ALTERED, NOT_COPIED, count_open
     from sync.db.runs import recent
+    from sync.monitor.freshness import problems
 
     with copy_of(settings) as engine:
+        not_fresh = problems(freshness_policy(settings), reading(engine, freshness))
         return text.Status(
             store_views=reading(engine, overview.store_views),
             feeds=reading(engine, overview.feeds),
@@ -122,6 +125,7 @@ def _status(settings: Settings, runs: int) -> Status:
             altered=sum(reading(engine, partial(count_open, kinds=ALTERED)).values()),
             lease=leases.holder(engine),
             copy_of=reading(engine, tenant.name),
+            problems=[problem.reason for problem in not_fresh],
         )
 
 

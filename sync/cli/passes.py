@@ -432,7 +432,7 @@ def _live(
     meter: MetricsHook | None = None,
     given_views: tuple[str, ...] | None = None,
 ) -> Iterator[App]:
-    from sync.app import opened
+    from sync.app import freshness_policy, opened
     from sync.db.engine import reading
     from sync.db.health import freshness
 
@@ -443,7 +443,7 @@ def _live(
         opened(settings, stop, dry=dry, shared=shared, meter=meter, given_views=views) as live,
     ):
         if meter is not None:
-            meter.show_copy(lambda: reading(live.db, freshness))
+            meter.show_copy(lambda: reading(live.db, freshness), freshness_policy(settings))
         try:
             yield live
         finally:

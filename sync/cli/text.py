@@ -131,6 +131,7 @@ class Status:
     feeds              the last run that came through of each kind of pass, newest first
     altered            products copied with a value replaced
     copy_of            the tenant, None when the copy does not know yet
+    problems           why the copy is not as fresh as the settings require; empty while it is
     """
 
     store_views: Sequence[StoreViewState]
@@ -140,6 +141,7 @@ class Status:
     feeds: Sequence[FeedState] = ()
     altered: int = 0
     copy_of: str | None = None
+    problems: Sequence[str] = ()
 
 
 def status_report(status: Status) -> str:
@@ -159,11 +161,12 @@ def status_report(status: Status) -> str:
             table([("store view", "products", "deleted", "complete up to", "behind"), *views]),
             *(f"    {words}" for words in left_words(status.store_views)),
             "",
-            table([("pass", "last came through", "ago", "status", "run"), *feeds]),
+            table([("pass", "last succeeded", "ago", "status", "run"), *feeds]),
             "",
             table([columns, *map(_run_row, status.runs)]),
             *(f"    run {run['run_id']}: {shortened(run['error'])}" for run in status.runs if run["error"]),
             "",
+            *(f"Not fresh: {printable(reason)}" for reason in status.problems),
             f"Copy of: {status.copy_of or 'a tenant that the next pass will name'}",
             f"Rejected products, not resolved: {status.open_rejections}",
             f"Altered products, copied with a value replaced: {status.altered}",
@@ -226,12 +229,12 @@ def _status_row(status: Status | SyncError) -> tuple[object, ...]:
 
 
 def _trouble(status: Status | SyncError) -> str:
-    """Why nothing is told of a tenant, or why the last of its runs that ended failed."""
+    """Why a tenant has no status; or why its copy is not fresh, and why its last finished run failed."""
     if isinstance(status, SyncError):
         return f"{printable(str(status))} To do: {status.fix}"
     ended = (run for run in status.runs if run["status"] != "running")
     error = next(ended, {"error": None})["error"]
-    return shortened(error) if error else ""
+    return " ".join([*status.problems, *([shortened(error)] if error else [])])
 
 
 def statuses_json(statuses: Mapping[str, Status | SyncError]) -> str:

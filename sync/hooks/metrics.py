@@ -15,6 +15,7 @@ from sync.db.health import Freshness
 from sync.hooks.liveness import Liveness
 from sync.metrics import CopyFigures, Metrics, PaceFigures, endpoint_of
 from sync.model import PassKind, Tally, Unreadable
+from sync.monitor.freshness import FreshnessPolicy, problems
 from sync.passes.prefetch import Item
 from sync.passes.run import Summary, Watch
 
@@ -40,9 +41,9 @@ class MetricsHook:
         """From now on, show what this pacer does."""
         self.metrics.watch_pace(lambda: PaceFigures(*pace()))
 
-    def show_copy(self, look: Callable[[], Freshness]) -> None:
-        """From now on, show where the copy stands, as `look` finds it."""
-        self.metrics.watch_copy(lambda: _figures(look()))
+    def show_copy(self, look: Callable[[], Freshness], policy: FreshnessPolicy) -> None:
+        """From now on, show how fresh the copy is, as `look` finds it and `policy` rates it."""
+        self.metrics.watch_copy(lambda: _figures(look(), policy))
 
     def waited(self, reason: str, seconds: float) -> None:
         """A request waits, or has waited, so long for this reason."""
@@ -59,12 +60,13 @@ class MetricsHook:
         self.metrics.token_refreshes.inc()
 
 
-def _figures(found: Freshness) -> CopyFigures:
+def _figures(found: Freshness, policy: FreshnessPolicy) -> CopyFigures:
     return CopyFigures(
         watermark_age={view: age.total_seconds() for view, age in found.lags.items()},
         last_success={kind: at.timestamp() for kind, at in found.successes.items()},
         rejected=found.rejected,
         altered=found.altered,
+        is_fresh=not problems(policy, found),
     )
 
 

@@ -75,12 +75,14 @@ class CopyFigures:
     last_success     unix time, by kind of pass
     rejected         products that were not copied, by store view
     altered          products copied with a value replaced, by store view
+    is_fresh         whether it is as fresh as the settings require; None: unknown
     """
 
     watermark_age: Mapping[str, float] = field(default_factory=dict)
     last_success: Mapping[str, float] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
     altered: Mapping[str, int] = field(default_factory=dict)
+    is_fresh: bool | None = None
 
 
 def endpoint_of(path: str) -> str:
@@ -311,6 +313,8 @@ class _CopyCollector(Collector):
 
 def _copy_families(known: CopyFigures, up: bool) -> Iterator[Metric]:
     yield _family("database_up", "1 while the database answers.", {(): float(up)})
+    words = "1 while the copy is as fresh as the settings require, as `/readyz` reports it."
+    yield _family("copy_fresh", words, {} if known.is_fresh is None else {(): float(known.is_fresh)})
     shown = (
         ("watermark_age_seconds", "Everything older is here.", "store_view", known.watermark_age),
         ("last_success_timestamp_seconds", "When a pass last came through.", "kind", known.last_success),

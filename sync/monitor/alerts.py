@@ -34,7 +34,7 @@ from sync.db.engine import in_transaction, reading
 from sync.db.health import Freshness
 from sync.errors import Interrupted, SyncError
 from sync.feed.webhook import Webhook
-from sync.monitor.freshness import FreshnessPolicy, Problem, judge
+from sync.monitor.freshness import FreshnessPolicy, Problem, problems
 
 NAME: Final = "alerts"  # in sync_state
 FAILURES: Final = 3  # in a row
@@ -99,7 +99,7 @@ class Alerts:
     def __init__(
         self,
         db: sa.Engine,
-        promise: FreshnessPolicy,
+        policy: FreshnessPolicy,
         webhook: Webhook,
         held_back: Mapping[str, str],
         whose: str = "product-sync",
@@ -109,7 +109,7 @@ class Alerts:
         self._whose = whose
         self._tenant = tenant
         self._db = db
-        self._promise = promise
+        self._policy = policy
         self._webhook = webhook
         self._held_back = held_back
         self._troubles = {} if troubles is None else troubles
@@ -148,24 +148,22 @@ class Alerts:
 
     def _seen(self, connection: sa.Connection) -> _Seen:
         found = health.freshness(connection)
-        problems = [
-            it for it in judge(self._promise, found) if not it.is_first or self._is_overdue(it, found)
-        ]
+        wrong = [it for it in problems(self._policy, found) if not it.is_first or self._is_overdue(it, found)]
         for kind, (count, error) in health.failures(connection).items():
             if count >= FAILURES:
                 reason, _, fix = self._troubles.get(JOBS.get(kind, kind), error).partition(" To do: ")
                 words = f"{kind} failed {FAILURES} times in a row or more: {reason}"
-                problems.append(Problem(f"failing:{kind}", kind, words, fix=fix))
+                wrong.append(Problem(f"failing:{kind}", kind, words, fix=fix))
         held_back = [(kind, reason) for kind, reason in self._held_back.items() if reason]
-        problems += [Problem(f"{HELD_BACK}{kind}", kind, reason) for kind, reason in held_back]
+        wrong += [Problem(f"{HELD_BACK}{kind}", kind, reason) for kind, reason in held_back]
         well_at = {view: (found.now - lag).isoformat() for view, lag in found.lags.items()}
         well_at |= {kind: at.isoformat() for kind, at in found.successes.items()}
-        return _Seen({problem.key: problem for problem in problems}, well_at, found.running)
+        return _Seen({problem.key: problem for problem in wrong}, well_at, found.running)
 
     def _is_overdue(self, problem: Problem, found: Freshness) -> bool:
         """Whether what was never read should have been by now: none of it, while a load is at work."""
         since = self._first_seen.setdefault(problem.key, found.now)
-        return not found.running and found.now - since > self._promise.max_lag
+        return not found.running and found.now - since > self._policy.max_lag
 
     def _moved(self, known: Mapping[str, Alert], seen: _Seen, now: str) -> dict[str, Alert]:
         """The incidents after a look: what is wrong joins one or begins one, what was told is over.

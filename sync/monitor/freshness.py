@@ -1,8 +1,10 @@
-"""Whether the copy is as fresh as it was promised: what `/readyz` answers and what an alert is about. Pure.
+"""How fresh a copy is, decided for the page, `/api`, `/readyz`, `status`, metrics and alerts. Pure.
 
-store view    its watermark is not older than SYNC_MAX_LAG, or two intervals where that is longer
-feed          came through within that time; one on a cron schedule, within SYNC_MAX_LAG of its hour
-              or still under way
+store view    fresh while its watermark is not older than SYNC_MAX_LAG, or two intervals if that is longer
+feed          fresh while its last run succeeded within that time; a feed on a cron schedule, while it is
+              running, or until SYNC_MAX_LAG after its scheduled time
+
+`_assess_view` and `_assess_feed` decide. Every reader asks them, for one state or for all problems.
 """
 
 from __future__ import annotations
@@ -10,19 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sync.db.health import Freshness
 from sync.model import PassKind
 
+FreshnessState = Literal["fresh", "stale", "never"]
+
 
 class Problem(NamedTuple):
-    """What is wrong, in words; `key` names it for as long as it lasts.
+    """One reason why a copy is not fresh, as a sentence; `key` identifies it for as long as it lasts.
 
     feed       the store view or the kind of pass
-    is_first   True while nothing was ever read, which a load that has just begun explains
-    tenant     whose problem it is, where there are many
-    fix        what to do, where that is known
+    is_first   True while nothing was ever read, which is normal during a first load
+    tenant     the tenant's name; "" if the process serves only one
+    fix        what to do; "" if unknown
     """
 
     key: str
@@ -33,65 +37,90 @@ class Problem(NamedTuple):
     fix: str = ""
 
     def as_json(self) -> dict[str, object]:
-        """What `/readyz` shows of it."""
+        """The problem as `/readyz` shows it."""
         return {name: value for name, value in self._asdict().items() if value != ""}
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """A pass that is due again and again.
+class FeedPolicy:
+    """How often one kind of pass must succeed.
 
-    kinds      whose runs do at least the same
-    overdue    when it is too late for the next run, told when the last one began and ended
+    kinds       kinds of pass that include this one's work
+    deadline    the latest time for the next success, given when the last run began and ended
     """
 
     kind: PassKind
     kinds: tuple[PassKind, ...]
-    overdue: Callable[[datetime, datetime], datetime]
+    deadline: Callable[[datetime, datetime], datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class FreshnessPolicy:
-    """What the settings promise: `max_lag` for each store view, and the feeds that are read."""
+    """How fresh the settings require a copy to be: `max_lag` for store views, and a policy for each feed."""
 
     store_views: tuple[str, ...]
     max_lag: timedelta
-    feeds: tuple[Feed, ...] = ()
+    feeds: tuple[FeedPolicy, ...] = ()
 
 
-def judge(promise: FreshnessPolicy, found: Freshness) -> list[Problem]:
-    """Everything that is staler than promised, store views first."""
-    views = [problem for view in promise.store_views if (problem := _view(promise, found, view))]
-    return views + [problem for feed in promise.feeds if (problem := _feed(feed, found))]
+class Assessment(NamedTuple):
+    """How fresh one store view or feed is.
+
+    state      `never`: it was not loaded completely yet
+    problem    what is wrong; None while it is fresh
+    """
+
+    state: FreshnessState
+    problem: Problem | None = None
 
 
-def _view(promise: FreshnessPolicy, found: Freshness, view: str) -> Problem | None:
-    lag, key = found.lags.get(view), f"stale:store_view:{view}"
+def problems(policy: FreshnessPolicy, observed: Freshness) -> list[Problem]:
+    """Everything that is staler than the policy allows, store views first."""
+    views = [_assess_view(policy.max_lag, view, observed.lags.get(view)) for view in policy.store_views]
+    feeds = [_assess_feed(feed, observed) for feed in policy.feeds]
+    return [it.problem for it in (*views, *feeds) if it.problem is not None]
+
+
+def view_state(policy: FreshnessPolicy, observed: Freshness, view: str) -> FreshnessState:
+    """The state of one store view, also of one that the policy does not name."""
+    return _assess_view(policy.max_lag, view, observed.lags.get(view)).state
+
+
+def feed_state(policy: FreshnessPolicy, observed: Freshness, kind: PassKind) -> FreshnessState | None:
+    """The state of one feed; None for a kind of pass without a policy."""
+    feed = next((feed for feed in policy.feeds if feed.kind == kind), None)
+    return None if feed is None else _assess_feed(feed, observed).state
+
+
+def _assess_view(max_lag: timedelta, view: str, lag: timedelta | None) -> Assessment:
+    key = f"stale:store_view:{view}"
     if lag is None:
-        return Problem(key, view, f"Store view {view} was never loaded completely.", is_first=True)
-    if lag <= promise.max_lag:
-        return None
-    return Problem(
-        key, view, f"Store view {view} is {_span(lag)} behind; {_span(promise.max_lag)} are allowed."
-    )
+        words = f"Store view {view} was never loaded completely."
+        return Assessment("never", Problem(key, view, words, is_first=True))
+    if lag <= max_lag:
+        return Assessment("fresh")
+    words = f"Store view {view} is {_span(lag)} behind; {_span(max_lag)} are allowed."
+    return Assessment("stale", Problem(key, view, words))
 
 
-def _feed(feed: Feed, found: Freshness) -> Problem | None:
+def _assess_feed(feed: FeedPolicy, observed: Freshness) -> Assessment:
     key, kind = f"stale:feed:{feed.kind}", feed.kind
-    ended = [(found.successes[it], found.starts[it]) for it in feed.kinds if it in found.successes]
+    ended = [(observed.successes[it], observed.starts[it]) for it in feed.kinds if it in observed.successes]
     if not ended:
-        return Problem(key, kind, f"The feed {kind} was never read completely.", is_first=True)
+        words = f"The feed {kind} was never read completely."
+        return Assessment("never", Problem(key, kind, words, is_first=True))
     finished, began = max(ended)
-    if kind in found.running or found.now <= feed.overdue(began, finished):
-        return None
-    age = _span(found.now - finished)
-    return Problem(key, kind, f"The feed {kind} last came through {age} ago: its next run is overdue.")
+    if kind in observed.running or observed.now <= feed.deadline(began, finished):
+        return Assessment("fresh")
+    words = f"The feed {kind} last succeeded {_span(observed.now - finished)} ago: its next run is overdue."
+    return Assessment("stale", Problem(key, kind, words))
 
 
 def _span(span: timedelta) -> str:
-    """To the second, without what is below."""
+    """A span of time in whole seconds, rounded down."""
     return str(timedelta(seconds=max(0, int(span.total_seconds()))))
 
 
 def sentence(problems: Sequence[Problem]) -> str:
+    """All reasons in one text, each with its tenant if there are many."""
     return " ".join(f"{it.tenant}: {it.reason}" if it.tenant else it.reason for it in problems)

@@ -14,7 +14,7 @@ from sync.db.health import Freshness, failures, freshness
 from sync.db.opening import ensure_current, revision_of
 from sync.errors import SyncError
 from sync.model import PassKind
-from sync.monitor.freshness import FreshnessPolicy, Problem, judge
+from sync.monitor.freshness import FreshnessPolicy, Problem, problems
 
 State = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
 EMPTY = Problem("empty", "database", "There is no copy yet.", is_first=True)
@@ -36,7 +36,7 @@ class Snapshot:
 
     def problems(self, promise: FreshnessPolicy, elapsed: timedelta) -> list[Problem]:
         """What keeps the copy from being as fresh as promised, so long after it was seen."""
-        return [self.why_not] if self.found is None else judge(promise, self.found.later(elapsed))
+        return [self.why_not] if self.found is None else problems(promise, self.found.later(elapsed))
 
 
 def look(copy: sa.Engine) -> Snapshot:

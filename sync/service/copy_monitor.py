@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from sync import logs
-from sync.app import promise_of, unseen_copy
+from sync.app import freshness_policy, unseen_copy
 from sync.db.health import Freshness
 from sync.errors import DatabaseUnavailable, SettingsError
 from sync.monitor.snapshot import Snapshot, Standing, look, refused, standing
@@ -45,7 +45,7 @@ class CopyMonitor:
         self.settings = settings
         self.copy = copy
         self.site = site_of(copy, settings)
-        self.promise = promise_of(settings)
+        self.policy = freshness_policy(settings)
         self._tell = tell
         self._sight, self._seen_at = Snapshot(), monotonic()
         self._news, self._closed = Event(), Event()
@@ -71,7 +71,7 @@ class CopyMonitor:
     def standing(self, busy: str = "", troubles: Mapping[str, str] | None = None) -> Standing:
         """How the tenant is, by the last look; arguments as there."""
         elapsed = self._elapsed()
-        return standing(self.name, self._sight, self.promise, elapsed, busy=busy, troubles=troubles)
+        return standing(self.name, self._sight, self.policy, elapsed, busy=busy, troubles=troubles)
 
     def freshness(self) -> Freshness:
         """Where the copy stands, by the last look. Raises DatabaseUnavailable where that found nothing."""

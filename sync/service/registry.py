@@ -87,7 +87,9 @@ class TenantRegistry:
             tenancy = TenantService(name, found, copy, self._meter(name), lambda: self._fleet.turn_s)
             self._tenancies = {**self._tenancies, name: tenancy}
         look = tenancy.lookout
-        tenancy.meter.show_copy(look.freshness if name else lambda: reading(look.copy, freshness))
+        tenancy.meter.show_copy(
+            look.freshness if name else lambda: reading(look.copy, freshness), look.policy
+        )
         return tenancy
 
     def _drop(self, name: str) -> None:
@@ -138,7 +140,7 @@ class TenantRegistry:
         """What keeps a copy from being as fresh as promised."""
         if self._fleet.is_alone:
             lookout = self._tenancies[ALONE].lookout
-            return lookout.look().problems(lookout.promise, timedelta())
+            return lookout.look().problems(lookout.policy, timedelta())
         return [problem for it in self.standings() for problem in it.problems]
 
     def standings(self) -> Sequence[Standing]:

@@ -33,6 +33,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from sync.app import freshness_policy
 from sync.errors import SyncError
 from sync.settings import Settings
 from sync.web import formatting as words
@@ -101,7 +102,7 @@ def application_for(
 
 def site_of(engine: sa.Engine, settings: Settings) -> Site:
     """Where the pages of one tenant look."""
-    return Site(engine, Counters(engine), timedelta(seconds=settings.sync_max_lag), _intervals(settings))
+    return Site(engine, Counters(engine), freshness_policy(settings))
 
 
 def _token_of(settings: Settings) -> str | None:
@@ -128,16 +129,6 @@ def _guarded(
     guard = Middleware(Protection, names=names, open=[route.path for route in extra_routes])
     routes = [*routes, Route("/page.css", _style, methods=["GET"]), *extra_routes]
     return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: desk.refuse})
-
-
-def _intervals(settings: Settings) -> dict[str, float]:
-    """Seconds between the runs of the feeds that are read at intervals."""
-    every = {
-        "incremental": settings.sync_interval,
-        "prices": settings.sync_prices_interval,
-        "stock": settings.sync_stock_interval,
-    }
-    return {kind: seconds for kind, seconds in every.items() if seconds is not None}
 
 
 async def _style(_request: Request) -> Response:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -18,13 +18,15 @@ from sync.db import leases
 from sync.db import web_queries as browsing
 from sync.db.dialects import MAX_ID, utc_now
 from sync.db.engine import reading
-from sync.db.overview import StoreViewState
+from sync.db.health import Freshness, freshness
+from sync.db.overview import FeedState, StoreViewState
 from sync.db.products import children_of
 from sync.db.rejected import ALTERED, NOT_COPIED
 from sync.db.web_queries import Row, Stretch
 from sync.errors import UsageError
 from sync.files.export import parse_since
-from sync.web.cached_counts import Counted, Counters
+from sync.monitor.freshness import FreshnessPolicy, feed_state, problems, view_state
+from sync.web.cached_counts import Counters
 from sync.web.charts import SHOWN, Bar
 
 Facts = dict[str, Any]
@@ -46,16 +48,11 @@ class Unclear(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where the pages look, and what was promised.
-
-    max_lag      older than this, a store view is stale
-    intervals    seconds between the runs of a feed that is due again and again
-    """
+    """The copy that the pages show, and how fresh it must be."""
 
     db: sa.Engine
     counters: Counters
-    max_lag: timedelta
-    intervals: Mapping[str, float]
+    policy: FreshnessPolicy
 
 
 # --- the query -------------------------------------------------------------------------------
@@ -88,44 +85,41 @@ def _one_of(query: Query, name: str, choices: tuple[str, ...]) -> str | None:
 def overview(site: Site, _query: Query) -> Facts:
     """Freshness of store views and feeds, the run in progress, the last runs."""
     counted = site.counters.last()
-    now, last = reading(site.db, lambda c: (utc_now(c), browsing.runs(c).rows))
+    observed, last = reading(site.db, lambda c: (freshness(c), browsing.runs(c).rows))
     holder = leases.holder(site.db)
     current = last[0] if last and last[0]["status"] == "running" and holder is not None else None
     return {
-        "store_views": _store_views(site, counted, now),
-        "feeds": _feeds(site, counted, now),
+        "problems": [problem.reason for problem in problems(site.policy, observed)],
+        "store_views": [] if counted is None else _store_views(site.policy, observed, counted.store_views),
+        "feeds": [] if counted is None else _feeds(site.policy, observed, counted.feeds),
         "open_rejections": None if counted is None else counted.open_rejections,
         "altered": None if counted is None else counted.altered,
         "counted_at": None if counted is None else counted.at,
-        "running": None if current is None else _progress(current, now),
+        "running": None if current is None else _progress(current, observed.now),
         "writing": None if holder is None else asdict(holder),
         "runs": last[:SHOWN],
     }
 
 
-def _store_views(site: Site, counted: Counted | None, now: datetime) -> list[Facts]:
-    if counted is None:
-        return []
-    allowed = max(site.max_lag, timedelta(seconds=2 * site.intervals.get("incremental", 0)))
-    return [_store_view(view, now, allowed) for view in counted.store_views]
-
-
-def _store_view(view: StoreViewState, now: datetime, allowed: timedelta) -> Facts:
-    lag = None if view.watermark is None else now - view.watermark
-    if view.left is not None:
-        return asdict(replace(view, lag=lag)) | {"state": "left"}
-    state = "never" if lag is None else "fresh" if lag <= allowed else "stale"
-    return asdict(replace(view, lag=lag)) | {"state": state}
-
-
-def _feeds(site: Site, counted: Counted | None, now: datetime) -> list[Facts]:
-    """Each kind of pass that came through, newest first; one on an interval is stale behind two of them."""
+def _store_views(policy: FreshnessPolicy, observed: Freshness, views: list[StoreViewState]) -> list[Facts]:
+    """Each store view with its state now; the counts may be older."""
     found = []
-    for feed in [] if counted is None else counted.feeds:
-        age = now - feed.finished_at
-        every = site.intervals.get(feed.kind)
-        stale = every is not None and age > max(site.max_lag, timedelta(seconds=2 * every))
-        found.append(asdict(feed) | {"age": age, "state": "stale" if stale else feed.status})
+    for view in views:
+        since = None if view.watermark is None else observed.now - view.watermark
+        lag = observed.lags.get(view.store_view, since)
+        state = view_state(policy, observed, view.store_view) if view.left is None else "left"
+        watermark = None if lag is None else observed.now - lag
+        found.append(asdict(replace(view, watermark=watermark, lag=lag)) | {"state": state})
+    return found
+
+
+def _feeds(policy: FreshnessPolicy, observed: Freshness, feeds: list[FeedState]) -> list[Facts]:
+    """Each kind of pass that succeeded, newest first: `stale` once overdue, else how its last run ended."""
+    found = []
+    for feed in feeds:
+        is_stale = feed_state(policy, observed, feed.kind) == "stale"
+        age = observed.now - feed.finished_at
+        found.append(asdict(feed) | {"age": age, "state": "stale" if is_stale else feed.status})
     return found
 
 

@@ -18,13 +18,13 @@ from sync.db.engine import reading
 from sync.errors import AccessDenied
 from sync.feed.webhook import Webhook
 from sync.monitor.alerts import Alert, Alerts, chat_text
-from sync.monitor.freshness import Feed, FreshnessPolicy, judge, sentence
+from sync.monitor.freshness import FeedPolicy, FreshnessPolicy, problems, sentence
 from sync.passes.stock import stock
 from sync.sandbox import Sandbox
 from tests.kit import Bench
 from tests.receiver import Receiver
 
-STOCK = Feed("stock", ("stock",), lambda began, ended: ended + timedelta(hours=1))
+STOCK = FeedPolicy("stock", ("stock",), lambda began, ended: ended + timedelta(hours=1))
 PROMISE = FreshnessPolicy(("all",), timedelta(hours=1))
 
 
@@ -298,7 +298,7 @@ def test_a_first_load_that_has_just_begun_is_no_alert_but_not_ready(bench: Bench
 
     alerts(bench.db, receiver).look()
 
-    assert sentence(judge(PROMISE, found)) == "Store view all was never loaded completely."
+    assert sentence(problems(PROMISE, found)) == "Store view all was never loaded completely."
     assert told(receiver) == []
 
 
@@ -307,11 +307,11 @@ def test_a_feed_is_overdue_when_its_time_is_over(bench: Bench) -> None:
     found = reading(bench.db, health.freshness)
 
     def with_feed(seconds: float) -> FreshnessPolicy:
-        feed = Feed("backfill", ("backfill",), lambda began, ended: ended + timedelta(seconds=seconds))
+        feed = FeedPolicy("backfill", ("backfill",), lambda began, ended: ended + timedelta(seconds=seconds))
         return FreshnessPolicy(("all",), timedelta(hours=1), (feed,))
 
-    assert judge(with_feed(60), found) == []
-    assert [problem.key for problem in judge(with_feed(-60), found)] == ["stale:feed:backfill"]
+    assert problems(with_feed(60), found) == []
+    assert [problem.key for problem in problems(with_feed(-60), found)] == ["stale:feed:backfill"]
 
 
 def test_the_url_of_the_receiver_is_in_no_message(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

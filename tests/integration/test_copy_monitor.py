@@ -62,7 +62,7 @@ def test_a_copy_that_is_not_there_yet_is_looked_for_again(new_database: NewDatab
         with pytest.raises(DatabaseUnavailable, match="not looked at"):
             it.freshness()
 
-        assert it.look().problems(it.promise, timedelta())[0].reason == "There is no copy yet."
+        assert it.look().problems(it.policy, timedelta())[0].reason == "There is no copy yet."
         with copy.connect() as connection:
             assert sa.inspect(connection).get_table_names() == []
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from random import uniform
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-import tenacity
 
 from sync.db import receipts, session
 from sync.db.dialects import is_transient, make_schema, own_schema, refuse_former_place, schema_lock
@@ -83,77 +84,108 @@ def in_transaction(
     Raises DatabaseUnavailable once RETRY_TIME_S is spent or the error will not pass by itself
     (disk full, no permission); Interrupted when `stop` is set while waiting.
     """
-    leaves = receipt and keep and engine.dialect.name != "sqlite"
-    return _patiently(_Transaction(engine, work, keep, leaves).attempt, stop or Event())
+    for transaction in transactions(engine, stop=stop, keep=keep, receipt=receipt):
+        with transaction as tx:
+            result = work(tx)
+    return result
 
 
-def _patiently(once: Callable[[], T], stop: Event) -> T:
-    attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda e: isinstance(e, sa.exc.DBAPIError) and is_transient(e)),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-        stop=tenacity.stop_after_delay(RETRY_TIME_S) | tenacity.stop_when_event_set(stop),
-        sleep=tenacity.sleep_using_event(stop),
-        reraise=True,
-    )
-    try:
-        return attempts(once)
-    except sa.exc.SQLAlchemyError as error:
-        if stop.is_set():
+def transactions(
+    engine: sa.Engine, *, stop: Event | None = None, keep: bool = True, receipt: bool = True
+) -> Iterator[Transaction]:
+    """Attempts at one write transaction, the last of which is committed; see `in_transaction`.
+
+    for transaction in transactions(engine):
+        with transaction as tx:
+            write(tx)
+    """
+    backoff = _Backoff(stop or Event())
+    with_receipt = receipt and keep and engine.dialect.name != "sqlite"
+    while True:
+        transaction = Transaction(backoff.call(engine.connect), keep=keep, with_receipt=with_receipt)
+        yield transaction
+        if transaction.error is None:
+            return
+        backoff.wait(transaction.error)
+        unanswered = transaction.unanswered
+        if unanswered is not None and backoff.call(partial(receipts.was_left, engine, unanswered)):
+            return
+
+
+class Transaction:
+    """One attempt at a write transaction, as a `with` block that ends with COMMIT.
+
+    error         what the database reported instead; None when it was committed, or was not to be
+    unanswered    the receipt of an attempt whose COMMIT failed: it may be committed
+    """
+
+    def __init__(self, connection: sa.Connection, *, keep: bool, with_receipt: bool) -> None:
+        self._connection = connection.execution_options(sync_write=True)
+        self._keep = keep
+        self._receipt = receipts.new(connection) if with_receipt else None
+        if self._receipt is not None:
+            connection.execution_options(sync_first=receipts.leaving(connection.dialect.name, self._receipt))
+        self.error: sa.exc.SQLAlchemyError | None = None
+        self.unanswered: AnswerFingerprint | None = None
+
+    def __enter__(self) -> sa.Connection:
+        return self._connection
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        """Commit, or roll back by closing the connection; the database's errors are kept in `error`."""
+        try:
+            with self._connection:
+                if error is None and self._keep:
+                    self._commit()
+        except sa.exc.SQLAlchemyError as failed:
+            error = failed  # of a connection that is gone: then no other error says more
+        self.error = error if isinstance(error, sa.exc.SQLAlchemyError) else None
+        return self.error is not None
+
+    def _commit(self) -> None:
+        """Commit; a connection that cannot is thrown away.
+
+        SQLite may keep a transaction open whose COMMIT failed, and SQLAlchemy 2 takes it for ended: back in
+        the pool, that connection would hold the write lock for good.
+        """
+        try:
+            self._connection.commit()
+        except BaseException as error:
+            if isinstance(error, sa.exc.DBAPIError):
+                self.unanswered = self._receipt
+            self._connection.invalidate()
+            raise
+
+
+class _Backoff:
+    """Waits between attempts, longer each time, until RETRY_TIME_S have passed since the first."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+        self._until = monotonic() + RETRY_TIME_S
+        self._longest_s = 0.2
+
+    def call(self, once: Callable[[], T]) -> T:
+        """Return what `once` returns, as soon as the database lets it."""
+        while True:
+            try:
+                return once()
+            except sa.exc.SQLAlchemyError as error:
+                self.wait(error)
+
+    def wait(self, error: sa.exc.SQLAlchemyError) -> None:
+        """Wait before the next attempt.
+
+        Raises Interrupted once `stop` is set, and DatabaseUnavailable when no attempt is left or the error
+        will not pass by itself.
+        """
+        passes = isinstance(error, sa.exc.DBAPIError) and is_transient(error) and monotonic() < self._until
+        if passes and not self._stop.wait(uniform(0, self._longest_s)):  # noqa: S311 - no secret
+            self._longest_s = min(5.0, 2 * self._longest_s)
+            return
+        if self._stop.is_set():
             raise Interrupted("stopped while waiting for the database") from error
         raise unavailable(error) from error
-
-
-@dataclass
-class _Transaction(Generic[T]):
-    """A transaction that is attempted until its end is known.
-
-    unanswered    the receipt and the result of an attempt whose COMMIT failed: it may be committed
-    """
-
-    engine: sa.Engine
-    work: Callable[[sa.Connection], T]
-    keep: bool
-    leaves_receipt: bool
-    unanswered: tuple[AnswerFingerprint, T] | None = None
-
-    def attempt(self) -> T:
-        if self.unanswered is not None:
-            receipt, result = self.unanswered
-            if receipts.was_left(self.engine, receipt):
-                return result
-            self.unanswered = None
-        with self.engine.connect() as connection:
-            connection.execution_options(sync_write=True)
-            if not self.leaves_receipt:
-                return self._run(connection)
-            receipt = receipts.new(connection)
-            connection.execution_options(sync_first=receipts.leaving(self.engine.dialect.name, receipt))
-            return self._run(connection, receipt)
-
-    def _run(self, connection: sa.Connection, receipt: AnswerFingerprint | None = None) -> T:
-        result = self.work(connection)
-        if not self.keep:
-            return result  # closing the connection rolls back what was not committed
-        try:
-            _commit(connection)
-        except sa.exc.DBAPIError:
-            if receipt is not None:
-                self.unanswered = receipt, result
-            raise
-        return result
-
-
-def _commit(connection: sa.Connection) -> None:
-    """Commit; a connection that cannot is thrown away.
-
-    SQLite may keep a transaction open whose COMMIT failed, and SQLAlchemy 2 takes it for ended: back in
-    the pool, that connection would hold the write lock for good.
-    """
-    try:
-        connection.commit()
-    except BaseException:
-        connection.invalidate()
-        raise
 
 
 def reading(engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Event | None = None) -> T:
@@ -171,22 +203,24 @@ def reading(engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Even
             return result
 
     if stop is not None:
-        return _patiently(once, stop)
+        return _Backoff(stop).call(once)
     try:
-        return _WITH_A_FRESH_CONNECTION(once)
+        return _with_a_fresh_connection(once)
     except sa.exc.SQLAlchemyError as error:
         raise unavailable(error) from error
 
 
-def _is_stale(error: BaseException) -> bool:
-    """Whether a connection kept from earlier had ended; SQLAlchemy then drops all opened before."""
-    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+def _with_a_fresh_connection(once: Callable[[], T]) -> T:
+    """Call `once`, a second time when a connection kept from earlier had ended: then all of them are dropped.
 
-
-# Cheaper than to ask each connection whether it still lives before it is used: a round trip per transaction.
-_WITH_A_FRESH_CONNECTION = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(_is_stale), stop=tenacity.stop_after_attempt(2), reraise=True
-)
+    Cheaper than to ask each connection whether it still lives, which is a round trip per transaction.
+    """
+    try:
+        return once()
+    except sa.exc.DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    return once()
 
 
 def unavailable(error: sa.exc.SQLAlchemyError) -> DatabaseUnavailable:

@@ -19,8 +19,7 @@ from sync.model import Interval
 from sync.passes.deletions import settle_all
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
-from sync.passes.sweep import retry_rejected, sweep, window
-from sync.passes.workers import read_all
+from sync.passes.sweep import read_all, retry_rejected, sweep, window
 
 EVERYTHING = Interval()
 

@@ -18,8 +18,7 @@ from sync.passes.backfill import prove
 from sync.passes.deletions import settle_all, tombstone_missing
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
-from sync.passes.sweep import inspect, retry_rejected, todo
-from sync.passes.workers import read_all
+from sync.passes.sweep import inspect, read_all, retry_rejected, todo
 
 EXAMPLES = 10
 

@@ -127,6 +127,22 @@ def sweep(
     _sweep(run, list(todo), since, complete, audit, write)
 
 
+def read_all(run: Run, interval: Interval) -> None:
+    """Read a whole catalogue, or an id range of it, here or through workers."""
+    if run.sync.queue is None:
+        sweep_all(run, todo(run, interval))
+        return
+    from sync.passes.workers import lead  # only where there is a broker
+
+    lead(run, run.sync.queue, interval)
+
+
+def sweep_all(run: Run, todo: Iterable[Partition]) -> None:
+    """Read ranges as the run's pass does: a reconcile proves more than a backfill."""
+    is_full = run.kind == "reconcile"
+    sweep(run, todo, complete=is_full, audit=is_full)
+
+
 def retry_rejected(run: Run, store_view: str) -> None:
     """Ask again for each product that could not be copied; resolve those that now can, or are gone.
 

@@ -41,7 +41,7 @@ from sync.errors import (
 from sync.model import Interval, PassKind, Tally, Traffic
 from sync.passes.partitioning import FEWEST_PAGES, even, share
 from sync.passes.run import Run, Sync, heartbeat
-from sync.passes.sweep import in_words, sweep, todo
+from sync.passes.sweep import in_words, sweep_all, todo
 
 LOOK_S: Final = 0.5  # between two looks at the database
 ASK_S: Final = 5.0  # between two questions whether hands are idle while ranges wait
@@ -75,18 +75,9 @@ class Queue(Protocol):
         ...
 
 
-def read_all(run: Run, interval: Interval) -> None:
-    """Read a whole catalogue, or an id range of it, ourselves or through workers."""
-    if run.sync.queue is None:
-        _sweep(run, todo(run, interval))
-    else:
-        _Lead(run, run.sync.queue).read(todo(run, interval, pieces=_for_workers))
-
-
-def _sweep(run: Run, ranges: Sequence[Partition]) -> None:
-    """Read ranges as the run's pass does: a reconcile proves more than a backfill."""
-    is_full = run.kind == "reconcile"
-    sweep(run, ranges, complete=is_full, audit=is_full)
+def lead(run: Run, queue: Queue, interval: Interval) -> None:
+    """Have a whole catalogue, or an id range of it, read by workers."""
+    _Lead(run, queue).read(todo(run, interval, pieces=_for_workers))
 
 
 # --- who leads -------------------------------------------------------------------------------
@@ -283,7 +274,7 @@ def _read(sync: Sync, order: RangeTask, claimed: Claim, unreported: Unreported) 
 
     with heartbeat(sync.db, fence, LIFE):
         run = _join(sync, order, fence, unreported)
-        _sweep(run, [claimed.partition])
+        sweep_all(run, [claimed.partition])
 
 
 def _join(

@@ -1,9 +1,9 @@
-"""Commerce's names to ours: a product document in, rows out. The only file that knows theirs.
+"""Map a product document of Commerce to rows. Only this file knows Commerce's member names.
 
-Pure. The `_Sent…` classes below say what we read of a document, and as what. A healthy document fits
-them at once. One that does not is made to fit, value by value: what cannot be kept becomes NULL, or
-is left out, with a `Note` that says so, and the rest of the product is kept. Only a document without
-a usable id or SKU, or that is no JSON object, is `Unmappable`.
+Pure. The `_Sent…` classes below declare the members that are read and their types. A valid document
+converts at once. Any other is coerced value by value: a value that cannot be kept becomes NULL or is
+left out, with a `Note`, and the rest of the product is kept. A document is `Unmappable` only when it is
+not a JSON object or lacks a usable id or SKU.
 
 Sources: Adobe's Swagger schema, `catalog-data-product-interface`; "observed" means on Magento 2.4.7.
 """
@@ -29,13 +29,13 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 Entry = TypeVar("Entry")
 Row = tuple[Any, ...]
-Owner = tuple[str, int]  # store view, product id: how every child row begins
+ProductKey = tuple[str, int]  # store view and product id, the first columns of every child row
 
 MAX_INTEGER = 2**63 - 1  # BIGINT
 MAX_AMOUNT = Decimal(10) ** 14  # numeric(20,6): 14 digits before the point
 MICRO = Decimal("0.000001")
-MOST_NAMED = 20  # of the names that a document has twice
-MAX_DEPTH = 100  # levels of a document; real ones have 7, and recursion in Python ends at 1,000
+MOST_NAMED = 20  # repeated names that get a note
+MAX_DEPTH = 100  # levels of a document; real ones have 7, and Python's recursion limit is 1,000
 
 _Integer = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 _Key = Annotated[str, Meta(max_length=255)]  # texts that are, or may become, part of a key in SQL
@@ -43,17 +43,17 @@ _ShortKey = Annotated[str, Meta(max_length=64)]
 
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-# What the strict parser says of a document that it does not take.
+# Errors of the strict decoder.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, InvalidOperation, RecursionError)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_ESCAPED_NUL = re.compile(rb"\\u0000")  # on bytes as short as these, faster than `in`
+_ESCAPED_NUL = re.compile(rb"\\u0000")  # faster than `in` for such short patterns
 _ESCAPED_COLON = re.compile(rb"\\u003[aA]")
 _ESCAPED_SURROGATE_OR_NUL = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _NEEDS_CARE = re.compile(rb"\\u(?:0000|003[aA]|[dD][89a-fA-F])")  # any of these three
 
 
 class Unmappable(ValueError):
-    """A document that cannot become rows; the message names the field and the reason."""
+    """A document that cannot be mapped; the message names the field and the reason."""
 
 
 class Note(NamedTuple):
@@ -64,11 +64,11 @@ class Note(NamedTuple):
 
 
 class ListKey(NamedTuple):
-    """What identifies an entry of a list; without fields, the entry itself does (ids, names).
+    """The key of a list's entries; without fields, the entry itself is the key (ids, names).
 
     fields     member names, dotted where nested
-    value      set when an entry is just a named value: the member that holds it
-    ordered    False when the order of the entries means nothing
+    value      the member that holds the value, when an entry is just a named value
+    ordered    False when the order of the entries has no meaning
     """
 
     fields: tuple[str, ...] = ()
@@ -76,9 +76,9 @@ class ListKey(NamedTuple):
     ordered: bool = True
 
 
-# A list's place in the document -> its key. Attribute values are placed as `custom_attributes[<code>]`.
-# Unordered: sets of ids, and category links, whose order is their `position`. The order of attributes
-# is not stable by contract.
+# Path of a list -> its key. An attribute value has the path `custom_attributes[<code>]`.
+# Unordered: sets of ids, attributes (Commerce guarantees no order), and category links, which are
+# ordered by their `position`.
 LIST_KEYS: Mapping[str, ListKey] = MappingProxyType(
     {
         "custom_attributes": ListKey(("attribute_code",), value="value", ordered=False),
@@ -105,11 +105,11 @@ LIST_KEYS: Mapping[str, ListKey] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One product as SQL wants it.
+    """The rows of one product.
 
     product     in the order of `model.PRODUCT_COLUMNS`
     children    table -> rows in the order of `model.CHILD_COLUMNS`; every table is present
-    notes       what could not be kept as sent
+    notes       values that could not be kept as sent
     """
 
     product: Row
@@ -123,11 +123,11 @@ class Rows:
 
 
 def decode(raw: bytes) -> dict[str, object]:
-    """Decode a document: numbers exactly as written, text that every database can store.
+    """Decode a document with exact numbers and with text that every database can store.
 
-    Fractions are `Decimal`; of a repeated name the last value stays. NUL, which PostgreSQL refuses,
-    becomes U+2400; half a surrogate pair becomes U+FFFD.
-    Raises Unmappable when `raw` is no JSON object.
+    Fractions are `Decimal`; a repeated name keeps its last value. NUL, which PostgreSQL refuses, becomes
+    U+2400; half a surrogate pair becomes U+FFFD.
+    Raises Unmappable when `raw` is not a JSON object.
     """
     return _parse(raw)[0]
 
@@ -137,20 +137,20 @@ def map_product(store_view: str, raw: bytes) -> Rows:
 
     Money and quantities are rounded half up to 6 places, times are aware UTC. The row's `document`
     is the text as sent.
-    Raises Unmappable when `raw` is no JSON object, or its id or SKU is missing or unusable.
+    Raises Unmappable when `raw` is not a JSON object, or its id or SKU is missing or unusable.
     """
     notes: list[Note] = []
-    product = _healthy(raw)
+    product = _convert_valid(raw)
     text = raw.decode() if product else _text_as_sent(raw, notes)
     if product is None:
         notes += _repeated_members(raw)
-        product = _fitted(decode(raw), notes)
-    owner = (store_view, product.id)
-    return Rows((*owner, *_product_columns(product), text), _child_rows(owner, product, notes), notes)
+        product = _coerced(decode(raw), notes)
+    key = (store_view, product.id)
+    return Rows((*key, *_product_columns(product), text), _child_rows(key, product, notes), notes)
 
 
 class _Sent(Struct, gc=False):
-    """A part of the document; members that we do not read are ignored. Holds no cycles, hence `gc`."""
+    """A part of the document; undeclared members are ignored. `gc=False`: it holds no cycles."""
 
 
 class _SentAttribute(_Sent):
@@ -158,7 +158,7 @@ class _SentAttribute(_Sent):
     value: object = None
 
 
-@lru_cache(4096)  # a shop has few categories, and its products name them again and again
+@lru_cache(4096)  # a shop has few categories, repeated by many products
 def _category_id(sent: int | str) -> int:
     return convert(sent, _Integer, strict=False)
 
@@ -180,7 +180,7 @@ class _SentVideo(_Sent):
 
 
 class _SentMediaExtension(_Sent):
-    """Where SaaS says that AEM Assets holds the file."""
+    """The URL of a file that AEM Assets holds (SaaS)."""
 
     asset_image: _SentImage = msgspec.field(default_factory=_SentImage)
     asset_video: _SentVideo = msgspec.field(default_factory=_SentVideo)
@@ -223,7 +223,7 @@ class _SentLinkExtension(_Sent):
 
 
 class _SentLink(_Sent):
-    """A related, up-sell or cross-sell product, or the child of a grouped one, which has a quantity."""
+    """A related, up-sell or cross-sell product, or a child of a grouped product, which has a quantity."""
 
     link_type: _ShortKey
     linked_product_sku: _Key
@@ -261,8 +261,8 @@ class _SentProduct(_Sent):
         self.created_at, self.updated_at = _utc(self.created_at), _utc(self.updated_at)
 
 
-# msgspec works out a class when it is first asked for it; a thread that asks meanwhile takes it half done and
-# crashes. So everywhere that is done where a module is imported: making a decoder does it.
+# msgspec prepares a class on its first use, and a second thread that uses it meanwhile crashes. Creating a
+# decoder prepares it on import.
 msgspec.json.Decoder(_SentProduct)
 
 
@@ -280,7 +280,7 @@ def _amount(sent: Decimal | None) -> Decimal | None:
 
 
 def _utc(sent: datetime | None) -> datetime | None:
-    """Commerce's dates are UTC and do not say so."""
+    """Convert to aware UTC; Commerce sends UTC without a zone."""
     if sent is None or sent.tzinfo is None:
         return sent and sent.replace(tzinfo=UTC)
     try:
@@ -304,29 +304,29 @@ def _product_columns(product: _SentProduct) -> Row:
     )
 
 
-# What tells the rows of one product apart in SQL.
+# The keys of a product's child rows.
 _BY_CODE = attrgetter("attribute_code")
 _BY_CATEGORY = attrgetter("category_id")
 _BY_ID = attrgetter("id")
 _BY_TYPE_AND_SKU = attrgetter("link_type", "linked_product_sku")
 
 
-def _child_rows(owner: Owner, product: _SentProduct, notes: list[Note]) -> dict[str, list[Row]]:
+def _child_rows(key: ProductKey, product: _SentProduct, notes: list[Note]) -> dict[str, list[Row]]:
     extension = product.extension_attributes
     return {
-        "product_attributes": _attributes(owner, product, notes),
-        "product_categories": _categories(owner, product, notes),
-        "product_websites": _ids(owner, extension.website_ids),
-        "product_media": _media(owner, product, notes),
-        "product_tier_prices": _tier_prices(owner, product),
-        "product_links": _links(owner, product, notes),
-        "product_variants": _ids(owner, extension.configurable_product_links),
+        "product_attributes": _attributes(key, product, notes),
+        "product_categories": _categories(key, product, notes),
+        "product_websites": _ids(key, extension.website_ids),
+        "product_media": _media(key, product, notes),
+        "product_tier_prices": _tier_prices(key, product),
+        "product_links": _links(key, product, notes),
+        "product_variants": _ids(key, extension.configurable_product_links),
     }
 
 
-def _attributes(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
-    """The longest child table by far; hence no `*owner`, and no call for what is text already."""
-    store_view, product_id = owner
+def _attributes(key: ProductKey, product: _SentProduct, notes: list[Note]) -> list[Row]:
+    """The largest child table by far: written for speed, without `*key` and without a call for texts."""
+    store_view, product_id = key
     return [
         (
             store_view,
@@ -339,24 +339,24 @@ def _attributes(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[
     ]
 
 
-def _categories(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
+def _categories(key: ProductKey, product: _SentProduct, notes: list[Note]) -> list[Row]:
     sent = product.extension_attributes.category_links
     if sent is None:
-        return [(*row, None) for row in _ids(owner, _category_ids(product, notes))]
+        return [(*row, None) for row in _ids(key, _category_ids(product, notes))]
     links = _last_of_each("extension_attributes.category_links", _BY_CATEGORY, sent, notes)
-    return [(*owner, link.category_id, link.position) for link in links]
+    return [(*key, link.category_id, link.position) for link in links]
 
 
 def _category_ids(product: _SentProduct, notes: list[Note]) -> Any:
-    """The ids of the attribute, which stands in where there are no links: without positions."""
+    """The ids in the attribute `category_ids`, used when there are no category links; without positions."""
     sent = next((a.value for a in product.custom_attributes if a.attribute_code == "category_ids"), None)
-    return _fitting(sent, list[_Integer], "custom_attributes[category_ids]", notes) or ()
+    return _coerce(sent, list[_Integer], "custom_attributes[category_ids]", notes) or ()
 
 
-def _media(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
+def _media(key: ProductKey, product: _SentProduct, notes: list[Note]) -> list[Row]:
     return [
         (
-            *owner,
+            *key,
             entry.id,
             entry.media_type,
             entry.label,
@@ -376,10 +376,10 @@ def _asset_url(entry: _SentMedia) -> str | None:
     return extension.asset_image.media_url or extension.asset_video.video_media_url
 
 
-def _tier_prices(owner: Owner, product: _SentProduct) -> list[Row]:
+def _tier_prices(key: ProductKey, product: _SentProduct) -> list[Row]:
     return [
         (
-            *owner,
+            *key,
             ordinal,
             tier.customer_group_id,
             tier.qty,
@@ -391,10 +391,10 @@ def _tier_prices(owner: Owner, product: _SentProduct) -> list[Row]:
     ]
 
 
-def _links(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
+def _links(key: ProductKey, product: _SentProduct, notes: list[Note]) -> list[Row]:
     return [
         (
-            *owner,
+            *key,
             link.link_type,
             link.linked_product_sku,
             link.linked_product_type,
@@ -405,14 +405,14 @@ def _links(owner: Owner, product: _SentProduct, notes: list[Note]) -> list[Row]:
     ]
 
 
-def _ids(owner: Owner, ids: Collection[int]) -> list[Row]:
-    return [(*owner, each) for each in dict.fromkeys(ids)]
+def _ids(key: ProductKey, ids: Collection[int]) -> list[Row]:
+    return [(*key, each) for each in dict.fromkeys(ids)]
 
 
 def _last_of_each(
     path: str, key: Callable[[Entry], object], entries: list[Entry], notes: list[Note]
 ) -> Collection[Entry]:
-    """Of entries with one key, which SQL cannot hold twice, the last; noted when they differ."""
+    """Keep the last entry of each key, since SQL allows only one; add a note when they differ."""
     if len(set(map(key, entries))) == len(entries):
         return entries
     last = {key(entry): entry for entry in entries}
@@ -422,7 +422,7 @@ def _last_of_each(
 
 
 def _as_text(value: object) -> str:
-    """A scalar as it reads, a list or an object as JSON."""
+    """A text unchanged, anything else as JSON."""
     return value if isinstance(value, str) else _json(value)
 
 
@@ -431,17 +431,16 @@ def _json(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in a message: as JSON, on one line, no longer than a glance."""
+    """A value for a message: as JSON, at most 60 characters."""
     text = _json(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def _healthy(raw: bytes) -> _SentProduct | None:
-    """Read a document that needs no care, as nearly all do; None for any other.
+def _convert_valid(raw: bytes) -> _SentProduct | None:
+    """Fast path: convert a valid document, as nearly all are; None for any other.
 
-    Three quarters of the time of `_repeated_members`, `decode` and `_fitted`, which decode it twice, find
-    nothing to note in it and give the same. Strict: else an integer sent as 99999999999999.9999999 would be
-    rounded in silence.
+    Gives the result of `_repeated_members`, `decode` and `_coerced`, which decode twice, in three quarters of
+    their time. Strict: otherwise msgspec would round an integer sent as 99999999999999.9999999.
     """
     if _NEEDS_CARE.search(raw) or _may_be_deep(raw):
         return None
@@ -452,67 +451,67 @@ def _healthy(raw: bytes) -> _SentProduct | None:
         return None
 
 
-def _fitted(document: dict[str, object], notes: list[Note]) -> _SentProduct:
-    """Read a document as it is, or else what fits of it."""
+def _coerced(document: dict[str, object], notes: list[Note]) -> _SentProduct:
+    """Convert a document; when it does not convert, coerce it member by member."""
     with suppress(ValidationError):
         return convert(document, _SentProduct, strict=False)
     try:
-        return convert(_fitting_members(document, _SentProduct, "", notes), _SentProduct, strict=False)
+        return convert(_coerce_members(document, _SentProduct, "", notes), _SentProduct, strict=False)
     except ValidationError as error:
         raise Unmappable(str(error)) from error
 
 
-def _fitting(value: object, kind: Any, path: str, notes: list[Note]) -> object:
-    """What of `value` fits `kind`, None if nothing does; what does not is noted."""
+def _coerce(value: object, kind: Any, path: str, notes: list[Note]) -> object:
+    """Coerce `value` to `kind`; None when that is impossible. Every value left out gets a note."""
     if value is None:
         return None
     if get_origin(kind) is list:
-        return _fitting_items(value, get_args(kind)[0], path, notes)
+        return _coerce_items(value, get_args(kind)[0], path, notes)
     if isinstance(kind, type) and issubclass(kind, _Sent):
-        return _fitting_object(value, kind, path, notes)
-    return _fitting_scalar(value, kind, path, notes)
+        return _coerce_object(value, kind, path, notes)
+    return _coerce_scalar(value, kind, path, notes)
 
 
-def _fitting_items(value: object, kind: Any, path: str, notes: list[Note]) -> list[object]:
-    """What fits of a list; `fields=` makes an empty one null and a sparse one `{"1": …}` (observed)."""
+def _coerce_items(value: object, kind: Any, path: str, notes: list[Note]) -> list[object]:
+    """Coerce a list; `fields=` turns an empty one into null, a sparse one into `{"1": …}` (observed)."""
     if isinstance(value, dict) and all(name.isdigit() for name in value):
         value = list(value.values())
     if not isinstance(value, list):
         notes.append(Note(path, f"{_shown(value)} was left out: Expected `array`"))
         return []
-    fitting = (_fitting(item, kind, f"{path}[{i}]", notes) for i, item in enumerate(value))
-    return [item for item in fitting if item is not None]
+    coerced = (_coerce(item, kind, f"{path}[{i}]", notes) for i, item in enumerate(value))
+    return [item for item in coerced if item is not None]
 
 
-def _fitting_object(value: object, kind: type[_Sent], path: str, notes: list[Note]) -> object:
-    """What fits of an object; Commerce writes an empty one as `[]` (observed)."""
+def _coerce_object(value: object, kind: type[_Sent], path: str, notes: list[Note]) -> object:
+    """Coerce an object; Commerce sends an empty one as `[]` (observed)."""
     if value == []:
         return None
     try:
-        members = _fitting_members(value, kind, path, notes) if isinstance(value, dict) else value
+        members = _coerce_members(value, kind, path, notes) if isinstance(value, dict) else value
         return convert(members, kind, strict=False)
     except ValidationError as error:
         notes.append(Note(path, f"{_shown(value)} was left out: {error}"))
         return None
 
 
-def _fitting_members(
+def _coerce_members(
     sent: dict[str, object], kind: type[_Sent], path: str, notes: list[Note]
 ) -> dict[str, object]:
-    """The members that fit `kind`; a required one that does not stays, for `convert` to complain of."""
+    """Coerce the members of `kind`; an invalid required one stays, so that `convert` reports it."""
     members = {}
     for field in msgspec.structs.fields(kind):
         value = sent.get(field.name)
-        fitting = _fitting(value, _without_none(field.type), _member(path, field.name), notes)
-        if fitting is not None:
-            members[field.name] = fitting
+        coerced = _coerce(value, _without_none(field.type), _member(path, field.name), notes)
+        if coerced is not None:
+            members[field.name] = coerced
         elif field.required:
             members[field.name] = value
     return members
 
 
-def _fitting_scalar(value: object, kind: Any, path: str, notes: list[Note]) -> object:
-    """Read a value as what it is, or as what its text says; an empty text says nothing."""
+def _coerce_scalar(value: object, kind: Any, path: str, notes: list[Note]) -> object:
+    """Coerce a scalar, from its value or from its text; an empty text becomes None without a note."""
     if kind in (_Key, _ShortKey) and isinstance(value, str):
         return _cut(value, get_args(kind)[1].max_length, path, notes)
     reason: Exception | None = None
@@ -527,7 +526,7 @@ def _fitting_scalar(value: object, kind: Any, path: str, notes: list[Note]) -> o
 
 
 def _cut(text: str, length: int, path: str, notes: list[Note]) -> str:
-    """Shorten a text to `length` characters, which its last one shows."""
+    """Shorten a text to `length` characters, ending in `…`."""
     if len(text) <= length:
         return text
     notes.append(Note(path, f"was cut from {len(text)} characters to {length}"))
@@ -535,7 +534,7 @@ def _cut(text: str, length: int, path: str, notes: list[Note]) -> str:
 
 
 def _converted(value: object, kind: Any) -> object:
-    """Convert a scalar, and check it as the `__post_init__` of its object will."""
+    """Convert a scalar with the checks of its object's `__post_init__`."""
     if kind == _Integer and isinstance(value, str) and "." in value:
         value = _whole(value)
     converted = convert(value, kind, strict=False)
@@ -545,7 +544,7 @@ def _converted(value: object, kind: Any) -> object:
 
 
 def _whole(text: str) -> str:
-    """`12.0` without its fraction, which must be nothing: msgspec would round it as a float."""
+    """`12.0` without its fraction, which must be zero: msgspec would round it as a float."""
     whole, _, fraction = text.partition(".")
     if fraction.strip("0"):
         raise ValueError("Expected a whole number")
@@ -553,7 +552,7 @@ def _whole(text: str) -> str:
 
 
 def _without_none(annotation: Any) -> Any:
-    """`X` of `X | None`, anything else as it is."""
+    """`X` for `X | None`; any other annotation unchanged."""
     return get_args(annotation)[0] if get_origin(annotation) in (Union, UnionType) else annotation
 
 
@@ -562,7 +561,7 @@ def _member(path: str, name: str) -> str:
 
 
 def _text_as_sent(raw: bytes, notes: list[Note]) -> str:
-    """The document's text; what `decode` has to replace in its values is noted."""
+    """The document's text; characters that `decode` replaces in its values get notes."""
     if _ESCAPED_SURROGATE_OR_NUL.search(raw):
         notes += _parse(raw)[1]
     try:
@@ -573,7 +572,7 @@ def _text_as_sent(raw: bytes, notes: list[Note]) -> str:
 
 
 def _repeated_members(raw: bytes) -> list[Note]:
-    """Names that an object of the document holds twice: of their values, all but the last are lost."""
+    """Notes on names that occur twice in an object; all values but the last are lost."""
     with suppress(*_UNREADABLE):
         if not _ESCAPED_COLON.search(raw) and not _may_repeat(raw, _DECODER.decode(raw)):
             return []
@@ -585,7 +584,7 @@ def _repeated_members(raw: bytes) -> list[Note]:
             repeated.update(dict.fromkeys(name for name in found if counts[name] > 1))
         return found
 
-    with suppress(ValueError, RecursionError):  # `decode` says what is wrong with it
+    with suppress(ValueError, RecursionError):  # `decode` reports it
         json.JSONDecoder(object_pairs_hook=note, parse_int=str, parse_float=str).decode(
             raw.decode(errors="replace")
         )
@@ -598,15 +597,15 @@ def _repeated_members(raw: bytes) -> list[Note]:
 
 
 def _may_repeat(raw: bytes, document: object) -> bool:
-    """Whether a name may occur twice in `raw`, which has no colon in another spelling.
+    """Whether a name may occur twice in `raw`, which has no escaped colon.
 
-    document    what it was decoded to: there each name is once, and writing it anew takes a colon for each
+    document    the decoded `raw`: each name occurs once, so encoding it again has fewer colons
     """
     return raw.count(b":") != _ENCODER.encode(document).count(b":")
 
 
 def _parse(raw: bytes) -> tuple[dict[str, object], list[Note]]:
-    """Decode `raw`, and say what was replaced to make its text storable."""
+    """Decode `raw`, with notes on characters replaced to make it storable."""
     document, is_storable = _decoded(raw)
     if not isinstance(document, dict):
         raise Unmappable("document: not a JSON object")
@@ -617,10 +616,10 @@ def _parse(raw: bytes) -> tuple[dict[str, object], list[Note]]:
 
 
 def _decoded(raw: bytes) -> tuple[object, bool]:
-    """Decode `raw`, and say whether its text is surely storable.
+    """Decode `raw`; the second value is True when its text is certainly storable.
 
-    The standard library reads what msgspec refuses: half surrogates, numbers beyond any use and,
-    once they are replaced, bytes that are not UTF-8.
+    The standard library decodes what msgspec refuses: half surrogates, huge numbers and, after replacing
+    them, bytes that are not UTF-8.
     """
     try:
         return _DECODER.decode(raw), not _ESCAPED_NUL.search(raw)
@@ -636,7 +635,7 @@ def _tolerantly_decoded(raw: bytes) -> object:
 
 
 def _may_be_deep(raw: bytes) -> bool:
-    """Whether a document has brackets enough to be nested deeper than allowed."""
+    """Whether a document has enough brackets to exceed MAX_DEPTH."""
     return raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
 
 
@@ -648,7 +647,7 @@ def _is_deeper(value: object, levels: int) -> bool:
 
 
 def _number_or_text(text: str) -> int | Decimal | str:
-    """Read a number; one with more digits or exponent than Python holds stays text."""
+    """Parse a number; one with too many digits or too large an exponent for Python stays text."""
     try:
         return int(text) if text.lstrip("-").isdigit() else Decimal(text)
     except (ValueError, InvalidOperation):
@@ -663,7 +662,7 @@ _TOLERANT = json.JSONDecoder(parse_int=_number_or_text, parse_float=_number_or_t
 
 
 def _storable(value: Any, path: str, notes: list[Note]) -> Any:
-    """Replace, visibly, the characters that no database stores, in names too."""
+    """Replace characters that not every database stores with visible ones, in names too."""
     if isinstance(value, str):
         return _storable_text(value, path, notes)
     if isinstance(value, list):

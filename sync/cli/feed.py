@@ -15,8 +15,8 @@ from sync.cli.options import MAX_ID, app, copy_settings
 from sync.cli.tenants import for_tenants
 
 if TYPE_CHECKING:
-    from sync.feed.follow import Entry, Outlet
-    from sync.feed.positions import Keeper
+    from sync.feed.follow import Entry, Sender
+    from sync.feed.positions import PositionStore
     from sync.settings import Settings
 
 
@@ -74,29 +74,29 @@ def changes(
     """
     from sync.app import copy_of
     from sync.feed import follow as feed
-    from sync.feed.positions import PositionInCopy, Unkept, position_file
+    from sync.feed.positions import NoPosition, WebhookPosition, position_file
 
     settings = copy_settings()
     with ExitStack() as opened:
         stop = opened.enter_context(stoppable())
-        outlet, told = _outlet(opened, settings, webhook, stop, follow=follow)
+        send, told = _sender(opened, settings, webhook, stop, follow=follow)
         engine = opened.enter_context(copy_of(settings))
-        keeper: Keeper = Unkept()
+        store: PositionStore = NoPosition()
         if state is not None:
-            keeper = opened.enter_context(position_file(state))
+            store = opened.enter_context(position_file(state))
         elif webhook is not None:
-            keeper = PositionInCopy(engine, webhook, stop)
+            store = WebhookPosition(engine, webhook, stop)
         source = feed.Feed(engine, stop, follow=follow)
-        count = feed.tell(source, outlet, keeper, since=since, limit=limit, rewind=rewind)
+        count = feed.forward(source, send, store, since=since, limit=limit, rewind=rewind)
         if told:
             complain(f"product-sync: {count} changes posted to {told}.")
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)
 
 
-def _outlet(
+def _sender(
     opened: ExitStack, settings: Settings, webhook: str | None, stop: Event, *, follow: bool
-) -> tuple[Outlet, str]:
+) -> tuple[Sender, str]:
     """What hands the feed on, and the receiver's host, blank for standard output."""
     if webhook is None:
         return lambda entries: _printed(entries, stop), ""

@@ -448,7 +448,7 @@ def _live(
             yield live
         finally:
             if meter is not None:
-                meter.metrics.settle()
+                meter.metrics.freeze_copy()
 
 
 @contextmanager

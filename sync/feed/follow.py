@@ -1,10 +1,10 @@
-"""The change feed handed on: read in order, told, and only then is the position moved.
+"""Forward the change feed: read in order, send, and only then move the position.
 
-    copy ── Feed ──> entries ──> outlet ──> parts that were accepted ──> Keeper
+    copy ── Feed ──> entries ──> Sender ──> accepted entries ──> PositionStore
                                  (standard output, or `to_webhook`)
 
-Invariant: a position never stands behind an entry that was not accepted. A crash at any instant
-costs no entry; what was accepted last and not noted yet is told once more.
+Invariant: the position never passes an entry that was not accepted. A crash at any instant loses no entry;
+entries that were accepted before the position was saved are sent again.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ import sqlalchemy as sa
 from sync.db.changes import since
 from sync.db.engine import reading
 from sync.errors import Interrupted
-from sync.feed.positions import Keeper, Position, check, entry_of
+from sync.feed.positions import Position, PositionStore, check, describe
 from sync.feed.webhook import Webhook, WebhookTooLarge
 
 POLL_S = 1.0
-CHUNK, FIRST_CHUNK = 1000, 100  # entries read at once: the most, and before it is known how large they are
-ROOM = 2_000_000  # bytes of entries that a chunk is meant to have
+MAX_CHUNK, FIRST_CHUNK = 1000, 100  # entries read at once: at most, and before their size is known
+CHUNK_BYTES = 2_000_000  # target size of a chunk
 BATCH = 100  # entries in one request
-BATCH_BYTES = 900_000  # of one request's body, unless one entry alone has more: web servers often allow 1 MiB
+BATCH_BYTES = 900_000  # of a request's body, unless one entry alone has more: web servers often allow 1 MiB
 _JSON = msgspec.json.Encoder(decimal_format="number")
 
 
 class Entry(NamedTuple):
-    """One change: its JSON object, and the position of who was told it."""
+    """One change: its JSON object, and a reader's position after it."""
 
     json: bytes
     position: Position
 
 
-# What hands entries on, and yields those that were accepted, part by part, in order.
-Outlet = Callable[[Sequence[Entry]], Iterator[Sequence[Entry]]]
+# Sends entries, and yields those that were accepted, part by part, in order.
+Sender = Callable[[Sequence[Entry]], Iterator[Sequence[Entry]]]
 
 
 class Feed:
     """The feed of one copy.
 
     stop      once set, reading ends
-    follow    wait for more at the end, and for a database that is restarting
+    follow    wait at the end for more, and while the database restarts
     """
 
     def __init__(self, engine: sa.Engine, stop: Event, *, follow: bool, poll_s: float = POLL_S) -> None:
@@ -57,16 +57,16 @@ class Feed:
         self._follow = follow
         self._poll_s = poll_s
 
-    def after(self, start: Position, keeper: Keeper, limit: int | None = None) -> Iterator[list[Entry]]:
-        """Entries after `start` as they come, in chunks, until `limit` were told or there are no more.
+    def after(self, start: Position, store: PositionStore, limit: int | None = None) -> Iterator[list[Entry]]:
+        """Yield the entries after `start` in chunks, up to `limit` or to the end of the feed.
 
-        keeper    for its name alone
+        store    names the position in messages
 
-        Raises PositionForeign when the entry told last is gone from the feed, DatabaseUnavailable.
+        Raises PositionMismatch when the entry at a position is gone from the feed, DatabaseUnavailable.
         """
         position, left, size = start, maxsize if limit is None else limit, FIRST_CHUNK
         while left and not self._stop.is_set():
-            entries = self._read(position, keeper.name, min(size, left))
+            entries = self._read(position, store.name, min(size, left))
             if entries:
                 yield entries
                 position, left = entries[-1].position, left - len(entries)
@@ -74,15 +74,15 @@ class Feed:
             elif not self._follow or self._stop.wait(self._poll_s):
                 return
 
-    def check(self, position: Position, keeper: Keeper) -> None:
-        """Raise PositionForeign when the entry told last is gone from the feed, DatabaseUnavailable."""
-        self._read(position, keeper.name, most=0)
+    def check(self, position: Position, store: PositionStore) -> None:
+        """Raise PositionMismatch when the entry at `position` is gone from the feed, DatabaseUnavailable."""
+        self._read(position, store.name, limit=0)
 
-    def _read(self, position: Position, name: str, most: int) -> list[Entry]:
-        """The entries that follow `position`, if it is one of this feed."""
+    def _read(self, position: Position, name: str, limit: int) -> list[Entry]:
+        """Read the entries after `position`, after checking that it belongs to this feed."""
 
         def read(tx: sa.Connection) -> list[sa.Row[tuple[object, ...]]]:
-            rows = since(tx, position.change_id, most)
+            rows = since(tx, position.change_id, limit)
             check(tx, position, name)
             return rows
 
@@ -91,40 +91,46 @@ class Feed:
 
 
 def _entry(row: sa.Row[Any]) -> Entry:
-    return Entry(_JSON.encode(row._asdict()), Position(row.change_id, entry_of(row)))
+    return Entry(_JSON.encode(row._asdict()), Position(row.change_id, describe(row)))
 
 
 def _next_size(entries: Sequence[Entry]) -> int:
-    """As many as have room, going by these; at most twice as many as these."""
+    """The number of entries that fill CHUNK_BYTES at this average size; at most twice as many as these."""
     average = sum(len(entry.json) for entry in entries) / len(entries)
-    return max(1, min(CHUNK, 2 * len(entries), int(ROOM / average)))
+    return max(1, min(MAX_CHUNK, 2 * len(entries), int(CHUNK_BYTES / average)))
 
 
-def tell(
-    feed: Feed, outlet: Outlet, keeper: Keeper, *, since: int, limit: int | None = None, rewind: bool = False
+def forward(
+    feed: Feed,
+    send: Sender,
+    store: PositionStore,
+    *,
+    since: int,
+    limit: int | None = None,
+    rewind: bool = False,
 ) -> int:
-    """Hand on what follows the position kept; return how many entries were accepted.
+    """Send the entries after the stored position; return how many were accepted.
 
-    since     where to begin when no position is kept, or with `rewind`
-    limit     most entries
+    since     where to start when no position is stored, or with `rewind`
+    limit     maximum number of entries
     """
-    kept = keeper.load()
-    start = Position(since) if kept is None or rewind else kept
-    told = 0
+    stored = store.load()
+    start = Position(since) if stored is None or rewind else stored
+    count = 0
     with suppress(Interrupted):
-        for entries in feed.after(start, keeper, limit):
-            for part in outlet(entries):
-                keeper.save(part[-1].position)
-                told += len(part)
-                feed.check(part[-1].position, keeper)  # before more of what was read goes out
-    return told
+        for entries in feed.after(start, store, limit):
+            for accepted in send(entries):
+                store.save(accepted[-1].position)
+                count += len(accepted)
+                feed.check(accepted[-1].position, store)  # before more of this chunk is sent
+    return count
 
 
 # --- to a webhook ----------------------------------------------------------------------------
 
 
-def to_webhook(webhook: Webhook) -> Outlet:
-    """Posts entries in batches, one after the other: the next when the one before was answered 2xx."""
+def to_webhook(webhook: Webhook) -> Sender:
+    """A Sender that posts batches in order, each after the previous one was answered with 2xx."""
 
     def post(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         for batch in batches(entries):
@@ -134,10 +140,10 @@ def to_webhook(webhook: Webhook) -> Outlet:
 
 
 def _post(webhook: Webhook, batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Post one batch; where the receiver says that it is too large, its halves."""
+    """Post one batch; post its halves when the receiver answers that it is too large."""
     try:
         content = body(batch)
-        webhook.post(content, {"Idempotency-Key": _name(batch, content)})
+        webhook.post(content, {"Idempotency-Key": _idempotency_key(batch, content)})
     except WebhookTooLarge as error:
         if len(batch) == 1:
             change_id = batch[0].position.change_id
@@ -154,7 +160,7 @@ def _post(webhook: Webhook, batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]
 def batches(
     entries: Sequence[Entry], most: int = BATCH, most_bytes: int = BATCH_BYTES
 ) -> Iterator[Sequence[Entry]]:
-    """Entries in order, so many and so many bytes at a time; one that has more bytes by itself."""
+    """Split entries, in order, by number and by bytes; a larger entry is a batch by itself."""
     first, size = 0, 0
     for i, entry in enumerate(entries):
         if i > first and (i - first == most or size + len(entry.json) > most_bytes):
@@ -172,7 +178,7 @@ def body(batch: Sequence[Entry]) -> bytes:
     return b'{"first_id":%d,"last_id":%d,"changes":[%b]}' % (first, last, changes)
 
 
-def _name(batch: Sequence[Entry], content: bytes) -> str:
-    """The same for the same changes only: a restored copy gives the same change_ids to others."""
+def _idempotency_key(batch: Sequence[Entry], content: bytes) -> str:
+    """Includes a digest: a restored copy assigns the same change_ids to other changes."""
     digest = sha256(content).hexdigest()[:16]
     return f"{batch[0].position.change_id}-{batch[-1].position.change_id}-{digest}"

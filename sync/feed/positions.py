@@ -1,12 +1,12 @@
-"""How far a reader of the change feed came, and where that is kept between two processes.
+"""The position of a feed reader, and where it is stored from one process to the next.
 
-    --state FILE      PositionFile     a file of the reader's own
-    --webhook URL     PositionInCopy   a row of the copy for each URL, unless there is a file
-    neither           Unkept           the reader remembers by itself
+    --state FILE      PositionFile      a file of the reader's own
+    --webhook URL     WebhookPosition   a row of the copy for each URL, unless there is a file
+    neither           NoPosition        the reader itself keeps the position
 
-A position holds the last change_id handed on, and what that entry was. A copy that was restored from
-a backup, or is another one altogether, has no such entry or a different one there: that is refused,
-where a bare number would wait for ever, or skip what the new feed has below it.
+A position holds the last change_id sent and a description of that entry. A copy restored from a backup, or
+another copy, has no such entry or a different one: it is refused. A bare number would wait forever, or skip
+what the new feed has below it.
 """
 
 from __future__ import annotations
@@ -26,21 +26,20 @@ import msgspec
 import sqlalchemy as sa
 
 from sync.atomic_write import PRIVATE, atomic_write, why_not_a_file
-from sync.db import position as rows
-from sync.db import state
+from sync.db import feed_position, state
 from sync.db.engine import in_transaction, reading
 from sync.errors import SyncError, UsageError
 
 FORMAT = 1
-# A query's parameter of such a name is a secret: it may change while the receiver stays the same.
+# A query parameter with such a name is a secret: it may change while the receiver stays the same.
 SECRET_NAMES = ("pass", "secret", "token", "key", "sig", "auth", "code")
 
 
 class Position(msgspec.Struct, frozen=True):
-    """The last entry handed on.
+    """The last entry sent.
 
-    entry     what it was, in words; None where nothing was handed on yet: then nothing can be compared
-    format    of a file: a newer program may write another one
+    entry     its description; None until something was sent: there is nothing to compare then
+    format    version of the file format
     """
 
     change_id: int
@@ -51,28 +50,28 @@ class Position(msgspec.Struct, frozen=True):
 _POSITION = msgspec.json.Decoder(Position)
 
 
-class PositionTaken(SyncError):
+class PositionInUse(SyncError):
     """Another process moves the same position."""
 
     exit_code = 75
-    fix = "let only one process at a time tell the feed to the same receiver."
+    fix = "let only one process at a time send the feed to the same receiver."
 
 
-class PositionForeign(SyncError):
-    """The position kept is not one of this copy's feed."""
+class PositionMismatch(SyncError):
+    """The stored position does not match this copy's feed."""
 
     exit_code = 78
 
 
-class PositionNotKept(SyncError):
-    """The position cannot be written; what was handed on last is handed on again."""
+class PositionNotSaved(SyncError):
+    """The position cannot be written; the last entries are sent again."""
 
     exit_code = 69
-    fix = "make room and give the permission; started again, it continues at the last position kept."
+    fix = "free disk space or grant the permission, then start again; it resumes at the last saved position."
 
 
-class Keeper(Protocol):
-    """Where a position is kept; `name` is how to speak of it."""
+class PositionStore(Protocol):
+    """Where a position is stored; messages call it `name`."""
 
     name: str
 
@@ -81,12 +80,12 @@ class Keeper(Protocol):
     def save(self, position: Position) -> None: ...
 
 
-def entry_of(row: sa.Row[Any]) -> str:
-    """What a position remembers of an entry; no product text.
+def describe(row: sa.Row[Any]) -> str:
+    """Describe an entry without product texts, to recognise it later.
 
     >>> from collections import namedtuple; from datetime import datetime
     >>> Row = namedtuple("Row", "kind product_id store_view changed_at")
-    >>> entry_of(Row("insert", 7, "all", datetime(2026, 3, 1, 9, 30, tzinfo=UTC)))
+    Row("insert", 7, "all", datetime(2026, 3, 1, 9, 30, tzinfo=UTC)))
     'insert of 7 in all at 2026-03-01T09:30:00.000000Z'
     """
     at = row.changed_at.astimezone(UTC)
@@ -94,29 +93,33 @@ def entry_of(row: sa.Row[Any]) -> str:
 
 
 def check(connection: sa.Connection, position: Position, name: str) -> None:
-    """Raise PositionForeign unless the feed holds the entry that `position` remembers.
+    """Raise PositionMismatch unless the feed holds the entry that `position` describes.
 
-    To be called after what follows was read, in the same transaction: a restored copy gives the same
+    Call it after reading the following entries, in the same transaction: a restored copy assigns the same
     change_ids to other entries, and those up to the position would never be sent.
 
-    name    how to speak of what remembers it
+    name    what stores the position, for the message
     """
-    if position.entry is None and position.change_id <= rows.end(connection):
-        return  # nothing was handed on yet: the number alone cannot be wrong in another way
-    found = rows.entry_at(connection, position.change_id)
-    if found is not None and entry_of(found) == position.entry:
+    if position.entry is None and position.change_id <= feed_position.last_change_id(connection):
+        return  # nothing was sent yet, so there is no entry to compare
+    found = feed_position.entry_at(connection, position.change_id)
+    if found is not None and describe(found) == position.entry:
         return
-    seen = "is another one there" if found is not None else f"ends at change {rows.end(connection)}"
-    raise PositionForeign(
-        f"{name} stands at change {position.change_id}, and the copy's feed {seen}: the database was "
-        "restored from a backup, or is not the one that was told before.",
-        "name the right DATABASE_URL; or go back with --rewind, to the first entry or to --since ID,"
-        " and let the reader forget the change_ids behind it: they are given anew.",
+    seen = (
+        "has another entry there"
+        if found is not None
+        else f"ends at change {feed_position.last_change_id(connection)}"
+    )
+    raise PositionMismatch(
+        f"{name} is at change {position.change_id}, but the copy's feed {seen}: the database was "
+        "restored from a backup, or is not the one used before.",
+        "correct DATABASE_URL; or go back with --rewind, to the first entry or to --since ID, and make the"
+        " reader discard the change_ids after that: they are assigned again.",
     )
 
 
-class Unkept:
-    """The reader remembers by itself and says --since."""
+class NoPosition:
+    """Stores nothing: the reader keeps its position and passes --since."""
 
     name = "this reader"
 
@@ -124,17 +127,17 @@ class Unkept:
         return None
 
     def save(self, position: Position) -> None:
-        """Nobody asks for it again."""
+        """Discard it."""
 
 
 # --- a row of the copy -----------------------------------------------------------------------
 
 
-class PositionInCopy:
-    """The position of one webhook, kept in the copy.
+class WebhookPosition:
+    """The position of one webhook, stored in the copy.
 
-    Two processes with one URL may both send for a moment; the first to move the position wins, and
-    the other one finds that it is not where it left it: PositionTaken.
+    Two processes with the same URL may both send for a moment; the first to move the position wins, the
+    other gets PositionInUse.
     """
 
     def __init__(self, engine: sa.Engine, url: str, stop: Event) -> None:
@@ -142,33 +145,33 @@ class PositionInCopy:
         self._engine = engine
         self._row = f"webhook {_fingerprint(url)}"
         self._stop = stop
-        self._kept: Any = None
+        self._stored: Any = None
 
     def load(self) -> Position | None:
-        self._kept = reading(self._engine, lambda connection: state.load(connection, self._row))
-        return None if self._kept is None else msgspec.convert(self._kept, Position)
+        self._stored = reading(self._engine, lambda connection: state.load(connection, self._row))
+        return None if self._stored is None else msgspec.convert(self._stored, Position)
 
     def save(self, position: Position) -> None:
         value = msgspec.to_builtins(position)
 
         def move(tx: sa.Connection) -> bool:
-            return rows.replace(tx, self._row, self._kept, value)
+            return feed_position.compare_and_set(tx, self._row, self._stored, value)
 
         if not in_transaction(self._engine, move, stop=self._stop):
             reading(self._engine, lambda connection: check(connection, position, self.name))
-            raise PositionTaken("another process posts to this webhook, and was faster.")
-        self._kept = value
+            raise PositionInUse("another process posts to this webhook and has moved its position.")
+        self._stored = value
 
 
 def _fingerprint(url: str) -> str:
-    """Tells receivers apart without storing a URL's secrets, and stays when only these are renewed."""
+    """Identify a receiver without storing its URL's secrets; renewing only these does not change it."""
     parts = urlsplit(url)
-    told = [
+    public = [
         (name, value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
         if not any(word in name.lower() for word in SECRET_NAMES)
     ]
-    receiver = [parts.scheme, parts.username, parts.hostname, parts.port, parts.path, urlencode(told)]
+    receiver = [parts.scheme, parts.username, parts.hostname, parts.port, parts.path, urlencode(public)]
     return sha256(msgspec.json.encode(receiver)).hexdigest()[:32]
 
 
@@ -177,13 +180,13 @@ def _fingerprint(url: str) -> str:
 
 @contextmanager
 def position_file(path: Path) -> Iterator[PositionFile]:
-    """The file, for this process alone: PositionTaken where another one has it.
+    """Open the file for this process alone. Raises PositionInUse while another process has it.
 
-    `FILE.lock` beside it is what is locked, because the file itself is replaced; it stays, empty.
-    Raises UsageError when the folder cannot be written to, and for a link or what else is no file.
+    The lock is on `FILE.lock` beside it, because the file itself is replaced; it stays, empty.
+    Raises UsageError when the folder is not writable, and for a link or anything that is not a file.
     """
     path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 -- Path's raises for an unknown user
-    fix = "name a file in a folder that may be written to."
+    fix = "name a file in a writable folder."
     try:
         if reason := why_not_a_file(path):
             raise UsageError(f"--state {path} {reason}.", fix)
@@ -194,43 +197,43 @@ def position_file(path: Path) -> Iterator[PositionFile]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield PositionFile(path)
     except BlockingIOError:
-        raise PositionTaken(f"another process uses {path}.", "wait for it, or name another file.") from None
+        raise PositionInUse(f"another process uses {path}.", "wait for it, or name another file.") from None
     finally:
         os.close(lock)
 
 
 class PositionFile:
-    """One line of JSON, replaced as a whole and on the disk before `save` returns; others may not read it."""
+    """One line of JSON, replaced atomically and synced before `save` returns; readable by its owner only."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
 
     def load(self) -> Position | None:
-        """The position kept, None when there is no file. Raises UsageError for one that is none of ours."""
+        """The stored position, None when there is no file. Raises UsageError for any other file."""
         try:
-            kept = _POSITION.decode(self._path.read_bytes())
+            stored = _POSITION.decode(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._unusable(f"cannot be read: {error.strerror}") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._unusable("is no position of the change feed") from None
-        if kept.format != FORMAT:
-            raise self._unusable(f"has format {kept.format}, written by a newer product-sync")
-        if kept.change_id < 0:
-            raise self._unusable("is no position of the change feed")
-        return kept
+            raise self._unusable("holds no position of the change feed") from None
+        if stored.format != FORMAT:
+            raise self._unusable(f"has format {stored.format}, written by a newer product-sync")
+        if stored.change_id < 0:
+            raise self._unusable("holds no position of the change feed")
+        return stored
 
     def save(self, position: Position) -> None:
         try:
             with atomic_write(self._path, PRIVATE) as file:
                 file.write(msgspec.json.encode(position) + b"\n")
         except OSError as error:
-            raise PositionNotKept(f"{self._path} cannot be written: {error.strerror}.") from None
+            raise PositionNotSaved(f"{self._path} cannot be written: {error.strerror}.") from None
 
     def _unusable(self, reason: str) -> UsageError:
         return UsageError(
             f"--state {self._path} {reason}.",
-            "name another file, or remove this one to tell the feed from its beginning or from --since.",
+            "name another file, or remove this one to send the feed from its beginning or from --since.",
         )

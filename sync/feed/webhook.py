@@ -1,14 +1,14 @@
-"""Posting JSON to a receiver of the user's: signed, tried again, and never taken for delivered too early.
+"""Post JSON to a webhook: signed, retried, and delivered only once the whole 2xx answer has arrived.
 
-    2xx, the whole answer                taken
-    408, 425, 429, 499, 5xx              again, as `Retry-After` says, else backing off
-    no connection, reset, time-out       again
+    2xx, whole answer                    accepted
+    408, 425, 429, 499, 5xx              retry after `Retry-After`, else with backoff
+    no connection, reset, time-out       retry with backoff
     413                                  too large: the caller may send less
     redirect, certificate                stop: the URL or the CA is wrong
     any other                            4 tries, for a receiver that is just starting, then stop
 
-The signature is made as Stripe makes its own ("Verify webhook signatures manually"), so that what people
-have to verify those verifies ours: `t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "<t>.<body>">`.
+The signature has Stripe's format ("Verify webhook signatures manually"), so existing verification code works:
+`t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "<t>.<body>">`.
 """
 
 from __future__ import annotations
@@ -41,17 +41,16 @@ from sync.errors import Interrupted, SyncError
 T = TypeVar("T")
 
 SIGNATURE: Final = "X-Product-Sync-Signature"
-LARGEST_ANSWER: Final = 65_536  # bytes; what an answer says is not used, only that it is whole
+LARGEST_ANSWER: Final = 65_536  # bytes; the content is not used, but it must arrive whole
 REFUSED_TRIES: Final = 4
 TRANSIENT: Final = frozenset({408, 425, 429, 499})
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 OnRetry = Callable[[str, str, float, int], None]
 
 
 class Timeouts(NamedTuple):
-    """Seconds: to connect, of the longest silence, of a whole try, for who answers drop by drop; and for the
-    answer in hand once we are told to stop."""
+    """Seconds to connect, of silence, for a whole try, and for the current answer once `stop` is set."""
 
     connect: float = 10.0
     silence: float = 30.0
@@ -63,36 +62,36 @@ TIMEOUTS: Final = Timeouts()
 
 
 class WebhookUnavailable(SyncError):
-    """The receiver cannot be reached or fails, once the time for retries is spent."""
+    """The receiver could not be reached, or failed, until the time for retries was spent."""
 
     exit_code = 69
-    fix = "look at the receiver; started again, it goes on behind what was last answered 2xx."
+    fix = "check the receiver, then start again; it resumes after the last acknowledged batch."
 
 
 class WebhookRefused(SyncError):
-    """The receiver answers that it does not take what is posted."""
+    """The receiver rejects what is posted."""
 
     exit_code = 69
-    fix = "check the URL and the receiver; nothing was skipped: started again, it posts the same again."
+    fix = "check the URL and the receiver, then start again; nothing was skipped, the same batch is posted."
 
 
 class WebhookDenied(WebhookRefused):
     """401 or 403."""
 
     exit_code = 77
-    fix = "check WEBHOOK_SECRET, the URL and what the receiver asks for; nothing was skipped."
+    fix = "check WEBHOOK_SECRET, the URL and the receiver's requirements; nothing was skipped."
 
 
 class WebhookTooLarge(WebhookRefused):
-    """413: less at a time may be taken."""
+    """413: the receiver may accept a smaller body."""
 
-    fix = "let the receiver take larger bodies; nothing was skipped."
+    fix = "allow larger bodies at the receiver; nothing was skipped."
 
 
 def signature(secret: str, body: bytes, at: int) -> str:
-    """What SIGNATURE holds.
+    """The value of the SIGNATURE header.
 
-    at    seconds since 1970, signed too, so that a receiver can refuse what was recorded and sent again
+    at    seconds since 1970, part of the signature, so that a receiver can refuse a replay
 
     >>> signature("s3cret", b"{}", 1700000000)
     't=1700000000,v1=97926816e98fbb41ccb1673225ff29a2f35369099990e1b1561651e7bd097ebf'
@@ -104,11 +103,11 @@ def signature(secret: str, body: bytes, at: int) -> str:
 class Webhook:
     """One receiver.
 
-    url         user name and password in it are sent as Basic authorization; no part of it is ever told
-    secret      asked before each try, so that a renewed one is used; None: nothing is signed
-    session     as `open_session` makes it
+    url         its user name and password are sent as Basic authorization; it appears in no message
+    secret      called before each try, so that a rotated secret is picked up; None: nothing is signed
+    session     from `open_session`
     stop        once set, no further try follows
-    on_retry    told host, reason, seconds to wait and number of the try that failed
+    on_retry    called with host, reason, seconds to wait and number of the failed try
     clock       seconds since 1970, for the signature
     """
 
@@ -137,30 +136,32 @@ class Webhook:
         self._clock = clock
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Post until the receiver has said 2xx.
+        """Post until the receiver answers with 2xx.
 
-        headers    besides those of the content and the signature
+        headers    in addition to content type and signature
 
-        Raises WebhookUnavailable, WebhookRefused and what derives from it, Interrupted.
+        Raises WebhookUnavailable, WebhookRefused and its subclasses, Interrupted.
         """
 
         def once(_number: int) -> None:
             if self._stop.is_set():
                 raise Interrupted("Stopped before a request.")
             try:
-                decision = _attended(lambda: self._try(body, headers), self._stop, self._timeouts)
+                decision = _run_interruptibly(lambda: self._try(body, headers), self._stop, self._timeouts)
             except TimeoutError:
-                decision = RetryDecision(WebhookUnavailable(f"{self.host} did not come to an end in time."))
+                decision = RetryDecision(
+                    WebhookUnavailable(f"{self.host} did not finish its answer in time.")
+                )
             if decision is not None:
                 raise Retryable(decision)
 
-        def told(decision: RetryDecision, wait_s: float, number: int) -> None:
+        def report(decision: RetryDecision, wait_s: float, number: int) -> None:
             self._on_retry(self.host, str(decision.error), wait_s, number)
 
-        call_with_retries(once, self._retry_policy, told)
+        call_with_retries(once, self._retry_policy, report)
 
     def _try(self, body: bytes, headers: Mapping[str, str]) -> RetryDecision | None:
-        """What stands against one try, None when it was taken."""
+        """Try once; None when the receiver accepted it."""
         try:
             with self._session.post(
                 self._url,
@@ -184,7 +185,7 @@ class Webhook:
         return headers
 
     def _fault(self, fault: Exception) -> RetryDecision:
-        """The verdict on a try without a whole answer, in a webhook's words: see `judge_fault`."""
+        """Decide about a try without a whole answer: `judge_fault`, with the errors of a webhook."""
         found = judge_fault(fault, host=self.host, setting="the webhook", reached=True, patient=True)
         kind = WebhookUnavailable if found.error.exit_code == WebhookUnavailable.exit_code else WebhookRefused
         certain = "SYNC_CA_BUNDLE" in found.error.fix
@@ -192,25 +193,25 @@ class Webhook:
 
 
 def judge(host: str, status: int, headers: Mapping[str, str]) -> RetryDecision | None:
-    """The verdict on a whole answer; None when it says that the receiver took it."""
+    """Decide about a whole answer; None when the receiver accepted it."""
     if 200 <= status < 300:
         return None
     reason = f"{host} answered {status}."
     if status >= 500 or status in TRANSIENT:
-        told = retry_after(headers.get("Retry-After"), server_time(headers))
-        return RetryDecision(WebhookUnavailable(reason), retry_after=told)
+        wait_s = retry_after(headers.get("Retry-After"), server_time(headers))
+        return RetryDecision(WebhookUnavailable(reason), retry_after=wait_s)
     if status == 413:
         return RetryDecision(WebhookTooLarge(reason), tries=1)
     if status in (401, 403):
         return RetryDecision(WebhookDenied(reason), tries=REFUSED_TRIES)
     if 300 <= status < 400:
-        fix = "name the URL that answers by itself; nothing was skipped."
+        fix = "use the URL that it redirects to; nothing was skipped."
         return RetryDecision(WebhookRefused(f"{reason} Redirects are not followed.", fix), tries=1)
     return RetryDecision(WebhookRefused(reason), tries=REFUSED_TRIES)
 
 
 class _Authorization(requests.auth.AuthBase):
-    """The URL's own user name and password, or nothing: without one, requests would look into ~/.netrc."""
+    """The URL's user name and password, or nothing: by default, requests would read ~/.netrc."""
 
     def __init__(self, user: str | None, password: str | None) -> None:
         self._user, self._password = unquote(user or ""), unquote(password or "")
@@ -222,10 +223,10 @@ class _Authorization(requests.auth.AuthBase):
         return request
 
 
-def _attended(work: Callable[[], T], stop: Event, timeouts: Timeouts) -> T:
-    """Do `work` in a thread that can be left alone, so that a receiver that hangs keeps no signal waiting.
+def _run_interruptibly(work: Callable[[], T], stop: Event, timeouts: Timeouts) -> T:
+    """Run `work` in a thread that can be abandoned, so that `stop` works while the receiver hangs.
 
-    Raises Interrupted when `stop` is set and there is no result, TimeoutError when it takes too long.
+    Raises Interrupted when `stop` is set before there is a result, TimeoutError after `timeouts.whole`.
     """
     result: Future[T] = Future()
 
@@ -236,10 +237,10 @@ def _attended(work: Callable[[], T], stop: Event, timeouts: Timeouts) -> T:
             result.set_exception(error)
 
     Thread(target=run, daemon=True).start()
-    overdue = time.monotonic() + timeouts.whole
-    while not wait([result], _LOOK_S).done:
+    deadline = time.monotonic() + timeouts.whole
+    while not wait([result], _POLL_S).done:
         if stop.is_set() and not wait([result], timeouts.grace).done:
             raise Interrupted("Stopped while waiting for an answer.")
-        if time.monotonic() >= overdue:
+        if time.monotonic() >= deadline:
             raise TimeoutError
     return result.result()

@@ -1,8 +1,8 @@
-"""Products into files: Parquet, CSV and JSON lines, in memory that does not grow with the catalogue.
+"""Export products to Parquet, CSV or JSON lines, in constant memory.
 
-A file appears under its name when it is complete, and not before; until then, what was there stays.
-CSV follows RFC 4180, in UTF-8. A text that a spreadsheet would take for a formula is written as it is: the
-file is for programs, and a copy that alters texts is none.
+A file gets its name once it is complete; until then, the previous file stays.
+CSV follows RFC 4180, in UTF-8. Texts that a spreadsheet would run as formulas are written unchanged: the file
+is for programs, and an export must not alter data.
 """
 
 from __future__ import annotations
@@ -34,36 +34,36 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = ("parquet", "csv", "jsonl")
-GROUP_ROWS, GROUP_BYTES = 100_000, 32_000_000  # of a row group of Parquet, whichever is reached first
+GROUP_ROWS, GROUP_BYTES = 100_000, 32_000_000  # of a Parquet row group, whichever is reached first
 
 
 class NotWritten(SyncError):
-    """The file cannot be written: no space, no permission. What was there is as it was."""
+    """The file cannot be written: no space, no permission. The previous file is unchanged."""
 
     exit_code = 69
-    fix = "check the folder, its permissions and free space, and export again."
+    fix = "check the folder, its permissions and free space, then export again."
 
 
 def not_written(path: str, error: OSError) -> NotWritten:
-    return NotWritten(f"{path} cannot be written: {error.strerror or 'the disk is away'}.")
+    return NotWritten(f"{path} cannot be written: {error.strerror or 'the disk does not respond'}.")
 
 
-# --- what to write, and where --------------------------------------------------------------------
+# --- the arguments -------------------------------------------------------------------------------
 
 
-def format_of(path: str, asked: str | None) -> str:
-    """The format asked for, else that of the suffix; JSON lines for standard output. Raises UsageError."""
-    found = asked or ("jsonl" if path == "-" else Path(path).suffix.lower().removeprefix("."))
+def format_of(path: str, requested: str | None) -> str:
+    """The requested format, else that of the suffix; JSON lines for standard output. Raises UsageError."""
+    found = requested or ("jsonl" if path == "-" else Path(path).suffix.lower().removeprefix("."))
     if found not in FORMATS:
         raise UsageError(
-            f"{path} says no format that product-sync writes.",
-            f"end it in .{', .'.join(FORMATS)}, or say --format {'|'.join(FORMATS)}.",
+            f"the format of {path} is unknown or not supported.",
+            f"end it in .{', .'.join(FORMATS)}, or add --format {'|'.join(FORMATS)}.",
         )
     return found
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """A date or time in ISO 8601, UTC unless it says otherwise, or how long ago, `24h`. Raises UsageError."""
+    """Parse an ISO 8601 date or time, UTC by default, or an age such as `24h`. Raises UsageError."""
     with suppress(ValueError):
         return now - timedelta(seconds=parse_duration(text))
     try:
@@ -71,7 +71,7 @@ def parse_since(text: str, now: datetime) -> datetime:
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise UsageError(
-            "--changed-since is no time.", "write 2026-03-01, 2026-03-01T09:30:00Z, or how long ago: 24h, 7d."
+            "--changed-since is not a time.", "write 2026-03-01, 2026-03-01T09:30:00Z, or an age: 24h, 7d."
         ) from None
 
 
@@ -84,10 +84,10 @@ def export(
     labels: bool,
     stop: Event,
 ) -> int:
-    """Write the selected products, and return how many rows they are.
+    """Write the selected products and return the number of rows.
 
-    names     of columns and attributes, with commas between them; None for every column of `products`. The
-              store view is put before them unless the selection names one
+    names     columns and attributes, separated by commas; None for every column of `products`. The store
+              view is added in front unless the selection names one
 
     Raises UsageError, Interrupted when `stop` is set, DatabaseUnavailable.
     """
@@ -95,10 +95,10 @@ def export(
     def work(connection: sa.Connection) -> int:
         columns = product_columns()
         if names is not None:
-            asked = split_names(names)
-            if selection.store_view is None and "store_view" not in asked:
-                asked = ["store_view", *asked]
-            columns = resolve(connection, asked, labels=labels)
+            requested = split_names(names)
+            if selection.store_view is None and "store_view" not in requested:
+                requested = ["store_view", *requested]
+            columns = resolve(connection, requested, labels=labels)
         writer = write_to(columns)
         try:
             return _write(writer, rows.pages(connection, columns, selection), stop)
@@ -113,7 +113,7 @@ def _write(writer: Writer, pages: Iterable[Sequence[Row]], stop: Event) -> int:
     count = 0
     for page in pages:
         if stop.is_set():
-            raise Interrupted("the export was stopped.", "start it again: nothing was left half written.")
+            raise Interrupted("the export was stopped.", "start it again; no incomplete file was left.")
         writer.write(page)
         count += len(page)
     writer.close()
@@ -122,11 +122,11 @@ def _write(writer: Writer, pages: Iterable[Sequence[Row]], stop: Event) -> int:
 
 @contextmanager
 def output_file(path: Path, mode: int) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once the context is left without an error.
+    """Open a draft that replaces `path` when the context ends without an error.
 
-    mode    most permissions of the file
+    mode    widest permissions of the file
 
-    Raises UsageError where no file can be, NotWritten when the disk does not take it.
+    Raises UsageError when `path` cannot be a file, NotWritten when it cannot be written.
     """
     try:
         if reason := why_not_a_file(path):
@@ -134,14 +134,14 @@ def output_file(path: Path, mode: int) -> Iterator[BinaryIO]:
             raise UsageError(f"{path} cannot be a file: it {reason}.", fix)
         with atomic_write(path, mode) as file:
             yield file
-    except OSError as error:  # also of a folder that may not be looked into
+    except OSError as error:  # also for a folder without search permission
         raise not_written(str(path), error) from error
 
 
 def most_permissions(engine: sa.Engine, folder: Path) -> int:
-    """Those of a file that is no more readable than the copy: a SQLite file's own, else the owner's alone.
+    """Permissions that make an export no more readable than the copy: those of a SQLite file, else 0600.
 
-    folder    where the file will be: others of a group may read it only where that group is the copy's
+    folder    of the file; its group may read the file only if it is the copy's group
     """
     if engine.url.get_backend_name() != "sqlite":
         return PRIVATE
@@ -157,10 +157,10 @@ def most_permissions(engine: sa.Engine, folder: Path) -> int:
 
 
 class Writer(Protocol):
-    """Writes rows to a file that somebody else closes.
+    """Writes rows to a file that the caller closes.
 
-    close      write what the format ends with
-    abandon    leave it as it is, half written
+    close      write the end of the format
+    abandon    stop without completing the file
     """
 
     def write(self, page: Sequence[Row]) -> None: ...
@@ -169,14 +169,14 @@ class Writer(Protocol):
 
 
 def writer_for(form: str, file: BinaryIO, columns: Sequence[FlatColumn]) -> Writer:
-    """Raises UsageError when the format needs what is not installed."""
+    """The writer of a format. Raises UsageError when its library is not installed."""
     if form == "csv":
         return Csv(file, columns)
     return JsonLines(file, columns) if form == "jsonl" else Parquet(file, columns)
 
 
 class JsonLines:
-    """One object a line: decimals as numbers with all their places, times in ISO 8601."""
+    """One object per line: decimals as numbers with all their digits, times in ISO 8601."""
 
     def __init__(self, file: BinaryIO, columns: Sequence[FlatColumn]) -> None:
         self._file = file
@@ -194,16 +194,16 @@ class JsonLines:
 
 
 class Csv:
-    """A head, then a record for each row; null is an empty field, and so is an empty text."""
+    """A header, then a record per row; null and the empty text are both an empty field."""
 
     def __init__(self, file: BinaryIO, columns: Sequence[FlatColumn]) -> None:
         self._file = file
-        self._put([[column.name for column in columns]])
+        self._write_records([[column.name for column in columns]])
 
     def write(self, page: Sequence[Row]) -> None:
-        self._put([_csv_value(value) for value in row] for row in page)
+        self._write_records([_csv_value(value) for value in row] for row in page)
 
-    def _put(self, records: Iterable[Sequence[Any]]) -> None:
+    def _write_records(self, records: Iterable[Sequence[Any]]) -> None:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(records)
         self._file.write(text.getvalue().encode())
@@ -215,7 +215,7 @@ class Csv:
 
 
 def _csv_value(value: Any) -> Any:
-    """As JSON writes it, without quotes."""
+    """The value as in JSON, without quotes."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
@@ -249,8 +249,8 @@ class Parquet:
             for values, field in zip(zip(*page, strict=True), self._schema, strict=True)
         ]
         self._batches.append(self._pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        held = self._batches
-        if sum(b.num_rows for b in held) >= GROUP_ROWS or sum(b.nbytes for b in held) >= GROUP_BYTES:
+        pending = self._batches
+        if sum(b.num_rows for b in pending) >= GROUP_ROWS or sum(b.nbytes for b in pending) >= GROUP_BYTES:
             self._write_group()
 
     def _write_group(self) -> None:
@@ -264,7 +264,7 @@ class Parquet:
         self._parquet.close()
 
     def abandon(self) -> None:
-        """Or it would end the file when it is collected, and complain that there is none."""
+        """Stop pyarrow from completing the file, which is closed, on garbage collection."""
         self._parquet.is_open = False
 
 

@@ -1,13 +1,13 @@
-"""The log: one event a line on standard error, colours for people and JSON for pipes.
+"""The log: one event per line on standard error, coloured on a terminal, JSON in a pipe.
 
     {"at":"2026-03-01T09:30:07Z","level":"info","event":"run.finished","run":41,"inserted":4}
 
-An event is `noun.past_participle`, its facts are keys with units. What holds for many events is
+An event is `noun.past_participle`, its facts are keys with units. Facts shared by many events are
 bound once, with `structlog.contextvars.bound_contextvars(run=41, store_view="fr")`. Warnings of
-libraries come out in the same form, with `logger` naming their source.
+libraries have the same form; `logger` names their source.
 
-Values are made harmless last: secrets are masked and control characters spelled out, so that a
-product name can neither forge a line nor steer a terminal.
+The last step masks secrets and escapes control characters, so that a product name can neither forge
+a line nor control a terminal.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ HANDLER = "product-sync"
 def configure(
     log_format: LogFormat | None, level: str, *, secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
-    """Send every log line to `stream` (standard error); calling it again replaces the set-up.
+    """Send every log line to `stream` (standard error); another call replaces the configuration.
 
     log_format   None: console where `stream` is a terminal, else json
-    level        DEBUG, INFO, WARNING or ERROR, for our own events; libraries need WARNING at least
-    secrets      texts that are masked wherever they occur, from now on and for good: one that was exchanged
-                 may still be in somebody's hands
+    level        DEBUG, INFO, WARNING or ERROR, for our own events; libraries log from WARNING on
+    secrets      texts to mask until the process ends: a rotated secret may still be valid
     """
     hide(secrets)
     stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)  # a reader who leaves ends the log, not the sync
+    handler = logging.StreamHandler(stream)  # a closed pipe ends the log, not the sync
     handler.set_name(HANDLER)
     handler.setFormatter(_formatter(log_format or ("console" if stream.isatty() else "json"), stream))
     root = logging.getLogger()
-    root.handlers[:] = [former for former in root.handlers if former.name != HANDLER] + [handler]
+    root.handlers[:] = [other for other in root.handlers if other.name != HANDLER] + [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     logging.getLogger("sync").setLevel(level)
     logging.captureWarnings(True)
@@ -60,12 +59,12 @@ def configure(
 
 
 def of_tenant(name: str) -> AbstractContextManager[object]:
-    """Whatever is logged in this thread is about this tenant; "" is the only one, and not named."""
+    """Add `tenant` to the events of this thread; "", the only tenant, is not named."""
     return structlog.contextvars.bound_contextvars(tenant=name) if name else nullcontext()
 
 
 def _context() -> list[Processor]:
-    """What every event is given, ours or a library's."""
+    """Facts of every event, ours or a library's."""
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -80,14 +79,14 @@ def _formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             _scrub,
-            _in_order,
+            _ordered,
             _console(stream) if log_format == "console" else _json(),
         ],
     )
 
 
 def _without_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A library's exception in one line; the traceback is for LOG_LEVEL=DEBUG."""
+    """Log a library's exception on one line; with its traceback at LOG_LEVEL=DEBUG."""
     raised = event.get("exc_info")
     if isinstance(raised, tuple) and raised[1] is not None:
         event["error"] = f"{type(raised[1]).__name__}: {raised[1]}"
@@ -101,7 +100,7 @@ def _json() -> Processor:
 
 
 def _console(stream: TextIO) -> Processor:
-    """Tracebacks are plain text by now: the pretty ones print local variables, which may hold secrets."""
+    """Render tracebacks as plain text: the rich ones print local variables, which may hold secrets."""
     return structlog.dev.ConsoleRenderer(
         colors=stream.isatty() and "NO_COLOR" not in os.environ,
         timestamp_key="at",
@@ -110,37 +109,37 @@ def _console(stream: TextIO) -> Processor:
     )
 
 
-def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """When, how bad, what and where come first; the facts follow as they were given."""
+def _ordered(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put time, level, event and place first; the facts follow in their order."""
     first = [key for key in ("at", "level", "event", "tenant", "run", "store_view") if key in event]
     return {key: event[key] for key in [*first, *event]}
 
 
-# --- Making values harmless --------------------------------------------------------------------
+# --- escaping ----------------------------------------------------------------------------------
 
 
 def _scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask secrets and tokens, and leave nothing unprintable."""
+    """Mask secrets and tokens, and escape unprintable characters."""
     return {
-        key: value if key in ("at", "level") else _harmless(value, multiline=key == "exception")
+        key: value if key in ("at", "level") else _scrubbed(value, multiline=key == "exception")
         for key, value in event.items()
     }
 
 
-def _harmless(value: Any, *, multiline: bool = False) -> Any:
-    """Numbers as they are, lists and mappings part by part, all else as scrubbed text."""
+def _scrubbed(value: Any, *, multiline: bool = False) -> Any:
+    """Return numbers unchanged, lists and mappings with scrubbed parts, anything else as scrubbed text."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {_harmless(str(key)): _harmless(part) for key, part in value.items()}
+        return {_scrubbed(str(key)): _scrubbed(part) for key, part in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_harmless(part) for part in value]
+        return [_scrubbed(part) for part in value]
     text = redacted(str(value))
     return "\n".join(map(printable, text.split("\n"))) if multiline else printable(text)
 
 
 def printable(text: str) -> str:
-    r"""Spell out what a terminal would obey or not show.
+    r"""Escape characters that a terminal would interpret or not show.
 
     >>> printable("red\x1b[31m\n")
     'red\\x1b[31m\\n'

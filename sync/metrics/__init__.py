@@ -1,11 +1,11 @@
-"""What Prometheus is told: every metric with its name, its help and its labels; nothing else here.
+"""Every Prometheus metric, with its name, help and labels.
 
-    counters, histograms     moved as things happen, by `hooks/meter.py`
-    pace                     asked of the pacer when somebody scrapes
-    copy                     asked of the database when somebody scrapes, at most every CACHE_S seconds
+    counters, histograms     updated on each event by `hooks/metrics.py`
+    pace                     read from the pacer on each scrape
+    copy                     read from the database on a scrape, at most every CACHE_S seconds
 
-Labels have few values: endpoints are those of a list, statuses are numbers of three digits, store views
-those of the settings. No text of a product or of a server is among them.
+Labels have few values: endpoints of a fixed list, three-digit statuses, store views of the settings. No label
+holds a text from a product or a server.
 
 Sources: Prometheus, "Metric and label naming" and "Instrumentation" (base units, `_total`, no ratios).
 """
@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 
 from sync.metrics import textfile
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one unused series per counter
 
 CACHE_S: Final = 5.0
 ENDPOINTS: Final = frozenset(
@@ -60,16 +60,16 @@ _RUN_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
 
 
 class PaceFigures(NamedTuple):
-    """What the pacer does now: requests a second it lets through, in flight, and how many of these may be."""
+    """The pacer's current rate limit (requests a second), requests in flight, and their limit."""
 
     rate: float
     in_flight: int
-    room: int
+    in_flight_limit: int
 
 
 @dataclass(frozen=True, slots=True)
 class CopyFigures:
-    """What the database says of the copy.
+    """The state of the copy, from the database.
 
     watermark_age    seconds, by store view
     last_success     unix time, by kind of pass
@@ -86,7 +86,7 @@ class CopyFigures:
 
 
 def endpoint_of(path: str) -> str:
-    """The label of a path: those that hold a code or an id are one.
+    """The label of a path: "other" for paths that hold a code or an id.
 
     >>> endpoint_of("/V1/products/attributes/color/options")
     'other'
@@ -95,10 +95,10 @@ def endpoint_of(path: str) -> str:
 
 
 class Metrics:
-    """The metrics of one process, or of one tenant among those of a process.
+    """The metrics of one process, or of one of its tenants.
 
-    version    "" where `TenantsMetrics` tells it
-    process    with those of the process itself; a textfile leaves them out, since node-exporter has its own
+    version    "" where `TenantsMetrics` reports it
+    process    include those of the process itself; a textfile omits them, since node-exporter has its own
     """
 
     def __init__(self, version: str, *, process: bool = True) -> None:
@@ -111,140 +111,142 @@ class Metrics:
     def _of_requests(self) -> None:
         self.requests = self._counter(
             "requests",
-            "Requests to the tenant, each try one; code none: no whole answer.",
+            "Requests to the tenant, counting every try; code none: no whole answer.",
             "endpoint",
             "code",
         )
         self.request_duration = Histogram(
             "product_sync_request_duration_seconds",
-            "From sending a request to the last byte of its answer.",
+            "Time from sending a request to the last byte of its answer.",
             ["endpoint"],
             buckets=_REQUEST_BUCKETS,
             registry=self.registry,
         )
-        self.response_bytes = self._counter("response_bytes", "Bodies of answers, as received.", "endpoint")
+        self.response_bytes = self._counter("response_bytes", "Bytes of answers, as received.", "endpoint")
         self.retries = self._counter("retries", "Requests that failed and were sent again.", "endpoint")
         self.waits = self._counter(
             "wait_seconds",
-            "What requests waited, all threads together: pacing (the rate found, or a ceiling), quota "
-            "(rate-limit headers), in_flight (as many as the tenant bears), pause (behind a refusal), "
-            "retry_after and backoff (before a repeat).",
+            "Time that requests waited, summed over threads: pacing (learned rate or ceiling), quota "
+            "(rate-limit headers), in_flight (limit of concurrent requests), pause (after a refusal), "
+            "retry_after and backoff (before a retry).",
             "reason",
         )
-        self.token_refreshes = self._counter("token_refreshes", "Access tokens that IMS gave out.")
+        self.token_refreshes = self._counter("token_refreshes", "Access tokens issued by IMS.")
 
     def _of_runs(self) -> None:
         self.runs = self._counter("runs", "Runs that ended.", "kind", "status")
         self.run_duration = Histogram(
             "product_sync_run_duration_seconds",
-            "From the start of a run to its end.",
+            "Time from the start of a run to its end.",
             ["kind"],
             buckets=_RUN_BUCKETS,
             registry=self.registry,
         )
         self.run_finished = self._gauge(
-            "run_finished_timestamp_seconds", "When this process last ended such a run.", "kind", "status"
+            "run_finished_timestamp_seconds", "When this process last finished such a run.", "kind", "status"
         )
         self.running = self._gauge("run_in_progress", "1 while this process runs such a pass.", "kind")
         self.products = self._counter(
             "products",
-            "Products that passes read, and what became of them; of stock and reference, rows.",
+            "Products that passes read, by outcome; rows for stock and reference.",
             "kind",
             "outcome",
         )
 
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(f"product_sync_{name}", words, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"product_sync_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
-        return _gauge(self.registry, name, words, *labels)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return _gauge(self.registry, name, text, *labels)
 
-    # --- what is asked when somebody scrapes -------------------------------------------------
+    # --- read on a scrape --------------------------------------------------------------------
 
-    def watch_pace(self, ask: Callable[[], PaceFigures]) -> None:
-        """Show the pace that `ask` tells, in place of the one before."""
+    def watch_pace(self, read: Callable[[], PaceFigures]) -> None:
+        """Show the pace that `read` returns, in place of the previous one."""
         if self._pace is None:
             self._pace = _PaceCollector()
             self.registry.register(self._pace)
-        self._pace.ask = ask
+        self._pace.read = read
 
-    def watch_copy(self, ask: Callable[[], CopyFigures]) -> None:
-        """Show what `ask` tells of the copy, in place of what was shown before; a failure as a 0 of `up`."""
+    def watch_copy(self, read: Callable[[], CopyFigures]) -> None:
+        """Show what `read` returns in place of the previous copy; `database_up` is 0 when it fails."""
         if self._copy is None:
             self._copy = _CopyCollector()
             self.registry.register(self._copy)
-        self._copy.ask_of(ask)
+        self._copy.watch(read)
 
-    def settle(self) -> None:
-        """Ask the copy once more, and never again: it is about to be closed."""
+    def freeze_copy(self) -> None:
+        """Read the copy for the last time: its engine is about to be closed."""
         if self._copy is not None:
-            self._copy.settle()
+            self._copy.freeze()
 
-    # --- handing it out ----------------------------------------------------------------------
+    # --- output ------------------------------------------------------------------------------
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """All of it as text, and its content type: what `accept` prefers."""
+        """The metrics as text, and the content type, in the format that `accept` prefers."""
         return _exposition(self.registry, accept)
 
     def write(self, path: str) -> None:
-        """Add all of it to a file for node-exporter, once. Raises OSError."""
+        """Add the metrics to a textfile for node-exporter. Call it once. Raises OSError."""
         textfile.write(path, self.registry)
 
     def command_ended(self, command: str, exit_code: int) -> None:
-        """Tell how; once."""
+        """Report the exit code. Call it once."""
         code = self._gauge("command_exit_code", "How the command ended.", "command")
         code.labels(command).set(exit_code)
 
 
 class TenantsMetrics(Collector):
-    """The metrics of many tenants of one process: those of each, with the label `tenant`.
+    """The metrics of all tenants of one process, with the label `tenant`.
 
-    ask        the metrics by name
+    tenants    returns the metrics by tenant name
     process    as in `Metrics`
     """
 
     def __init__(
-        self, version: str, ask: Callable[[], Mapping[str, Metrics]], *, process: bool = True
+        self, version: str, tenants: Callable[[], Mapping[str, Metrics]], *, process: bool = True
     ) -> None:
-        self._ask = ask
+        self._tenants = tenants
         self._registry = _registry(version, process)
         self._registry.register(self)
-        words = "1 while the settings of a tenant can be used; at 0 it has none, or goes on with former ones."
-        self.settings_ok = _gauge(self._registry, "settings_ok", words, "tenant")
+        text = "1 while a tenant's settings are valid; at 0 it has none, or continues with earlier ones."
+        self.settings_ok = _gauge(self._registry, "settings_ok", text, "tenant")
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: what is collected tells the names, and asks the tenants for it."""
+        """Nothing: the names are those of the tenants' metrics, known on `collect`."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
-        for tenant, metrics in self._ask().items():
+        for tenant, metrics in self._tenants().items():
             for family in metrics.registry.collect():
-                all_ = families.setdefault(family.name, _without_samples(family))
-                all_.samples += [it._replace(labels={"tenant": tenant, **it.labels}) for it in family.samples]
+                merged = families.setdefault(family.name, _without_samples(family))
+                merged.samples += [
+                    it._replace(labels={"tenant": tenant, **it.labels}) for it in family.samples
+                ]
         yield from families.values()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """All of it as text, and its content type: what `accept` prefers."""
+        """The metrics as text, and the content type, in the format that `accept` prefers."""
         return _exposition(self._registry, accept)
 
     def write(self, path: str) -> None:
-        """Add all of it to a file for node-exporter, once. Raises OSError."""
+        """Add the metrics to a textfile for node-exporter. Call it once. Raises OSError."""
         textfile.write(path, self._registry)
 
 
 def _registry(version: str, process: bool) -> CollectorRegistry:
-    made = CollectorRegistry()
+    registry = CollectorRegistry()
     if process:
-        ProcessCollector(registry=made)
-        PlatformCollector(registry=made)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
     if version:
-        _gauge(made, "build_info", "The program; always 1.", "version").labels(version).set(1)
-    return made
+        _gauge(registry, "build_info", "The version; always 1.", "version").labels(version).set(1)
+    return registry
 
 
-def _gauge(registry: CollectorRegistry, name: str, words: str, *labels: str) -> Gauge:
-    return Gauge(f"product_sync_{name}", words, labels, registry=registry)
+def _gauge(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"product_sync_{name}", text, labels, registry=registry)
 
 
 def _exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
@@ -257,35 +259,35 @@ def _without_samples(family: Metric) -> Metric:
 
 
 class _PaceCollector(Collector):
-    ask: Callable[[], PaceFigures]
+    read: Callable[[], PaceFigures]
 
     def describe(self) -> Iterator[Metric]:
         yield from _pace_families(None)
 
     def collect(self) -> Iterator[Metric]:
-        yield from _pace_families(self.ask())
+        yield from _pace_families(self.read())
 
 
 def _pace_families(figures: PaceFigures | None) -> Iterator[Metric]:
-    rate = _family("request_rate_limit_per_second", "Requests a second that pacing lets through now.")
-    flying = _family("requests_in_flight", "Requests under way.")
-    room = _family("requests_in_flight_limit", "Requests that may be under way now.")
+    rate = _family("request_rate_limit_per_second", "Current rate limit of the pacing, requests a second.")
+    in_flight = _family("requests_in_flight", "Requests in flight.")
+    limit = _family("requests_in_flight_limit", "Current limit of requests in flight.")
     if figures is not None:
         rate.add_metric([], figures.rate)
-        flying.add_metric([], figures.in_flight)
-        room.add_metric([], figures.room)
-    yield from (rate, flying, room)
+        in_flight.add_metric([], figures.in_flight)
+        limit.add_metric([], figures.in_flight_limit)
+    yield from (rate, in_flight, limit)
 
 
 class _CopyCollector(Collector):
-    """Asks the database seldom, and once for scrapes that come together."""
+    """Reads the database at most every CACHE_S seconds, and once for concurrent scrapes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def ask_of(self, ask: Callable[[], CopyFigures]) -> None:
+    def watch(self, read: Callable[[], CopyFigures]) -> None:
         with self._lock:
-            self._ask, self._known, self._asked_at = ask, CopyFigures(), float("-inf")
+            self._read, self._figures, self._read_at = read, CopyFigures(), float("-inf")
             self._up = False
 
     def describe(self) -> Iterator[Metric]:
@@ -293,42 +295,47 @@ class _CopyCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
-            if monotonic() - self._asked_at >= CACHE_S:
+            if monotonic() - self._read_at >= CACHE_S:
                 self._refresh()
-            known, up = self._known, self._up
-        yield from _copy_families(known, up)
+            figures, up = self._figures, self._up
+        yield from _copy_families(figures, up)
 
-    def settle(self) -> None:
+    def freeze(self) -> None:
         with self._lock:
             self._refresh()
-            self._asked_at = float("inf")
+            self._read_at = float("inf")
 
     def _refresh(self) -> None:
         try:
-            self._known, self._up = self._ask(), True
-        except Exception:  # noqa: BLE001 - a scrape shows that it failed, whatever it was
-            self._known, self._up = CopyFigures(), False
-        self._asked_at = monotonic()
+            self._figures, self._up = self._read(), True
+        except Exception:  # noqa: BLE001 - any failure is reported as `database_up 0`
+            self._figures, self._up = CopyFigures(), False
+        self._read_at = monotonic()
 
 
-def _copy_families(known: CopyFigures, up: bool) -> Iterator[Metric]:
+def _copy_families(figures: CopyFigures, up: bool) -> Iterator[Metric]:
     yield _family("database_up", "1 while the database answers.", {(): float(up)})
     words = "1 while the copy is as fresh as the settings require, as `/readyz` reports it."
-    yield _family("copy_fresh", words, {} if known.is_fresh is None else {(): float(known.is_fresh)})
+    yield _family("copy_fresh", words, {} if figures.is_fresh is None else {(): float(figures.is_fresh)})
     shown = (
-        ("watermark_age_seconds", "Everything older is here.", "store_view", known.watermark_age),
-        ("last_success_timestamp_seconds", "When a pass last came through.", "kind", known.last_success),
-        ("rejected_items", "Products that could not be copied.", "store_view", known.rejected),
-        ("altered_items", "Products copied with a value replaced.", "store_view", known.altered),
+        (
+            "watermark_age_seconds",
+            "Age of the watermark.",
+            "store_view",
+            figures.watermark_age,
+        ),
+        ("last_success_timestamp_seconds", "When a pass last succeeded.", "kind", figures.last_success),
+        ("rejected_items", "Products that could not be copied.", "store_view", figures.rejected),
+        ("altered_items", "Products copied with a value replaced.", "store_view", figures.altered),
     )
-    for name, words, label, values in shown:
-        yield _family(name, words, {(key,): value for key, value in values.items()}, label)
+    for name, text, label, values in shown:
+        yield _family(name, text, {(key,): value for key, value in values.items()}, label)
 
 
 def _family(
-    name: str, words: str, values: Mapping[tuple[str, ...], float] | None = None, *labels: str
+    name: str, text: str, values: Mapping[tuple[str, ...], float] | None = None, *labels: str
 ) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"product_sync_{name}", words, labels=labels)
+    family = GaugeMetricFamily(f"product_sync_{name}", text, labels=labels)
     for key, value in (values or {}).items():
         family.add_metric(list(key), value)
     return family

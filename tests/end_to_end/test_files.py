@@ -102,11 +102,11 @@ def test_a_flat_view_is_made_read_and_dropped(loaded: Shell) -> None:
 
 
 REFUSED = {
-    ("export", "products.xlsx"): "no format",
+    ("export", "products.xlsx"): "unknown or not supported",
     ("export", "nowhere/products.csv"): "cannot be a file",
     ("export", "a.csv", "--columns", "sku,colour"): "did you mean color?",
     ("export", "a.csv", "--store-view", "fr"): "no store view fr",
-    ("export", "a.csv", "--changed-since", "soon"): "--changed-since is no time",
+    ("export", "a.csv", "--changed-since", "soon"): "--changed-since is not a time",
     ("view", "--name", "products", "--columns", "sku"): "has a table products",
     ("view", "--name", "bags", "--columns", "sku,colour"): "did you mean color?",
     ("view", "--name", "bags"): "either --columns or --drop",

@@ -23,14 +23,14 @@ from sync.db.engine import in_memory, in_transaction
 from sync.db.schema import product_changes, sync_feed, sync_state
 from sync.errors import SyncError, UsageError
 from sync.feed import follow as feeds
-from sync.feed.follow import Entry, Feed, Outlet, batches, tell, to_webhook
+from sync.feed.follow import Entry, Feed, Sender, batches, forward, to_webhook
 from sync.feed.positions import (
+    NoPosition,
     Position,
-    PositionForeign,
-    PositionInCopy,
-    PositionNotKept,
-    PositionTaken,
-    Unkept,
+    PositionInUse,
+    PositionMismatch,
+    PositionNotSaved,
+    WebhookPosition,
     position_file,
 )
 from sync.feed.webhook import Timeouts, Webhook, WebhookRefused, WebhookTooLarge
@@ -63,8 +63,8 @@ def read_all(engine: sa.Engine) -> Feed:
 
 
 @contextmanager
-def posting(url: str) -> Iterator[Outlet]:
-    """An outlet to the receiver at `url` that does not wait between two tries."""
+def posting(url: str) -> Iterator[Sender]:
+    """An send to the receiver at `url` that does not wait between two tries."""
     never = threading.Event()
     with open_session("product-sync/test", pool_size=1) as session:
         yield to_webhook(
@@ -84,13 +84,13 @@ def post(
     engine: sa.Engine, url: str, *, since: int = 0, rewind: bool = False, limit: int | None = None
 ) -> int:
     """What `changes --webhook URL` does, in a process that just started."""
-    with posting(url) as outlet:
-        keeper = PositionInCopy(engine, url, threading.Event())
-        return tell(read_all(engine), outlet, keeper, since=since, rewind=rewind, limit=limit)
+    with posting(url) as send:
+        store = WebhookPosition(engine, url, threading.Event())
+        return forward(read_all(engine), send, store, since=since, rewind=rewind, limit=limit)
 
 
 class Memory:
-    """An outlet that takes everything, and remembers."""
+    """An send that takes everything, and remembers."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
@@ -142,12 +142,10 @@ def test_a_restored_database_is_noticed_and_not_waited_for(db: sa.Engine) -> Non
     with Receiver() as receiver:
         post(db, receiver.url)
         cut(db, 12)
-        with pytest.raises(
-            PositionForeign, match="stands at change 20, and the copy's feed ends at change 12"
-        ):
+        with pytest.raises(PositionMismatch, match="is at change 20, but the copy's feed ends at change 12"):
             post(db, receiver.url)
         grow(db, 30)
-        with pytest.raises(PositionForeign, match="is another one there") as caught:
+        with pytest.raises(PositionMismatch, match="has another entry there") as caught:
             post(db, receiver.url)
         assert caught.value.exit_code == 78
 
@@ -165,8 +163,8 @@ def test_a_follower_notices_too(db: sa.Engine) -> None:
         yield entries
         cut(db, 5)
 
-    with pytest.raises(PositionForeign):
-        tell(Feed(db, stop, follow=True, poll_s=0.01), restore, Unkept(), since=0)
+    with pytest.raises(PositionMismatch):
+        forward(Feed(db, stop, follow=True, poll_s=0.01), restore, NoPosition(), since=0)
     overdue.cancel()
 
 
@@ -176,24 +174,24 @@ def test_a_copy_restored_while_a_receiver_is_slow_is_noticed_before_more_is_sent
     """150 entries are read at once and 100 posted when 60 come back from a backup and 120 others follow."""
     grow(db, 150)
 
-    def restored(outlet: Outlet) -> Outlet:
+    def restored(sender: Sender) -> Sender:
         def send(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-            for part in outlet(entries):
+            for part in sender(entries):
                 cut(db, 60)
                 grow(db, 120)
                 yield part
 
         return send
 
-    with position_file(tmp_path / "state.json") as keeper, Receiver() as receiver:
-        with posting(receiver.url) as outlet, pytest.raises(PositionForeign, match="is another one there"):
-            tell(read_all(db), restored(outlet), keeper, since=0)
+    with position_file(tmp_path / "state.json") as store, Receiver() as receiver:
+        with posting(receiver.url) as send, pytest.raises(PositionMismatch, match="has another entry there"):
+            forward(read_all(db), restored(send), store, since=0)
         assert receiver.taken == [*range(1, 101)]
 
-        with posting(receiver.url) as outlet, pytest.raises(PositionForeign):  # not forgotten either
-            tell(read_all(db), outlet, keeper, since=0)
-        with posting(receiver.url) as outlet:
-            tell(read_all(db), outlet, keeper, since=60, rewind=True)
+        with posting(receiver.url) as send, pytest.raises(PositionMismatch):  # not forgotten either
+            forward(read_all(db), send, store, since=0)
+        with posting(receiver.url) as send:
+            forward(read_all(db), send, store, since=60, rewind=True)
     assert receiver.taken == [*range(1, 101), *range(61, 181)]
 
 
@@ -203,24 +201,24 @@ def test_a_copy_restored_with_the_position_of_its_webhook_is_not_taken_for_a_sec
     grow(db, 20)
     with Receiver() as receiver:
         post(db, receiver.url, limit=5)
-        with posting(receiver.url) as outlet:
+        with posting(receiver.url) as send:
 
             def restore(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-                yield from outlet(entries[:10])
+                yield from send(entries[:10])
                 cut(db, 3)
                 with db.begin() as connection:
                     connection.execute(sync_state.delete().where(sync_state.c.name.like("webhook %")))
-                yield from outlet(entries[10:])
+                yield from send(entries[10:])
 
-            keeper = PositionInCopy(db, receiver.url, threading.Event())
-            with pytest.raises(PositionForeign, match="ends at change 3"):
-                tell(read_all(db), restore, keeper, since=0)
+            store = WebhookPosition(db, receiver.url, threading.Event())
+            with pytest.raises(PositionMismatch, match="ends at change 3"):
+                forward(read_all(db), restore, store, since=0)
 
 
 def test_a_copy_restored_while_nothing_runs_sends_its_new_changes_under_other_keys(
     bench_url: str, tmp_path: Path
 ) -> None:
-    """Its position came back with it, so nothing is skipped; the receiver can tell these changes apart."""
+    """Its position came back with it, so nothing is skipped; the receiver can forward these changes apart."""
     with Receiver() as receiver:
         with opened(bench_url) as engine:
             grow(engine, 10)
@@ -245,24 +243,24 @@ def test_a_reader_that_remembers_a_number_beyond_the_feed_is_told_so(db: sa.Engi
     """It would wait for that number to come round again, and miss what comes before."""
     grow(db, 20)
 
-    assert tell(read_all(db), Memory(), Unkept(), since=20) == 0
-    with pytest.raises(PositionForeign, match="stands at change 21, and the copy's feed ends at change 20"):
-        tell(read_all(db), Memory(), Unkept(), since=21)
+    assert forward(read_all(db), Memory(), NoPosition(), since=20) == 0
+    with pytest.raises(PositionMismatch, match="is at change 21, but the copy's feed ends at change 20"):
+        forward(read_all(db), Memory(), NoPosition(), since=21)
 
 
 def test_two_senders_to_one_webhook_skip_nothing_and_one_ends(db: sa.Engine) -> None:
     """The second starts while the first waits for its first answer."""
     grow(db, 250)
-    with Receiver() as receiver, posting(receiver.url) as outlet:
-        first = PositionInCopy(db, receiver.url, threading.Event())
+    with Receiver() as receiver, posting(receiver.url) as send:
+        first = WebhookPosition(db, receiver.url, threading.Event())
 
         def overtaken(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-            for part in outlet(entries):
+            for part in send(entries):
                 post(db, receiver.url, limit=100)
                 yield part
 
-        with pytest.raises(PositionTaken) as caught:
-            tell(read_all(db), overtaken, first, since=0)
+        with pytest.raises(PositionInUse) as caught:
+            forward(read_all(db), overtaken, first, since=0)
         assert caught.value.exit_code == 75
 
         post(db, receiver.url)
@@ -295,14 +293,14 @@ def test_large_changes_make_small_batches_and_small_reads(
     """40 changes of 300 kB: few in a request, and no more than about 2 MB in memory but the first read."""
     reads: list[int] = []
     grow(sqlite, 40, "x" * 300_000)
-    with Receiver() as receiver, posting(receiver.url) as outlet:
+    with Receiver() as receiver, posting(receiver.url) as send:
 
         def counted(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
             reads.append(len(entries))
-            return outlet(entries)
+            return send(entries)
 
         monkeypatch.setattr(feeds, "FIRST_CHUNK", 4)
-        tell(read_all(sqlite), counted, Unkept(), since=0)
+        forward(read_all(sqlite), counted, NoPosition(), since=0)
 
     assert receiver.taken == [*range(1, 41)]
     assert max(len(got.body) for got in receiver.received) < 1_048_576
@@ -347,19 +345,19 @@ def test_whatever_a_receiver_does_it_gets_every_change_in_order(
     crashes = iter([action == "crash" for action in script])
     with Receiver([action for action in script if action != "crash"]) as receiver:
         keeper_url = f"{receiver.url}/{id(receiver)}/{start}"
-        with posting(keeper_url) as outlet:
+        with posting(keeper_url) as send:
 
             def mortal(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-                for part in outlet(entries):
+                for part in send(entries):
                     if next(crashes, False):
                         raise Crash
                     yield part
 
             told = None
             while told != 0:
-                keeper = PositionInCopy(engine, keeper_url, threading.Event())
+                store = WebhookPosition(engine, keeper_url, threading.Event())
                 with suppress(Crash, SyncError):
-                    told = tell(read_all(engine), mortal, keeper, since=start, limit=limit)
+                    told = forward(read_all(engine), mortal, store, since=start, limit=limit)
 
     assert without_repeats(receiver.taken) == [*range(start + 1, 331)]
 
@@ -399,8 +397,8 @@ def test_a_file_remembers_how_far_a_reader_came(db: sa.Engine, tmp_path: Path) -
     grow(db, 120)
     told = Memory()
     for limit in (7, 100, None):
-        with position_file(tmp_path / "state.json") as keeper:
-            tell(read_all(db), told, keeper, since=3, limit=limit)
+        with position_file(tmp_path / "state.json") as store:
+            forward(read_all(db), told, store, since=3, limit=limit)
 
     assert told.ids == [*range(4, 121)]
 
@@ -409,28 +407,28 @@ def test_a_file_of_another_database_is_refused_and_left_alone(tmp_path: Path, sq
     """Both have the same products and the same number of changes."""
     state = tmp_path / "state.json"
     grow(sqlite, 9)
-    with position_file(state) as keeper:
-        tell(read_all(sqlite), Memory(), keeper, since=0)
+    with position_file(state) as store:
+        forward(read_all(sqlite), Memory(), store, since=0)
     before = state.read_bytes()
 
     with opened(f"sqlite:///{tmp_path / 'other.db'}") as other:
         grow(other, 9)
         with (
-            position_file(state) as keeper,
-            pytest.raises(PositionForeign, match=f"{state} stands at change 9"),
+            position_file(state) as store,
+            pytest.raises(PositionMismatch, match=f"{state} is at change 9"),
         ):
-            tell(read_all(other), Memory(), keeper, since=0)
+            forward(read_all(other), Memory(), store, since=0)
         assert state.read_bytes() == before
 
         told = Memory()
-        with position_file(state) as keeper:
-            tell(read_all(other), told, keeper, since=0, rewind=True)
+        with position_file(state) as store:
+            forward(read_all(other), told, store, since=0, rewind=True)
     assert told.ids == [*range(1, 10)]
 
 
 def test_a_second_process_is_refused_while_the_first_is_at_it(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
-    with position_file(state), pytest.raises(PositionTaken) as caught, position_file(state):
+    with position_file(state), pytest.raises(PositionInUse) as caught, position_file(state):
         pass
     assert caught.value.exit_code == 75
 
@@ -441,9 +439,9 @@ def test_a_second_process_is_refused_while_the_first_is_at_it(tmp_path: Path) ->
 def test_nobody_else_may_read_the_file(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
 
-    with position_file(state) as keeper:
-        keeper.save(Position(7, "insert of 7"))
-        assert keeper.load() == Position(7, "insert of 7")
+    with position_file(state) as store:
+        store.save(Position(7, "insert of 7"))
+        assert store.load() == Position(7, "insert of 7")
 
     assert {path.stat().st_mode & 0o777 for path in (state, tmp_path / "state.json.lock")} == {0o600}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "state.json.lock"]
@@ -467,8 +465,8 @@ def test_a_file_that_is_none_of_ours_is_refused_and_left_alone(
     state = tmp_path / "state.json"
     state.write_bytes(content)
 
-    with position_file(state) as keeper, pytest.raises(UsageError, match=reason):
-        keeper.load()
+    with position_file(state) as store, pytest.raises(UsageError, match=reason):
+        store.load()
 
     assert state.read_bytes() == content
 
@@ -479,7 +477,7 @@ def test_a_folder_is_no_file_and_a_folder_that_is_missing_has_none(tmp_path: Pat
         with pytest.raises(UsageError, match=r"is not a file|does not exist"), position_file(path):
             pass
 
-    with position_file(tmp_path / "state.json") as keeper:
+    with position_file(tmp_path / "state.json") as store:
         (tmp_path / "state.json").mkdir()
-        with pytest.raises(PositionNotKept, match="is not a file"):
-            keeper.save(Position(1))
+        with pytest.raises(PositionNotSaved, match="is not a file"):
+            store.save(Position(1))

@@ -92,7 +92,7 @@ ERRORS = sorted(OURS - ABSTRACT, key=lambda error: error.__name__)
 
 @pytest.mark.parametrize("error", ERRORS, ids=[error.__name__ for error in ERRORS])
 def test_every_error_has_a_remedy_under_its_exit_status(error: type[errors.SyncError]) -> None:
-    assert {webhook.WebhookRefused, positions.PositionTaken, export.NotWritten} <= set(ERRORS)
+    assert {webhook.WebhookRefused, positions.PositionInUse, export.NotWritten} <= set(ERRORS)
     (row,) = re.findall(rf"^\| `{error.__name__}` \|(.*)$", named("errors.md"), re.MULTILINE)
     status, happened, remedy, _ = (cell.strip() for cell in row.split("|"))
     assert status == str(error.exit_code)

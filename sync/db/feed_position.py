@@ -1,4 +1,4 @@
-"""How far a reader of the change feed came, where the copy itself keeps it, and what stands there."""
+"""The position of a feed reader, stored in the copy, and the feed entries that it refers to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sync.db.schema import product_changes, sync_feed, sync_state
 
 
 def entry_at(connection: sa.Connection, change_id: int) -> Any:
-    """A row with store view, product, kind and time of one entry of the feed; None when there is none."""
+    """Store view, product, kind and time of one feed entry; None when there is none."""
     entry = product_changes.c
     return connection.execute(
         sa.select(entry.store_view, entry.product_id, entry.kind, entry.changed_at).where(
@@ -20,15 +20,15 @@ def entry_at(connection: sa.Connection, change_id: int) -> Any:
     ).one_or_none()
 
 
-def end(connection: sa.Connection) -> int:
-    """The last change_id that was given, 0 for an empty feed."""
+def last_change_id(connection: sa.Connection) -> int:
+    """The last change_id of the feed, 0 for an empty feed."""
     return int(connection.execute(sa.select(sync_feed.c.last_change_id)).scalar_one())
 
 
-def replace(connection: sa.Connection, name: str, expected: Any, value: Any) -> bool:
-    """Keep `value` under `name` if what is kept there is `expected`, None for nothing; whether it was.
+def compare_and_set(connection: sa.Connection, name: str, expected: Any, value: Any) -> bool:
+    """Compare and set: store `value` under `name` if `expected` is stored there, None for nothing.
 
-    The row is locked in between, so that of two who expect the same, one is told that it is not so.
+    Returns whether it was stored. The row is locked in between, so only one of two concurrent calls succeeds.
     """
     kept = connection.execute(
         sa.select(sync_state.c.value).where(sync_state.c.name == name).with_for_update()
@@ -37,6 +37,6 @@ def replace(connection: sa.Connection, name: str, expected: Any, value: Any) -> 
         return False
     try:
         state.save(connection, name, value)
-    except sa.exc.IntegrityError:  # there was nothing to lock: another one was first to write the row
+    except sa.exc.IntegrityError:  # no row to lock: a concurrent call inserted it first
         return False
     return True

@@ -36,7 +36,7 @@ def outcome(work: Callable[[], object]) -> int:
             return 0
         return USAGE if end.code == 2 else int(end.code or 0)
     except SyncError as error:
-        complain("\n  ".join([*redacted(f"product-sync: {error}").splitlines(), f"To do: {error.fix}"]))
+        complain("\n  ".join([*f"product-sync: {redacted(str(error))}".splitlines(), f"To do: {error.fix}"]))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last one to see it
         if getattr(error.__context__, "exit_code", None) == 2:  # a usage error that typer could not print

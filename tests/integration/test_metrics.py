@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from sync.app import App, freshness_policy, opened
 from sync.db.engine import reading
 from sync.db.health import Freshness, freshness
+from sync.db.schema import sync_watermarks
 from sync.errors import SyncError
 from sync.hooks.metrics import MetricsHook
 from sync.hooks.run_log import RunLog
@@ -184,3 +186,12 @@ def test_metrics_of_many_are_those_of_each_with_its_name(accept: str) -> None:
     assert found["product_sync_settings_ok", "fr"].value == 0
     assert found["product_sync_build_info", None].labels == {"version": "1.2.3"}
     assert ("process_cpu_seconds_total", None) in found
+
+
+def test_a_watermark_ahead_of_our_clock_has_no_negative_age(db: sa.Engine) -> None:
+    """The tenant's clock is ahead, or ours was set back by an hour."""
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    with db.begin() as tx:
+        tx.execute(sa.insert(sync_watermarks).values(store_view="all", watermark=ahead, updated_by_run=1))
+
+    assert reading(db, freshness).lags == {"all": timedelta()}

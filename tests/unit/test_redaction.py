@@ -14,8 +14,9 @@ import structlog
 from hypothesis import example, given
 
 from sync import logs
+from sync.cli.console import outcome
 from sync.commerce.error_bodies import read_error_body
-from sync.errors import DatabaseUnavailable
+from sync.errors import DatabaseUnavailable, SyncError
 from sync.logs.redaction import foreign, hide, hide_token, redacted
 from sync.settings import CopySettings
 
@@ -117,3 +118,17 @@ def test_a_part_of_a_secret_does_not_mask_the_time_of_a_line() -> None:
     structlog.get_logger("sync").info("page.written")
 
     assert "***" not in stream.getvalue()
+
+
+def test_a_secret_that_is_an_ordinary_word_does_not_mask_the_name_of_the_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`product-***: ...` would say that the password is `sync`."""
+    hide(["sync"])
+
+    def fail() -> None:
+        raise SyncError("sync is refused.", "correct it.")
+
+    outcome(fail)
+
+    assert capsys.readouterr().err.startswith("product-sync: *** is refused.")

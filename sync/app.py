@@ -29,9 +29,7 @@ from sync.commerce.products import Products
 from sync.commerce.retry import RetryPolicy
 from sync.commerce.tenant_memory import TenantMemory
 from sync.commerce.transport import open_session
-from sync.db import current_views as in_force
-from sync.db import opening as existing
-from sync.db import state
+from sync.db import current_views, opening, state
 from sync.db import tenant as tenants
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.shared_state import SharedState
@@ -87,41 +85,41 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelves:
+class SharedStates:
     """What the processes of a tenant share."""
 
     pace: SharedState
     token: SharedState
 
     @classmethod
-    def of(cls, db: sa.Engine, stop: Event) -> Shelves:
+    def of(cls, db: sa.Engine, stop: Event) -> SharedStates:
         return cls(SharedState(db, "shared_pace", stop), SharedState(db, "shared_token", stop))
 
 
 @contextmanager
-def tenant_of(
+def open_tenant(
     settings: Settings,
-    journal: RunLog,
+    run_log: RunLog,
     stop: Event,
     *,
     memory: Memory | None = None,
-    shelves: Shelves | None = None,
+    shared_states: SharedStates | None = None,
     max_retry_time: float | None = None,
     timeouts: tuple[float, float] = TIMEOUTS_S,
-    meter: MetricsHook | None = None,
+    metrics_hook: MetricsHook | None = None,
     before_request: Callable[[], None] = lambda: None,
     overdue: Event | None = None,
 ) -> Iterator[Tenant]:
     """The tenant the settings name; nothing is sent yet.
 
     memory            what was learned before
-    shelves           where other processes of the tenant keep to one pace and one token with us
+    shared_states     where other processes of the tenant keep to one pace and one token with us
     max_retry_time    seconds, when it is to be less than the settings allow
-    meter             counts what happens
+    metrics_hook      counts what happens
     before_request    as in `Client`, and `overdue` too
     """
     memory = memory or Memory()
-    on_wait = _waits_of(meter)
+    on_wait = _waits_of(metrics_hook)
     retry_policy = RetryPolicy(stop.wait, max_retry_time or settings.sync_max_retry_time)
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(
@@ -131,16 +129,16 @@ def tenant_of(
         stop=stop,
         overdue=overdue,
     ) as session:
-        hook: Hook = journal if meter is None else meter.hook(journal)
+        hook: Hook = run_log if metrics_hook is None else metrics_hook.hook(run_log)
         tokens = _tokens(
             settings,
             session,
             retry_policy,
             timeouts,
-            _refreshes_of(journal, meter),
+            _refreshes_of(run_log, metrics_hook),
             partial(hook.request_retried, "token"),
             memory.known,
-            None if shelves is None else shelves.token,
+            None if shared_states is None else shared_states.token,
             overdue,
         )
         pacer = Pacer(
@@ -149,7 +147,7 @@ def tenant_of(
             _quiet_hours(settings),
             memory.pace,
             on_wait=on_wait,
-            shelf=None if shelves is None else shelves.pace,
+            shelf=None if shared_states is None else shared_states.pace,
         )
         client = Client(
             settings.api_endpoint,
@@ -205,17 +203,17 @@ def _tokens(
     )
 
 
-def _refreshes_of(journal: RunLog, meter: MetricsHook | None) -> Callable[[float, int], None]:
+def _refreshes_of(run_log: RunLog, metrics_hook: MetricsHook | None) -> Callable[[float, int], None]:
     def refreshed(seconds: float, expires_in: int) -> None:
-        if meter is not None:
-            meter.token_refreshed()
-        journal.token_refreshed(seconds, expires_in)
+        if metrics_hook is not None:
+            metrics_hook.token_refreshed()
+        run_log.token_refreshed(seconds, expires_in)
 
     return refreshed
 
 
-def _waits_of(meter: MetricsHook | None) -> Callable[[str, float], None]:
-    return (lambda reason, seconds: None) if meter is None else meter.waited
+def _waits_of(metrics_hook: MetricsHook | None) -> Callable[[str, float], None]:
+    return (lambda reason, seconds: None) if metrics_hook is None else metrics_hook.waited
 
 
 def _auth(settings: Settings, tokens: ImsTokens | None) -> Auth:
@@ -277,7 +275,7 @@ def _quiet_hours(settings: Settings) -> QuietHours | None:
 @contextmanager
 def copy_of(settings: Settings) -> Iterator[sa.Engine]:
     """The copy, for reading. Raises DatabaseUnavailable when there is none yet, SchemaTooNew."""
-    engine = existing.connect_existing(_plain(settings.database_url))
+    engine = opening.connect_existing(_plain(settings.database_url))
     try:
         yield engine
     finally:
@@ -286,10 +284,10 @@ def copy_of(settings: Settings) -> Iterator[sa.Engine]:
 
 def revision_of(settings: Settings) -> str | None:
     """The schema revision of the copy, None for an empty one. Raises DatabaseUnavailable."""
-    return existing.revision_of(unseen_copy(settings))
+    return opening.revision_of(unpooled_copy(settings))
 
 
-def unseen_copy(settings: Settings) -> sa.Engine:
+def unpooled_copy(settings: Settings) -> sa.Engine:
     """The copy, whether it is there or not; no connection is kept, for fifty tenants may idle."""
     return connect(_plain(settings.database_url), keeps=False)
 
@@ -304,7 +302,7 @@ def writable_copy(settings: Settings) -> sa.Engine:
     return engine
 
 
-def own_copy(settings: Settings, stop: Event, *, max_retry_time: float | None = None) -> sa.Engine:
+def tenant_copy(settings: Settings, stop: Event, *, max_retry_time: float | None = None) -> sa.Engine:
     """The same, and this tenant's: one that has no tenant yet becomes so.
 
     Raises AnotherTenant before anything is written; where the products have to be compared, also what a
@@ -313,10 +311,10 @@ def own_copy(settings: Settings, stop: Event, *, max_retry_time: float | None = 
     engine = connect(_plain(settings.database_url))
     with ExitStack() as closing:
         closing.callback(engine.dispose)
-        if (existing.revision_of(engine) or "") < tenants.SINCE_REVISION:  # there is no table to ask yet
+        if (opening.revision_of(engine) or "") < tenants.SINCE_REVISION:  # there is no table to ask yet
             upgrade(engine)
-        known_as = None if existing.revision_of(engine) is None else reading(engine, tenants.name)
-        is_new = is_newly_ours(engine, settings, stop, max_retry_time=max_retry_time)
+        known_as = None if opening.revision_of(engine) is None else reading(engine, tenants.name)
+        is_new = should_claim_copy(engine, settings, stop, max_retry_time=max_retry_time)
         upgrade(engine)
         if is_new:
             name = tenant_name(settings.api_endpoint)
@@ -325,7 +323,7 @@ def own_copy(settings: Settings, stop: Event, *, max_retry_time: float | None = 
     return engine
 
 
-def is_newly_ours(
+def should_claim_copy(
     db: sa.Engine,
     settings: Settings,
     stop: Event,
@@ -346,14 +344,14 @@ def is_newly_ours(
     if known_as is not None and are_two_tenants(known_as, name):
         raise AnotherTenant(known_as, name)
     overlap = timedelta(seconds=settings.sync_overlap)
-    with tenant_of(settings, RunLog(), stop, max_retry_time=max_retry_time, timeouts=timeouts) as it:
+    with open_tenant(settings, RunLog(), stop, max_retry_time=max_retry_time, timeouts=timeouts) as it:
         if not is_copy_of(db, it.products, settings.store_views, overlap):
             raise AnotherTenant(known_as, name)
     _log.info("tenant.recognised", tenant=name, known_as=known_as)
     return True
 
 
-def ensure_still_ours(db: sa.Engine, settings: Settings) -> None:
+def ensure_same_tenant(db: sa.Engine, settings: Settings) -> None:
     """Raise AnotherTenant when the copy was adopted by another tenant since it was opened."""
     name, known_as = tenant_name(settings.api_endpoint), reading(db, tenants.name)
     if known_as != name:
@@ -362,14 +360,14 @@ def ensure_still_ours(db: sa.Engine, settings: Settings) -> None:
 
 def _copy_to_compare(settings: Settings) -> sa.Engine:
     """What a dry run compares with: the copy as it is, or an empty one that leaves no trace."""
-    return existing.find(_plain(settings.database_url)) or in_memory()
+    return opening.find(_plain(settings.database_url)) or in_memory()
 
 
 # --- a receiver of the feed ------------------------------------------------------------------
 
 
 @contextmanager
-def webhook_of(settings: Settings, url: str, stop: Event, *, follow: bool) -> Iterator[Webhook]:
+def open_webhook(settings: Settings, url: str, stop: Event, *, follow: bool) -> Iterator[Webhook]:
     """The receiver at `url`; nothing is sent yet.
 
     follow    try for as long as it takes, not for SYNC_MAX_RETRY_TIME
@@ -435,13 +433,13 @@ def _by_cron(
 
 
 @contextmanager
-def alerts_of(
+def open_alerts(
     settings: Settings,
     db: sa.Engine,
     held_back: Mapping[str, str],
     stop: Event,
     tenant: str = "",
-    troubles: Mapping[str, str] | None = None,
+    failures: Mapping[str, str] | None = None,
 ) -> Iterator[Alerts | None]:
     """Who tells SYNC_ALERT_WEBHOOK; None where there is none. Nothing is sent yet.
 
@@ -464,7 +462,7 @@ def alerts_of(
             on_retry=RunLog().request_retried,
         )
         whose = tenant or tenant_name(settings.api_endpoint)
-        yield Alerts(db, freshness_policy(settings), webhook, held_back, whose, tenant, troubles)
+        yield Alerts(db, freshness_policy(settings), webhook, held_back, whose, tenant, failures)
 
 
 # --- both ------------------------------------------------------------------------------------
@@ -476,7 +474,7 @@ class Carryover:
 
     settings: Settings
     known: TenantMemory
-    journal: RunLog
+    run_log: RunLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,14 +484,14 @@ class App:
     settings: Settings
     db: sa.Engine
     tenant: Tenant
-    journal: RunLog
+    run_log: RunLog
     stop: Event
     dry: bool
-    meter: MetricsHook | None = None
+    metrics_hook: MetricsHook | None = None
 
     @property
-    def legacy(self) -> Carryover:
-        return Carryover(self.settings, self.tenant.known, self.journal)
+    def carryover(self) -> Carryover:
+        return Carryover(self.settings, self.tenant.known, self.run_log)
 
     def sync(
         self, command: str, watch: Watch | None = None, store_views: tuple[str, ...] | None = None
@@ -503,7 +501,7 @@ class App:
         command        how the lease names us to others
         store_views    instead of those of the settings
         """
-        watch = watch or self.journal
+        watch = watch or self.run_log
         return Sync(
             source=self.tenant.products,
             client=self.tenant.client,
@@ -511,8 +509,8 @@ class App:
             store_views=store_views or self.settings.store_views,
             owner=lease_holder.describe(command),
             is_dead=lease_holder.is_dead,
-            traffic=self.journal.traffic,
-            watch=watch if self.meter is None else self.meter.watch(watch),
+            traffic=self.run_log.traffic,
+            watch=watch if self.metrics_hook is None else self.metrics_hook.watch(watch),
             stop=self.stop,
             page_size=self.settings.sync_page_size,
             concurrency=self.settings.sync_concurrency,
@@ -529,8 +527,8 @@ def opened(
     *,
     dry: bool = False,
     shared: bool = False,
-    meter: MetricsHook | None = None,
-    legacy: Carryover | None = None,
+    metrics_hook: MetricsHook | None = None,
+    carryover: Carryover | None = None,
     max_retry_time: float | None = None,
     before_request: Callable[[], None] = lambda: None,
     overdue: Event | None = None,
@@ -541,34 +539,34 @@ def opened(
     stop              once set, what is under way ends with Interrupted
     dry               nothing is written, not even an empty database
     shared            other processes work for the tenant too: one pace, one token. Needs PostgreSQL
-    meter             counts what happens, and shows what this pacer does
-    legacy            of an app that is closed by now: its token is used on
+    metrics_hook      counts what happens, and shows what this pacer does
+    carryover         of an app that is closed by now: its token is used on
     max_retry_time    seconds, when it is to be less than the settings allow
     before_request    as in `Client`, and `overdue` too
     given_views       store views that the command was given, besides those of the settings
 
-    Raises SchemaTooNew, DatabaseUnavailable, and what `own_copy` raises.
+    Raises SchemaTooNew, DatabaseUnavailable, and what `tenant_copy` raises.
     """
     collect_less_often()
     alternate_often()
     with ExitStack() as closing:
-        db = _copy_to_compare(settings) if dry else own_copy(settings, stop, max_retry_time=max_retry_time)
+        db = _copy_to_compare(settings) if dry else tenant_copy(settings, stop, max_retry_time=max_retry_time)
         closing.callback(db.dispose)
         if dry:
-            is_newly_ours(db, settings, stop, max_retry_time=max_retry_time)
+            should_claim_copy(db, settings, stop, max_retry_time=max_retry_time)
         else:
             _settle_store_views(db, settings, given_views, stop)
-        memory, journal = _recall(db), RunLog()
-        if legacy is not None and legacy.settings == settings:
-            memory, journal = replace(memory, known=legacy.known), legacy.journal
+        memory, run_log = _recall(db), RunLog()
+        if carryover is not None and carryover.settings == settings:
+            memory, run_log = replace(memory, known=carryover.known), carryover.run_log
         tenant = closing.enter_context(
-            tenant_of(
+            open_tenant(
                 settings,
-                journal,
+                run_log,
                 stop,
                 memory=memory,
-                shelves=Shelves.of(db, stop) if shared else None,
-                meter=meter,
+                shared_states=SharedStates.of(db, stop) if shared else None,
+                metrics_hook=metrics_hook,
                 max_retry_time=max_retry_time,
                 before_request=before_request,
                 overdue=overdue,
@@ -576,18 +574,18 @@ def opened(
         )
         if not dry:
             closing.callback(_remember, db, tenant)
-        if meter is not None:
+        if metrics_hook is not None:
             pacer = tenant.pacer  # alone: the metrics outlive all else of this
-            meter.show_pace(lambda: pacer.now)
-        yield App(settings, db, tenant, journal, stop, dry, meter)
+            metrics_hook.show_pace(lambda: pacer.now)
+        yield App(settings, db, tenant, run_log, stop, dry, metrics_hook)
 
 
 def _settle_store_views(db: sa.Engine, settings: Settings, given_views: Collection[str], stop: Event) -> None:
     """Let the copy know which store views the settings name now."""
     named = settings.store_views
-    if reading(db, lambda c: in_force.is_settled(c, named, given_views)):
+    if reading(db, lambda c: current_views.is_settled(c, named, given_views)):
         return
-    for view in in_transaction(db, lambda tx: in_force.settle(tx, named, given_views), stop=stop):
+    for view in in_transaction(db, lambda tx: current_views.settle(tx, named, given_views), stop=stop):
         _log.warning(
             "store_view.left",
             store_view=view,

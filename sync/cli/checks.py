@@ -16,7 +16,7 @@ from typing import Literal
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from sync.app import Tenant, is_newly_ours, tenant_of
+from sync.app import Tenant, open_tenant, should_claim_copy
 from sync.commerce.store_views import store_views
 from sync.db import opening
 from sync.errors import AccessDenied, DatabaseUnavailable, SettingsError, SyncError
@@ -52,7 +52,7 @@ def check(
     yield Finding("settings", "ok", f"complete, for {settings.api_endpoint}")
     for hint in [*unknown_variables(), *settings.exposed_files]:
         yield Finding("settings", "warning", hint)
-    with tenant_of(settings, RunLog(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
+    with open_tenant(settings, RunLog(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
         yield from _tenant(tenant, settings.store_views, now)
     database = _tried("database", lambda: _database(settings.database_url.get_secret_value()))
     yield database
@@ -150,7 +150,7 @@ def _database(url: str) -> str:
 def _copy(engine: sa.Engine, settings: Settings, stop: Event) -> str:
     """Whose copy it is. Raises AnotherTenant."""
     name = tenant_name(settings.api_endpoint)
-    if is_newly_ours(engine, settings, stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S):
+    if should_claim_copy(engine, settings, stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S):
         return f"nothing in it is another tenant's: the next pass makes it the copy of {name}"
     return f"of {name}"
 

@@ -47,12 +47,12 @@ def daemon(*, tenants: TenantsFile = None) -> None:
     from sync.settings import Settings
 
     def read() -> ServedTenants:
-        return _fleet(tenants, Settings)
+        return _served(tenants, Settings)
 
     serve(read(), read)
 
 
-def _fleet(tenants: Path | None, kind: type[Settings]) -> ServedTenants:
+def _served(tenants: Path | None, kind: type[Settings]) -> ServedTenants:
     """Whom to serve; what is logged from now on follows the settings of the process. Raises SettingsError."""
     from sync.settings import served
     from sync.settings.tenants import load
@@ -83,7 +83,7 @@ def worker(*, tenants: TenantsFile = None) -> None:
     from sync.service.worker import work
     from sync.settings import Settings
 
-    work(_fleet(tenants, Settings))
+    work(_served(tenants, Settings))
 
 
 @app.command(short_help="Serve the status page over a copy.")
@@ -102,28 +102,28 @@ def serve(*, tenants: TenantsFile = None) -> None:
     from sync.settings import CopySettings
     from sync.web.server import serving
 
-    fleet = _fleet(tenants, CopySettings)
-    bind = fleet.process.status_bind
+    served = _served(tenants, CopySettings)
+    bind = served.process.status_bind
     if bind is None:
         raise SettingsError("STATUS_BIND: is off: there is nowhere to serve.", "set it to host:port.")
-    with stoppable() as stop, _page(fleet) as page, serving(page, bind) as url:
+    with stoppable() as stop, _page(served) as page, serving(page, bind) as url:
         complain(f"product-sync: the status page is at {url}")
         stop.wait()
 
 
 @contextmanager
-def _page(fleet: ServedTenants) -> Iterator[Starlette]:
+def _page(served: ServedTenants) -> Iterator[Starlette]:
     """The page over the only copy, which must be there, or over those of many."""
     from sync.app import copy_of
     from sync.service.copy_monitor import CopyMonitors
     from sync.web.app import application, application_for
 
-    if fleet.is_alone:
-        with copy_of(fleet.process) as engine:
-            yield application(engine, fleet.process)
+    if served.is_alone:
+        with copy_of(served.process) as engine:
+            yield application(engine, served.process)
         return
-    with closing(CopyMonitors(fleet)) as onlookers:
-        yield application_for(onlookers, fleet.process)
+    with closing(CopyMonitors(served)) as onlookers:
+        yield application_for(onlookers, served.process)
 
 
 @app.command(short_help="Ask a running daemon how it is.")

@@ -100,10 +100,10 @@ def _sender(
     """What hands the feed on, and the receiver's host, blank for standard output."""
     if webhook is None:
         return lambda entries: _printed(entries, stop), ""
-    from sync.app import webhook_of
+    from sync.app import open_webhook
     from sync.feed.follow import to_webhook
 
-    receiver = opened.enter_context(webhook_of(settings, webhook, stop, follow=follow))
+    receiver = opened.enter_context(open_webhook(settings, webhook, stop, follow=follow))
     return to_webhook(receiver), receiver.host
 
 

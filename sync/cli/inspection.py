@@ -150,13 +150,12 @@ def show(
     Exit status: 0, 64 no such product, 69 database out of reach or not there yet, 78 settings.
     """
     from sync.app import copy_of
-    from sync.db import current_views as in_force
-    from sync.db import products
+    from sync.db import current_views, products
     from sync.db.engine import reading
 
     with copy_of(copy_settings()) as engine:
         found = reading(engine, lambda connection: products.find(connection, sku, store_view))
-        left = reading(engine, in_force.left)
+        left = reading(engine, current_views.left)
         if not found:
             raise UsageError(
                 f"the copy holds no product {sku}.", "check the SKU; `product-sync status` counts products."

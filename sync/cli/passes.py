@@ -331,27 +331,29 @@ def _run_pass(
     """Run a pass to its end and tell how it ended, also when that was an error."""
     if executor != "local":
         _check_workers(executor, dry=dry)
-    with _metered(command, metrics_file) as meter:
-        _run_metered(command, work, store_view, meter, dry=dry, as_json=as_json, executor=executor)
+    with _metered(command, metrics_file) as metrics_hook:
+        _run_metered(command, work, store_view, metrics_hook, dry=dry, as_json=as_json, executor=executor)
 
 
 def _run_metered(
     command: str,
     work: Callable[[Sync], Summary],
     store_view: str | None,
-    meter: MetricsHook | None,
+    metrics_hook: MetricsHook | None,
     *,
     dry: bool,
     as_json: bool,
     executor: str,
 ) -> None:
-    with _live(dry=dry, shared=executor != "local", meter=meter, given_views=_views(store_view)) as live:
+    with _live(
+        dry=dry, shared=executor != "local", metrics_hook=metrics_hook, given_views=_views(store_view)
+    ) as live:
         try:
             with _watched(live) as watch, _queue(live, executor) as queue:
                 summary = work(replace(live.sync(command, watch, _views(store_view)), queue=queue))
         except SyncError:
-            if live.journal.last is not None:
-                _tell(live.journal.last, as_json)
+            if live.run_log.last is not None:
+                _tell(live.run_log.last, as_json)
             raise
     _tell(summary, as_json)
     raise typer.Exit(summary.exit_code)
@@ -395,9 +397,9 @@ def _metered(command: str, path: Path | None) -> Iterator[MetricsHook | None]:
     from sync.hooks.metrics import MetricsHook
     from sync.metrics import Metrics
 
-    meter, code = MetricsHook(Metrics("" if chosen() else __version__, process=False)), BUG
+    metrics_hook, code = MetricsHook(Metrics("" if chosen() else __version__, process=False)), BUG
     try:
-        yield meter
+        yield metrics_hook
         code = 0
     except typer.Exit as end:
         code = end.exit_code
@@ -406,9 +408,9 @@ def _metered(command: str, path: Path | None) -> Iterator[MetricsHook | None]:
         code = error.exit_code
         raise
     finally:
-        meter.metrics.command_ended(command, code)
+        metrics_hook.metrics.command_ended(command, code)
         try:
-            _write_metrics(meter.metrics, str(path))
+            _write_metrics(metrics_hook.metrics, str(path))
         except OSError as error:
             complain(f"product-sync: the metrics cannot be written to {path}: {error.strerror}.")
 
@@ -429,7 +431,7 @@ def _live(
     *,
     dry: bool = False,
     shared: bool = False,
-    meter: MetricsHook | None = None,
+    metrics_hook: MetricsHook | None = None,
     given_views: tuple[str, ...] | None = None,
 ) -> Iterator[App]:
     from sync.app import freshness_policy, opened
@@ -440,26 +442,26 @@ def _live(
     views = given_views or ()
     with (
         stoppable(STOPPING) as stop,
-        opened(settings, stop, dry=dry, shared=shared, meter=meter, given_views=views) as live,
+        opened(settings, stop, dry=dry, shared=shared, metrics_hook=metrics_hook, given_views=views) as live,
     ):
-        if meter is not None:
-            meter.show_copy(lambda: reading(live.db, freshness), freshness_policy(settings))
+        if metrics_hook is not None:
+            metrics_hook.show_copy(lambda: reading(live.db, freshness), freshness_policy(settings))
         try:
             yield live
         finally:
-            if meter is not None:
-                meter.metrics.freeze_copy()
+            if metrics_hook is not None:
+                metrics_hook.metrics.freeze_copy()
 
 
 @contextmanager
 def _watched(live: App) -> Iterator[Watch]:
     """The progress bar where a person sees it, the log elsewhere."""
     if live.settings.log_format == "json" or not sys.stderr.isatty():
-        yield live.journal
+        yield live.run_log
         return
     from sync.hooks.progress import Bar
 
-    with Bar(live.journal) as bar:
+    with Bar(live.run_log) as bar:
         configure_logs(live.settings)  # anew: what is logged now must scroll above the bar
         yield bar
 

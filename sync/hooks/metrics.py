@@ -28,7 +28,7 @@ class MetricsHook:
     """
 
     metrics: Metrics
-    pulse: Liveness = field(default_factory=Liveness)
+    liveness: Liveness = field(default_factory=Liveness)
     held_back: dict[str, str] = field(default_factory=dict)
 
     def hook(self, then: Hook) -> MeteredHook:
@@ -52,11 +52,11 @@ class MetricsHook:
             "quota",
             "retry_after",
         ):  # for no answer
-            self.pulse.heard()
+            self.liveness.heard()
         self.metrics.waits.labels(reason).inc(seconds)
 
     def token_refreshed(self) -> None:
-        self.pulse.heard()
+        self.liveness.heard()
         self.metrics.token_refreshes.inc()
 
 
@@ -73,24 +73,24 @@ def _figures(found: Freshness, policy: FreshnessPolicy) -> CopyFigures:
 class MeteredHook:
     """A client's Hook: counts, and tells `then`."""
 
-    def __init__(self, meter: MetricsHook, then: Hook) -> None:
-        self._metrics, self._pulse, self._then = meter.metrics, meter.pulse, then
+    def __init__(self, metrics_hook: MetricsHook, then: Hook) -> None:
+        self._metrics, self._liveness, self._then = metrics_hook.metrics, metrics_hook.liveness, then
 
     def request_finished(
         self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
     ) -> None:
         endpoint = endpoint_of(path)
         if status is None or status >= 500:
-            self._pulse.beat()
+            self._liveness.beat()
         else:
-            self._pulse.heard()
+            self._liveness.heard()
         self._metrics.requests.labels(endpoint, "none" if status is None else str(status)).inc()
         self._metrics.request_duration.labels(endpoint).observe(seconds)
         self._metrics.response_bytes.labels(endpoint).inc(size)
         self._then.request_finished(path, store_view, status, seconds, size, attempt)
 
     def request_retried(self, path: str, reason: str, wait_s: float, attempt: int) -> None:
-        self._pulse.beat(wait_s)
+        self._liveness.beat(wait_s)
         self._metrics.retries.labels(endpoint_of(path)).inc()
         self._then.request_retried(path, reason, wait_s, attempt)
 
@@ -104,16 +104,16 @@ class MeteredWatch:
     A run's products are counted page by page, and at its end what no page told: deletions found by counting.
     """
 
-    def __init__(self, meter: MetricsHook, then: Watch) -> None:
-        self._metrics, self._pulse, self._then = meter.metrics, meter.pulse, then
-        self._held_back_by_kind = meter.held_back
+    def __init__(self, metrics_hook: MetricsHook, then: Watch) -> None:
+        self._metrics, self._liveness, self._then = metrics_hook.metrics, metrics_hook.liveness, then
+        self._held_back_by_kind = metrics_hook.held_back
         self._kind: PassKind | None = None
         self._told = Tally()
         self._held_back: list[str] = []
 
     def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
         self._kind, self._told, self._held_back = kind, Tally(), []
-        self._pulse.heard()
+        self._liveness.heard()
         self._metrics.running.labels(kind).set(1)
         self._then.run_started(run_id, kind, store_views, resumed)
 
@@ -156,7 +156,7 @@ class MeteredWatch:
         self._then.run_finished(summary)
 
     def _count(self, tally: Tally) -> None:
-        self._pulse.heard()
+        self._liveness.heard()
         self._told += tally
         for outcome, count in asdict(tally).items():
             if count and self._kind is not None:

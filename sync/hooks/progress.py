@@ -28,11 +28,11 @@ from sync.passes.run import Summary
 class Bar:
     """A Watch that draws while it is open as a context.
 
-    journal    hears what a bar cannot show
+    run_log    hears what a bar cannot show
     """
 
-    def __init__(self, journal: RunLog) -> None:
-        self._journal = journal
+    def __init__(self, run_log: RunLog) -> None:
+        self._run_log = run_log
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -68,7 +68,7 @@ class Bar:
         self._progress.advance(self._current(), count)
 
     def product_rejected(self, item: Unreadable) -> None:
-        self._journal.product_rejected(item)
+        self._run_log.product_rejected(item)
 
     def deletion_held_back(self, message: str) -> None:
         """The summary says it."""
@@ -80,7 +80,7 @@ class Bar:
         """The summary says it."""
 
     def run_finished(self, summary: Summary) -> None:
-        self._journal.last = summary
+        self._run_log.last = summary
 
     def _current(self) -> TaskID:
         if self._task is None:  # a dry run does not say that it starts

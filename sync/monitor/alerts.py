@@ -74,7 +74,7 @@ class Alert:
         return self.is_over or not self.told
 
 
-class _Seen(NamedTuple):
+class _Observation(NamedTuple):
     """What a look found.
 
     wrong         problems by key
@@ -91,9 +91,9 @@ class Alerts:
     """Looks at the copy, and posts what changed; one thread at a time.
 
     held_back    by kind of pass, what its last run here did not believe: "" for nothing
-    whose        what a message begins with: the tenant's name, or the host that the copy is of
+    sender       what a message begins with: the tenant's name, or the host that the copy is of
     tenant       whose copy it is, where there are many; "" for the only one
-    troubles     by job, why it failed here when it was last tried, and what to do
+    failures     by job, why it failed here when it was last tried, and what to do
     """
 
     def __init__(
@@ -102,17 +102,17 @@ class Alerts:
         policy: FreshnessPolicy,
         webhook: Webhook,
         held_back: Mapping[str, str],
-        whose: str = "product-sync",
+        sender: str = "product-sync",
         tenant: str = "",
-        troubles: Mapping[str, str] | None = None,
+        failures: Mapping[str, str] | None = None,
     ) -> None:
-        self._whose = whose
+        self._sender = sender
         self._tenant = tenant
         self._db = db
         self._policy = policy
         self._webhook = webhook
         self._held_back = held_back
-        self._troubles = {} if troubles is None else troubles
+        self._troubles = {} if failures is None else failures
         self._first_seen: dict[str, datetime] = {}
         self._unreachable = 0
         self._database: Alert | None = None  # what was told while nothing could be looked up
@@ -131,22 +131,22 @@ class Alerts:
 
     def _look(self) -> None:
         try:
-            seen = reading(self._db, self._seen)
+            seen = reading(self._db, self._observe)
         except SyncError as error:
-            self._miss_database(error)
+            self._database_failed(error)
             raise
-        self._find_database()
+        self._database_answers()
         known = reading(self._db, _load)
         self._is_known_bad = any(alert.told and not alert.is_over for alert in known.values())
-        moved = self._moved(known, seen, "")
+        moved = self._updated(known, seen, "")
         if moved == known and not any(alert.is_pending for alert in moved.values()):
             return
-        mine = _in_turn(self._db, lambda tx, known: self._claimed(tx, known, seen))
-        self._tell(mine)
+        mine = _locked(self._db, lambda tx, known: self._claim(tx, known, seen))
+        self._send(mine)
 
     # --- what is wrong -----------------------------------------------------------------------
 
-    def _seen(self, connection: sa.Connection) -> _Seen:
+    def _observe(self, connection: sa.Connection) -> _Observation:
         found = health.freshness(connection)
         wrong = [it for it in problems(self._policy, found) if not it.is_first or self._is_overdue(it, found)]
         for kind, (count, error) in health.failures(connection).items():
@@ -158,14 +158,14 @@ class Alerts:
         wrong += [Problem(f"{HELD_BACK}{kind}", kind, reason) for kind, reason in held_back]
         well_at = {view: (found.now - lag).isoformat() for view, lag in found.lags.items()}
         well_at |= {kind: at.isoformat() for kind, at in found.successes.items()}
-        return _Seen({problem.key: problem for problem in wrong}, well_at, found.running)
+        return _Observation({problem.key: problem for problem in wrong}, well_at, found.running)
 
     def _is_overdue(self, problem: Problem, found: Freshness) -> bool:
         """Whether what was never read should have been by now: none of it, while a load is at work."""
         since = self._first_seen.setdefault(problem.key, found.now)
         return not found.running and found.now - since > self._policy.max_lag
 
-    def _moved(self, known: Mapping[str, Alert], seen: _Seen, now: str) -> dict[str, Alert]:
+    def _updated(self, known: Mapping[str, Alert], seen: _Observation, now: str) -> dict[str, Alert]:
         """The incidents after a look: what is wrong joins one or begins one, what was told is over.
 
         now    ISO 8601
@@ -190,10 +190,10 @@ class Alerts:
             if alert.members or alert.told or alert.claimed > now
         }
         return moved | {
-            _name(problems[0].key, moved, now): _begun(problems, now) for problems in news.values()
+            _name(problems[0].key, moved, now): _new_alert(problems, now) for problems in news.values()
         }
 
-    def _lasts(self, key: str, seen: _Seen) -> bool:
+    def _lasts(self, key: str, seen: _Observation) -> bool:
         """Whether a problem is there, or cannot be judged.
 
         Deletions held back are known of runs of this process only. A feed that is being read is not overdue,
@@ -206,12 +206,12 @@ class Alerts:
             return kind not in self._held_back
         return key.startswith("stale:feed:") and kind in seen.running
 
-    def _claimed(
-        self, tx: sa.Connection, known: dict[str, Alert], seen: _Seen
+    def _claim(
+        self, tx: sa.Connection, known: dict[str, Alert], seen: _Observation
     ) -> tuple[dict[str, Alert], dict[str, Alert]]:
         """What is known now, and of it what is ours to post."""
         now = utc_now(tx)
-        moved = self._moved(known, seen, now.isoformat())
+        moved = self._updated(known, seen, now.isoformat())
         until = (now + CLAIM).isoformat()
         mine = {
             name: replace(alert, claimed=until)
@@ -222,25 +222,25 @@ class Alerts:
 
     # --- telling it --------------------------------------------------------------------------
 
-    def _tell(self, mine: Mapping[str, Alert]) -> None:
+    def _send(self, mine: Mapping[str, Alert]) -> None:
         """Post each and note so; where one fails, leave the rest to the next look, whoever's that is."""
-        untold = dict(mine)
+        unsent = dict(mine)
         try:
             for key, alert in mine.items():
                 self._post(key, alert)
-                self._note_told(key, alert)
-                del untold[key]
+                self._note_sent(key, alert)
+                del unsent[key]
         except BaseException:
-            _in_turn(self._db, lambda _tx, known: (_unclaimed(known, untold), None))
+            _locked(self._db, lambda _tx, known: (_unclaimed(known, unsent), None))
             raise
 
-    def _note_told(self, key: str, alert: Alert) -> None:
-        _in_turn(self._db, lambda _tx, known: (_told(known, key, alert), None))
+    def _note_sent(self, key: str, alert: Alert) -> None:
+        _locked(self._db, lambda _tx, known: (_sent(known, key, alert), None))
 
     def _post(self, name: str, alert: Alert) -> None:
         event, key = "recovered" if alert.is_over else "problem", name.partition("#")[0]
         body = {
-            "text": chat_text(self._whose, alert),
+            "text": chat_text(self._sender, alert),
             "event": event,
             **({"tenant": self._tenant} if self._tenant else {}),
             "alert": key,
@@ -255,7 +255,7 @@ class Alerts:
 
     # --- the database is away ----------------------------------------------------------------
 
-    def _miss_database(self, error: SyncError) -> None:
+    def _database_failed(self, error: SyncError) -> None:
         """Where nothing can be looked up, this process alone remembers what it told."""
         self._unreachable += 1
         if self._unreachable < FAILURES or self._database is not None or self._is_known_bad:
@@ -264,15 +264,15 @@ class Alerts:
         self._post("database", alert)
         self._database = replace(alert, told=True)
 
-    def _find_database(self) -> None:
+    def _database_answers(self) -> None:
         """Note what was told meanwhile: it is over when all that went wrong by it is well again."""
         self._unreachable, told = 0, self._database
         if told is not None:
-            _in_turn(self._db, lambda tx, known: (known | {_name("database", known, told.since): told}, None))
+            _locked(self._db, lambda tx, known: (known | {_name("database", known, told.since): told}, None))
             self._database = None
 
 
-def chat_text(whose: str, alert: Alert) -> str:
+def chat_text(sender: str, alert: Alert) -> str:
     """What a chat shows of a message: whom it is about, what happened, what to do.
 
     Texts of servers are hostile: no sign of theirs is mark-up, and nobody is called by them.
@@ -281,9 +281,9 @@ def chat_text(whose: str, alert: Alert) -> str:
     'eu: &lt;!channel&gt; @\u200ball To do: look.'
     """
     if alert.is_over:
-        text = f"{whose}: well again. It was: {_cut(alert.reason)}"
+        text = f"{sender}: well again. It was: {_cut(alert.reason)}"
     else:
-        text = f"{whose}: {_cut(alert.reason)}" + (f" To do: {_cut(alert.fix)}" if alert.fix else "")
+        text = f"{sender}: {_cut(alert.reason)}" + (f" To do: {_cut(alert.fix)}" if alert.fix else "")
     line = "".join(sign if sign.isprintable() else " " for sign in text)
     return escape(line, quote=False).replace("@", "@\u200b").replace("](", "]\u200b(")
 
@@ -296,7 +296,7 @@ def _is_held_back(key: str) -> bool:
     return key.startswith(HELD_BACK)
 
 
-def _joins(problem: Problem, name: str, alert: Alert, seen: _Seen) -> bool:
+def _joins(problem: Problem, name: str, alert: Alert, seen: _Observation) -> bool:
     """Whether a problem belongs to an incident that is known."""
     if alert.is_over:  # the receiver does not know that yet
         return name.partition("#")[0] == problem.key
@@ -305,7 +305,7 @@ def _joins(problem: Problem, name: str, alert: Alert, seen: _Seen) -> bool:
     return not _is_held_back(name) and seen.well_at.get(problem.feed, "") <= alert.since
 
 
-def _begun(problems: Sequence[Problem], now: str) -> Alert:
+def _new_alert(problems: Sequence[Problem], now: str) -> Alert:
     reason = " ".join(problem.reason for problem in problems)
     fix = next((problem.fix for problem in problems if problem.fix), "")
     if not fix and not _is_held_back(problems[0].key):  # what is held back says it in its reason
@@ -318,7 +318,7 @@ def _name(key: str, taken: Collection[str], now: str) -> str:
     return f"{key}#{now}" if key in taken else key
 
 
-def _told(known: dict[str, Alert], key: str, posted: Alert) -> dict[str, Alert]:
+def _sent(known: dict[str, Alert], key: str, posted: Alert) -> dict[str, Alert]:
     """What is known once the receiver has taken a message: what is over is forgotten."""
     if key not in known:
         return known
@@ -340,7 +340,7 @@ def _load(connection: sa.Connection) -> dict[str, Alert]:
         return {}
 
 
-def _in_turn(
+def _locked(
     db: sa.Engine, edit: Callable[[sa.Connection, dict[str, Alert]], tuple[dict[str, Alert], Any]]
 ) -> Any:
     """Change what is known, one process after the other; return the second value of `edit`."""

@@ -16,7 +16,7 @@ from sync.errors import SyncError
 from sync.model import PassKind
 from sync.monitor.freshness import FreshnessPolicy, Problem, problems
 
-State = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
+TenantState = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
 EMPTY = Problem("empty", "database", "There is no copy yet.", is_first=True)
 UNSEEN = Problem("unseen", "database", "The copy was not looked at yet.", is_first=True)
 
@@ -50,7 +50,7 @@ def look(copy: sa.Engine) -> Snapshot:
         return Snapshot(why_not=Problem("database", "database", f"{error} To do: {error.fix}"))
 
 
-class Standing(NamedTuple):
+class TenantStatus(NamedTuple):
     """How one of many tenants is.
 
     problems    why its copy is not as fresh as promised, and what failed lately
@@ -61,7 +61,7 @@ class Standing(NamedTuple):
     """
 
     name: str
-    state: State
+    state: TenantState
     problems: list[Problem]
     failing: Mapping[str, str]
     lag: timedelta | None = None
@@ -69,45 +69,45 @@ class Standing(NamedTuple):
     busy: str = ""
 
 
-def standing(
+def tenant_status(
     name: str,
-    sight: Snapshot,
+    snapshot: Snapshot,
     promise: FreshnessPolicy,
     elapsed: timedelta,
     *,
     busy: str = "",
-    troubles: Mapping[str, str] | None = None,
-) -> Standing:
+    failures: Mapping[str, str] | None = None,
+) -> TenantStatus:
     """How a tenant is, so long after its copy was seen.
 
-    troubles    what failed, where more is known of that than the copy tells
+    failures    what failed, where more is known of that than the copy tells
     """
-    failing = troubles or {kind: error for kind, (_, error) in sight.failing.items()}
-    problems = sight.problems(promise, elapsed)
+    failing = failures or {kind: error for kind, (_, error) in snapshot.failing.items()}
+    problems = snapshot.problems(promise, elapsed)
     causes = [Problem(f"failing:{it}", it, f"The last {it} failed: {why}") for it, why in failing.items()]
     told = [problem._replace(tenant=name) for problem in (*problems, *(causes if problems else ()))]
-    lags = [None if sight.found is None else sight.found.lags.get(view) for view in promise.store_views]
+    lags = [None if snapshot.found is None else snapshot.found.lags.get(view) for view in promise.store_views]
     known = [lag for lag in lags if lag is not None]
-    return Standing(
+    return TenantStatus(
         name,
-        _state(sight, problems, bool(failing), bool(busy)),
+        _state(snapshot, problems, bool(failing), bool(busy)),
         told,
         failing,
         max(known) + elapsed if len(known) == len(lags) else None,
-        None if sight.found is None else sum(sight.found.rejected.values()),
+        None if snapshot.found is None else sum(snapshot.found.rejected.values()),
         busy,
     )
 
 
-def _state(sight: Snapshot, problems: list[Problem], is_failing: bool, is_busy: bool) -> State:
+def _state(snapshot: Snapshot, problems: list[Problem], is_failing: bool, is_busy: bool) -> TenantState:
     if not problems:
         return "failing" if is_failing else "fresh"
     if is_failing or not all(problem.is_first for problem in problems):
-        return "stale" if sight.found is not None else "unreachable"
-    return "loading" if is_busy or sight.found is not None else "unseen"
+        return "stale" if snapshot.found is not None else "unreachable"
+    return "loading" if is_busy or snapshot.found is not None else "unseen"
 
 
-def refused(name: str, error: SyncError) -> Standing:
+def refused(name: str, error: SyncError) -> TenantStatus:
     """A tenant whose settings cannot be used."""
     problem = Problem("settings", "settings", f"{error} To do: {error.fix}", tenant=name)
-    return Standing(name, "refused", [problem], {})
+    return TenantStatus(name, "refused", [problem], {})

@@ -16,14 +16,14 @@ import sqlalchemy as sa
 import structlog
 
 from sync import logs
-from sync.app import freshness_policy, unseen_copy
+from sync.app import freshness_policy, unpooled_copy
 from sync.db.health import Freshness
 from sync.errors import DatabaseUnavailable, SettingsError
-from sync.monitor.snapshot import Snapshot, Standing, look, refused, standing
+from sync.monitor.snapshot import Snapshot, TenantStatus, look, refused, tenant_status
 from sync.settings import Settings
 from sync.settings.served import ServedTenants
-from sync.web.app import site_of
-from sync.web.pages import Missing, Site
+from sync.web.app import shown_copy
+from sync.web.pages import NotFound, ShownCopy
 
 LOOK_S: Final = 60.0  # how often, at least
 
@@ -35,19 +35,19 @@ class CopyMonitor:
 
     name     of the tenant
     copy     is closed with it
-    tell     is called behind each look but the first: it may be about what was seen
+    on_look  is called behind each look but the first: it may be about what was seen
     """
 
     def __init__(
-        self, name: str, settings: Settings, copy: sa.Engine, tell: Callable[[], None] | None = None
+        self, name: str, settings: Settings, copy: sa.Engine, on_look: Callable[[], None] | None = None
     ) -> None:
         self.name = name
         self.settings = settings
         self.copy = copy
-        self.site = site_of(copy, settings)
+        self.site = shown_copy(copy, settings)
         self.policy = freshness_policy(settings)
-        self._tell = tell
-        self._sight, self._seen_at = Snapshot(), monotonic()
+        self._on_look = on_look
+        self._snapshot, self._seen_at = Snapshot(), monotonic()
         self._news, self._closed = Event(), Event()
         self._thread = Thread(target=self._watch, name=f"lookout {name}", daemon=True)
 
@@ -65,28 +65,28 @@ class CopyMonitor:
 
     def look(self) -> Snapshot:
         """See how the copy is now, in the caller's thread."""
-        self._sight, self._seen_at = look(self.copy), monotonic()
-        return self._sight
+        self._snapshot, self._seen_at = look(self.copy), monotonic()
+        return self._snapshot
 
-    def standing(self, busy: str = "", troubles: Mapping[str, str] | None = None) -> Standing:
+    def tenant_status(self, busy: str = "", failures: Mapping[str, str] | None = None) -> TenantStatus:
         """How the tenant is, by the last look; arguments as there."""
         elapsed = self._elapsed()
-        return standing(self.name, self._sight, self.policy, elapsed, busy=busy, troubles=troubles)
+        return tenant_status(self.name, self._snapshot, self.policy, elapsed, busy=busy, failures=failures)
 
     def freshness(self) -> Freshness:
         """Where the copy stands, by the last look. Raises DatabaseUnavailable where that found nothing."""
-        if self._sight.found is None:
-            raise DatabaseUnavailable(self._sight.why_not.reason)
-        return self._sight.found.later(self._elapsed())
+        if self._snapshot.found is None:
+            raise DatabaseUnavailable(self._snapshot.why_not.reason)
+        return self._snapshot.found.later(self._elapsed())
 
     def close(self) -> None:
-        """Look no more; what is under way goes on to its end, see `part`."""
+        """Look no more; what is under way goes on to its end, see `wait_closed`."""
         self._closed.set()
         self._news.set()
         if self._thread.ident is None:
             self.copy.dispose()
 
-    def part(self, within_s: float) -> None:
+    def wait_closed(self, within_s: float) -> None:
         """Wait, behind `close`, until what it saw is told and noted so. A look that hangs is left behind."""
         if self._thread.ident is not None:
             self._thread.join(within_s)
@@ -103,7 +103,7 @@ class CopyMonitor:
                 self._news.clear()
                 if not self._closed.is_set():
                     self._try(self.look)
-                    self._try(self._tell or (lambda: None))
+                    self._try(self._on_look or (lambda: None))
         self.copy.dispose()  # here: what is closed while in use would be left open
 
     def _try(self, work: Callable[[], object]) -> None:
@@ -114,34 +114,34 @@ class CopyMonitor:
 
 
 class CopyMonitors:
-    """The copies of many tenants, for a page that only looks; its `Company`."""
+    """The copies of many tenants, for a page that only looks; its `TenantDirectory`."""
 
-    def __init__(self, fleet: ServedTenants) -> None:
-        self._members = fleet.members
-        self._lookouts = {
-            name: CopyMonitor(name, found, unseen_copy(found))
-            for name, found in fleet.members.items()
+    def __init__(self, served: ServedTenants) -> None:
+        self._members = served.members
+        self._monitors = {
+            name: CopyMonitor(name, found, unpooled_copy(found))
+            for name, found in served.members.items()
             if isinstance(found, Settings)
         }
-        for lookout in self._lookouts.values():
-            lookout.start()
+        for monitor in self._monitors.values():
+            monitor.start()
 
-    def standings(self) -> Sequence[Standing]:
+    def statuses(self) -> Sequence[TenantStatus]:
         """How each tenant is, by what was seen last."""
         return [
-            refused(name, found) if isinstance(found, SettingsError) else self._lookouts[name].standing()
+            refused(name, found) if isinstance(found, SettingsError) else self._monitors[name].tenant_status()
             for name, found in self._members.items()
         ]
 
-    def site(self, tenant: str) -> Site:
+    def site(self, tenant: str) -> ShownCopy:
         """Where the pages of one look. Raises Missing, and SettingsError where its settings are wrong."""
         found = self._members.get(tenant)
         if isinstance(found, SettingsError):
             raise found
         if found is None:
-            raise Missing(f"There is no tenant {tenant}.")
-        return self._lookouts[tenant].site
+            raise NotFound(f"There is no tenant {tenant}.")
+        return self._monitors[tenant].site
 
     def close(self) -> None:
-        for lookout in self._lookouts.values():
-            lookout.close()
+        for monitor in self._monitors.values():
+            monitor.close()

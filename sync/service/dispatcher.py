@@ -15,23 +15,23 @@ import structlog
 
 from sync import logs
 from sync.service.fair_queue import GRACE_S, FairQueue
-from sync.service.tenant_service import Job, Outcome, TenantService, Turn
+from sync.service.tenant_service import Job, TenantService, Turn, TurnOutcome
 
 TICK_S: Final = 1.0  # how often it is looked for whose turn is over, while somebody is at work
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
-class _Serving(NamedTuple):
+class _ActivePass(NamedTuple):
     """A pass under way, and whose it is; a tenant that left and came back under its name is another one."""
 
-    tenancy: TenantService
+    service: TenantService
     turn: Turn
 
     @property
     def silent_s(self) -> float:
-        pulse = self.tenancy.meter.pulse
-        return inf if pulse.is_stuck else pulse.silent_s
+        liveness = self.service.metrics_hook.liveness
+        return inf if liveness.is_stuck else liveness.silent_s
 
 
 class Dispatcher:
@@ -45,15 +45,15 @@ class Dispatcher:
         self,
         at_once: int,
         turn_s: float,
-        ended: Callable[[TenantService, Job, Outcome], None],
+        ended: Callable[[TenantService, Job, TurnOutcome], None],
         *,
         grace_s: float = GRACE_S,
     ) -> None:
-        self._turns: FairQueue[Job] = FairQueue(at_once, turn_s, grace_s)
+        self._queue: FairQueue[Job] = FairQueue(at_once, turn_s, grace_s)
         self._ended = ended
-        self._tenancies: dict[str, TenantService] = {}
-        self._at_work: dict[str, _Serving] = {}
-        self._paused: dict[str, _Serving] = {}
+        self._services: dict[str, TenantService] = {}
+        self._at_work: dict[str, _ActivePass] = {}
+        self._paused: dict[str, _ActivePass] = {}
         self._threads: dict[str, Thread] = {}
         self._lock = Lock()
         self._wake, self._stopped = Event(), Event()
@@ -62,29 +62,29 @@ class Dispatcher:
     def start(self) -> None:
         self._thread.start()
 
-    def share(self, at_once: int, turn_s: float) -> None:
+    def resize(self, at_once: int, turn_s: float) -> None:
         """From now on, other numbers."""
         with self._lock:
-            self._turns.at_once, self._turns.turn_s = at_once, turn_s
+            self._queue.at_once, self._queue.turn_s = at_once, turn_s
         self._wake.set()
 
-    def due(self, tenancy: TenantService, job: Job) -> None:
+    def enqueue(self, service: TenantService, job: Job) -> None:
         """Let the tenant do this when its turn comes."""
         with self._lock:
-            self._tenancies[tenancy.name] = tenancy
-            self._turns.due(tenancy.name, job)
+            self._services[service.name] = service
+            self._queue.enqueue(service.name, job)
         self._wake.set()
 
-    def recall(self, name: str) -> None:
+    def end_rest(self, name: str) -> None:
         """Let a tenant that rests be tried at once: somebody asks for it, or its settings changed."""
         with self._lock:
-            self._turns.recall(name)
+            self._queue.end_rest(name)
         self._wake.set()
 
     def forget(self, name: str) -> None:
         """A tenant is served no more."""
         with self._lock:
-            self._turns.forget(name)
+            self._queue.forget(name)
             self._paused.pop(name, None)
 
     def close(self, stop_all: Callable[[], None]) -> None:
@@ -99,38 +99,38 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._stopped.is_set():
             with self._lock:
-                self._share_out(monotonic())
-                is_idle = self._turns.is_idle
+                self._assign_slots(monotonic())
+                is_idle = self._queue.is_idle
             self._wake.wait(None if is_idle else TICK_S)
             self._wake.clear()
 
-    def _share_out(self, now: float) -> None:
+    def _assign_slots(self, now: float) -> None:
         silent = {name: serving.silent_s for name, serving in self._at_work.items()}
-        for name in self._turns.to_stop(now, silent):
+        for name in self._queue.due_to_yield(now, silent):
             turn = self._at_work[name].turn
             _log.info("turn.over", tenant=name, job=turn.job.name)
-            turn.make_room()
-        for name in self._turns.to_hang_up(silent):
+            turn.ask_to_yield()
+        for name in self._queue.due_to_hang_up(silent):
             turn = self._at_work[name].turn
             _log.warning("turn.hung_up", tenant=name, job=turn.job.name, silent_seconds=round(silent[name]))
             turn.overdue.set()
-        for name in self._turns.to_write_off(now):
-            tenancy, turn = self._at_work[name]
+        for name in self._queue.due_to_lose_slot(now):
+            service, turn = self._at_work[name]
             _log.error("turn.written_off", tenant=name, job=turn.job.name)
-            turn.write_off()
+            turn.lose_slot()
             if turn.overdue.is_set():
-                tenancy.written_off(turn.job)
-        while found := self._turns.next(now):
+                service.note_slot_lost(turn.job)
+        while found := self._queue.next(now):
             self._serve(*found)
 
     def _serve(self, name: str, job: Job) -> None:
         """Let a paused pass go on, or begin one."""
         if (paused := self._paused.pop(name, None)) is not None:
             self._at_work[name] = paused
-            paused.tenancy.meter.pulse.begin(job.name)
+            paused.service.metrics_hook.liveness.begin(job.name)
             paused.turn.resume()
             return
-        serving = self._at_work[name] = _Serving(self._tenancies[name], Turn(job, self._pause))
+        serving = self._at_work[name] = _ActivePass(self._services[name], Turn(job, self._pause))
         thread = Thread(target=self._turn, args=serving, name=f"worker {name}", daemon=True)
         self._threads[name] = thread
         thread.start()
@@ -138,34 +138,34 @@ class Dispatcher:
     def _pause(self, turn: Turn) -> None:
         """Give the slot of a pass to others; called by each of its threads that is about to ask something."""
         with self._lock:
-            found = [it for it in self._at_work.values() if it.turn is turn and turn.is_told]
+            found = [it for it in self._at_work.values() if it.turn is turn and turn.is_yielding]
             for serving in found:
-                name = serving.tenancy.name
+                name = serving.service.name
                 _log.info("turn.paused", tenant=name, job=turn.job.name)
-                self._turns.paused(name)
+                self._queue.paused(name)
                 self._paused[name] = self._at_work.pop(name)
-                serving.tenancy.meter.pulse.begin("")
+                serving.service.metrics_hook.liveness.begin("")
         self._wake.set()
 
-    def _turn(self, tenancy: TenantService, turn: Turn) -> None:
-        outcome = Outcome()
+    def _turn(self, service: TenantService, turn: Turn) -> None:
+        outcome = TurnOutcome()
         try:
-            with logs.of_tenant(tenancy.name):
-                outcome = tenancy.attempt(turn)
-                self._ended(tenancy, turn.job, outcome)
+            with logs.of_tenant(service.name):
+                outcome = service.attempt(turn)
+                self._ended(service, turn.job, outcome)
         finally:
             with self._lock:
-                self._let_go(tenancy.name, turn, outcome)
+                self._release(service.name, turn, outcome)
             self._wake.set()
 
-    def _let_go(self, name: str, turn: Turn, outcome: Outcome) -> None:
+    def _release(self, name: str, turn: Turn, outcome: TurnOutcome) -> None:
         """The pass ended. One that ended while it paused held no slot, and is begun anew in its next turn."""
         if name in self._paused and self._paused[name].turn is turn:
             del self._paused[name]
         if name not in self._at_work or self._at_work[name].turn is not turn:
             return
         del self._at_work[name]
-        rest_s = self._turns.ended(
+        rest_s = self._queue.ended(
             name, monotonic(), unfinished=outcome.is_unfinished, out_of_reach=outcome.out_of_reach
         )
         if rest_s is not None:

@@ -47,13 +47,13 @@ class _Turn(Generic[W]):
 
     work: W
     since: float
-    told_at: float | None = None
+    asked_at: float | None = None
     is_lost: bool = False
     is_hung_up: bool = False
 
     @property
-    def is_making_room(self) -> bool:
-        return self.told_at is not None and not self.is_lost
+    def is_yielding(self) -> bool:
+        return self.asked_at is not None and not self.is_lost
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class FairQueue(Generic[W]):
     _misses: dict[str, int] = field(default_factory=dict)  # turns in a row without an answer
     _resting: dict[str, float] = field(default_factory=dict)  # until when
 
-    def due(self, tenant: str, work: W) -> None:
+    def enqueue(self, tenant: str, work: W) -> None:
         """This is to be done; nothing new where it waits already, or is at work."""
         queue = self._queues.setdefault(tenant, deque())
         turn = self._at_work.get(tenant)
@@ -85,7 +85,7 @@ class FairQueue(Generic[W]):
     def next(self, now: float) -> tuple[str, W] | None:
         """Who is served now, and with what; it holds a slot until `ended`. None: nobody, or no slot."""
         for tenant in [tenant for tenant, until in self._resting.items() if until <= now]:
-            self.recall(tenant)
+            self.end_rest(tenant)
         held = sum(not turn.is_lost for turn in self._at_work.values())
         if held >= self.at_once or not self._line:
             return None
@@ -122,7 +122,7 @@ class FairQueue(Generic[W]):
             self._queues[tenant].appendleft(turn.work)
         self._line_up(tenant)
 
-    def recall(self, tenant: str) -> None:
+    def end_rest(self, tenant: str) -> None:
         """Its rest is over."""
         self._resting.pop(tenant, None)
         self._line_up(tenant)
@@ -139,35 +139,35 @@ class FairQueue(Generic[W]):
         """Seconds without an answer for which a tenant may keep the others waiting."""
         return min(self.turn_s, PROBE_S) if tenant in self._misses else self.turn_s
 
-    def to_stop(self, now: float, silent: Mapping[str, float]) -> list[str]:
+    def due_to_yield(self, now: float, silent: Mapping[str, float]) -> list[str]:
         """Who is to make room, told once: the longest at work first, one for each that waits.
 
         silent    seconds since anything was heard from each that is at work
         """
         told: list[str] = []
-        wanted = len(self._line) - sum(turn.is_making_room for turn in self._at_work.values())
+        wanted = len(self._line) - sum(turn.is_yielding for turn in self._at_work.values())
         for tenant, turn in self._at_work.items():
             is_over = now - turn.since >= self.turn_s or silent[tenant] >= self.silence_s(tenant)
-            if len(told) < wanted and turn.told_at is None and is_over:
-                turn.told_at = now
+            if len(told) < wanted and turn.asked_at is None and is_over:
+                turn.asked_at = now
                 told.append(tenant)
         return told
 
-    def to_hang_up(self, silent: Mapping[str, float]) -> list[str]:
+    def due_to_hang_up(self, silent: Mapping[str, float]) -> list[str]:
         """Whose requests are to be hung up, once: who was told, and was not answered for too long."""
         found = []
         for tenant, turn in self._at_work.items():
-            is_due = turn.told_at is not None and silent[tenant] >= self.silence_s(tenant)
+            is_due = turn.asked_at is not None and silent[tenant] >= self.silence_s(tenant)
             if is_due and not turn.is_hung_up:
                 turn.is_hung_up = True
                 found.append(tenant)
         return found
 
-    def to_write_off(self, now: float) -> list[str]:
+    def due_to_lose_slot(self, now: float) -> list[str]:
         """Who was told and did not make room: from now on its slot is free for others."""
         lost = []
         for tenant, turn in self._at_work.items():
-            if turn.told_at is not None and now - turn.told_at >= self.grace_s and not turn.is_lost:
+            if turn.asked_at is not None and now - turn.asked_at >= self.grace_s and not turn.is_lost:
                 turn.is_lost = True
                 lost.append(tenant)
         return lost

@@ -20,7 +20,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from sync.app import App, Carryover, alerts_of, opened
+from sync.app import App, Carryover, open_alerts, opened
 from sync.commerce.retry import HungUp
 from sync.db import overview
 from sync.db.dialects import utc_now
@@ -45,7 +45,7 @@ from sync.service.copy_monitor import CopyMonitor
 from sync.settings import Settings
 
 STANDBY_S: Final = 2.0
-EVER: Final = timedelta(days=36_500)
+ANY_AGE: Final = timedelta(days=36_500)
 UNTRUSTED_S: Final = 30.0  # a tenant whose last pass failed may keep the others waiting so long, not longer
 POLL_S: Final = 0.2
 
@@ -74,18 +74,18 @@ STOCK: Final = Job("stock", stock, ("stock",), resumes=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TurnOutcome:
     """How a turn ended.
 
     is_unfinished    it made room, and is to go on when its turn comes again
-    again_in_s       seconds after which to ask again: another daemon is at it
-    is_denied        the credential was refused: it may have been exchanged
+    retry_in_s       seconds after which to ask again: another daemon is at it
+    is_access_denied  the credential was refused: it may have been exchanged
     out_of_reach     the tenant, or its database, did not answer
     """
 
     is_unfinished: bool = False
-    again_in_s: float | None = None
-    is_denied: bool = False
+    retry_in_s: float | None = None
+    is_access_denied: bool = False
     out_of_reach: bool = False
 
 
@@ -100,33 +100,33 @@ class Turn:
     def __init__(self, job: Job, pause: Callable[[Turn], None]) -> None:
         self.job = job
         self.stop, self.overdue = Event(), Event()
-        self._told, self._resumed = Event(), Event()
+        self._yield_requested, self._resumed = Event(), Event()
         self._pause = pause
 
     @property
-    def is_told(self) -> bool:
+    def is_yielding(self) -> bool:
         """Whether it is asked to make room."""
-        return self._told.is_set()
+        return self._yield_requested.is_set()
 
-    def make_room(self) -> None:
+    def ask_to_yield(self) -> None:
         """Give the slot to others before the next request."""
         self._resumed.clear()
-        self._told.set()
+        self._yield_requested.set()
 
-    def write_off(self) -> None:
+    def lose_slot(self) -> None:
         """Its slot was given to others, since it did not make room."""
         if self.job.resumes:
             self.stop.set()
 
     def resume(self) -> None:
         """It has a slot again."""
-        self._told.clear()
+        self._yield_requested.clear()
         self.overdue.clear()
         self._resumed.set()
 
     def before_request(self) -> None:
         """Make room, if asked to. Raises Interrupted where the pass is to end."""
-        if not self.is_told:
+        if not self.is_yielding:
             return
         if self.job.resumes:
             self.stop.set()
@@ -137,7 +137,7 @@ class Turn:
                 raise Interrupted("Stopped while it waited for its next turn.")
 
 
-def patience(allowed_s: float, turn_s: float, *, is_trusted: bool) -> float:
+def request_limit_s(allowed_s: float, turn_s: float, *, is_trusted: bool) -> float:
     """Seconds that one request is tried, where others wait for the slot.
 
     allowed_s     by the settings
@@ -154,50 +154,55 @@ class TenantService:
 
     name        "" for the only one
     turn_s      tells how long a tenant may keep the others waiting
-    troubles    why a pass failed when it was last tried, by its name; those that came through are not there
+    failures    why a pass failed when it was last tried, by its name; those that came through are not there
     """
 
     def __init__(
-        self, name: str, settings: Settings, copy: sa.Engine, meter: MetricsHook, turn_s: Callable[[], float]
+        self,
+        name: str,
+        settings: Settings,
+        copy: sa.Engine,
+        metrics_hook: MetricsHook,
+        turn_s: Callable[[], float],
     ) -> None:
         self.name = name
-        self.meter = meter
-        self.troubles: dict[str, str] = {}
+        self.metrics_hook = metrics_hook
+        self.failures: dict[str, str] = {}
         self._turn_s = turn_s
-        self._legacy: Carryover | None = None
+        self._carryover: Carryover | None = None
         self._is_trusted = not name
-        self._due_since: dict[str, datetime] = {}
-        self._spared: dict[str, timedelta] = {}
+        self._waiting_since: dict[str, datetime] = {}
+        self._skip_if_within: dict[str, timedelta] = {}
         self._is_closed = False
         self._turn: Turn | None = None
-        self._stop_telling = Event()
-        self._lookout, self._closing = self._opened(settings, copy)
-        self._lookout.start()
+        self._stop_alerts = Event()
+        self._monitor, self._closing = self._opened(settings, copy)
+        self._monitor.start()
 
     @property
     def settings(self) -> Settings:
-        return self._lookout.settings
+        return self._monitor.settings
 
     @property
-    def lookout(self) -> CopyMonitor:
+    def monitor(self) -> CopyMonitor:
         """Who sees the copy; another one whenever the settings change."""
-        return self._lookout
+        return self._monitor
 
     def replace(self, settings: Settings, copy: sa.Engine) -> None:
         """Work with these settings from the next pass on."""
         former = self._closing
-        self._lookout, self._closing = self._opened(settings, copy)
-        self._lookout.start()
+        self._monitor, self._closing = self._opened(settings, copy)
+        self._monitor.start()
         former.close()
-        self.troubles.clear()
+        self.failures.clear()
 
-    def spare(self, job: Job, age: timedelta) -> None:
+    def skip_if_recent(self, job: Job, age: timedelta) -> None:
         """Do not begin with this job where it came through less than `age` ago."""
-        self._spared[job.name] = age
+        self._skip_if_within[job.name] = age
 
-    def written_off(self, job: Job) -> None:
+    def note_slot_lost(self, job: Job) -> None:
         """Its slot was given to others; what it hangs in may go on for long without a word."""
-        self.troubles[job.name] = (
+        self.failures[job.name] = (
             "It did not answer, did not end when its turn was over, and lost its slot to the other tenants. "
             "To do: look at the tenant, at its database and at the network between."
         )
@@ -207,94 +212,94 @@ class TenantService:
         self._is_closed = True
         if self._turn is not None:
             self._turn.stop.set()
-        self._stop_telling.set()
+        self._stop_alerts.set()
         self._closing.close()
 
     def _opened(self, settings: Settings, copy: sa.Engine) -> tuple[CopyMonitor, ExitStack]:
         with ExitStack() as opening:
-            telling = alerts_of(
-                settings, copy, self.meter.held_back, self._stop_telling, self.name, self.troubles
+            telling = open_alerts(
+                settings, copy, self.metrics_hook.held_back, self._stop_alerts, self.name, self.failures
             )
             alerts = opening.enter_context(telling)
-            lookout = CopyMonitor(self.name, settings, copy, None if alerts is None else alerts.look)
-            opening.callback(lookout.close)
-            return lookout, opening.pop_all()
+            monitor = CopyMonitor(self.name, settings, copy, None if alerts is None else alerts.look)
+            opening.callback(monitor.close)
+            return monitor, opening.pop_all()
 
     # --- a turn ------------------------------------------------------------------------------
 
-    def attempt(self, turn: Turn) -> Outcome:
+    def attempt(self, turn: Turn) -> TurnOutcome:
         """Run a pass to its end, or until told to make room. Whatever comes of it, the next one comes."""
         self._turn, job = turn, turn.job
         if self._is_closed:
-            return Outcome()
-        self.meter.pulse.begin(job.name)
+            return TurnOutcome()
+        self.metrics_hook.liveness.begin(job.name)
         try:
             return self._do(turn)
         except Interrupted:
             _log.info("pass.interrupted", job=job.name)
-            if not turn.overdue.is_set() or job.name not in self.troubles:
-                self._note_idleness(job)
-            return Outcome(is_unfinished=True, out_of_reach=turn.overdue.is_set())
+            if not turn.overdue.is_set() or job.name not in self.failures:
+                self._note_empty_turn(job)
+            return TurnOutcome(is_unfinished=True, out_of_reach=turn.overdue.is_set())
         except SyncError as error:
             self._is_trusted = not self.name
-            self.troubles[job.name] = f"{error} To do: {error.fix}"
+            self.failures[job.name] = f"{error} To do: {error.fix}"
             _log.error("pass.failed", job=job.name, error=str(error), fix=error.fix)
-            return Outcome(
+            return TurnOutcome(
                 is_unfinished=isinstance(error, HungUp),
-                is_denied=isinstance(error, AccessDenied),
+                is_access_denied=isinstance(error, AccessDenied),
                 out_of_reach=isinstance(error, CommerceUnavailable | DatabaseUnavailable),
             )
         except Exception as fault:  # noqa: BLE001 - one bad pass must not end the daemon
-            self.troubles[job.name] = f"a fault of its own: {type(fault).__name__}."
+            self.failures[job.name] = f"a fault of its own: {type(fault).__name__}."
             is_debugging = logging.getLogger("sync").isEnabledFor(logging.DEBUG)
             _log.error("pass.failed", job=job.name, error=type(fault).__name__, exc_info=is_debugging)
-            return Outcome()
+            return TurnOutcome()
         finally:
-            self.meter.pulse.begin("")
-            self._lookout.news()
+            self.metrics_hook.liveness.begin("")
+            self._monitor.news()
 
-    def _note_idleness(self, job: Job) -> None:
+    def _note_empty_turn(self, job: Job) -> None:
         """A turn in which nothing was read is a failure, too, as far as anybody who waits for it can tell."""
-        ended = None if self._legacy is None else self._legacy.journal.last
+        ended = None if self._carryover is None else self._carryover.run_log.last
         if ended is not None and ended.status == "interrupted" and not ended.tally.fetched:
             words = f"Its turn of {ended.seconds:.0f} s was over before anything was read."
-            self.troubles[job.name] = f"{words} To do: look at the tenant: it answers slowly, or not at all."
+            self.failures[job.name] = f"{words} To do: look at the tenant: it answers slowly, or not at all."
         else:
-            self.troubles.pop(job.name, None)
+            self.failures.pop(job.name, None)
 
-    def _do(self, turn: Turn) -> Outcome:
+    def _do(self, turn: Turn) -> TurnOutcome:
         """Run a pass, unless that is needless or another daemon does it."""
         job = turn.job
         try:
             with self._app(turn) as app:
-                if not self._is_needless(app.db, job):
+                if not self._is_already_done(app.db, job):
                     job.work(app.sync(f"daemon, {job.name}"))
             self._is_trusted = True
-            self.troubles.pop(job.name, None)
-            self._due_since.pop(job.name, None)
-            return Outcome()
+            self.failures.pop(job.name, None)
+            self._waiting_since.pop(job.name, None)
+            return TurnOutcome()
         except LeaseHeld as held:
-            return self._stand_by(job, held)
+            return self._wait_for_lease(job, held)
 
     @contextmanager
     def _app(self, turn: Turn) -> Iterator[App]:
         settings = self.settings
-        allowed_s = patience(settings.sync_max_retry_time, self._turn_s(), is_trusted=self._is_trusted)
+        allowed_s = request_limit_s(settings.sync_max_retry_time, self._turn_s(), is_trusted=self._is_trusted)
         with opened(
             settings,
             turn.stop,
-            meter=self.meter,
-            legacy=self._legacy,
+            metrics_hook=self.metrics_hook,
+            carryover=self._carryover,
             max_retry_time=allowed_s,
             before_request=turn.before_request,
             overdue=turn.overdue,
         ) as app:
-            self._legacy = app.legacy
+            self._carryover = app.carryover
             yield app
 
-    def _is_needless(self, db: sa.Engine, job: Job) -> bool:
+    def _is_already_done(self, db: sa.Engine, job: Job) -> bool:
         """Whether it was done: by another daemon while this one stood by, or not long before it began."""
-        age, since = self._spared.pop(job.name, None), self._due_since.get(job.name)
+        age, since = self._skip_if_within.pop(job.name, None), self._waiting_since.get(job.name)
         if age is None and since is None:
             return False
 
@@ -307,8 +312,8 @@ class TenantService:
         _log.info("pass.served_by_another" if since else "pass.spared", job=job.name)
         return True
 
-    def _stand_by(self, job: Job, held: LeaseHeld) -> Outcome:
-        if job.name not in self._due_since:
-            self._due_since[job.name] = reading(self._lookout.copy, utc_now)
+    def _wait_for_lease(self, job: Job, held: LeaseHeld) -> TurnOutcome:
+        if job.name not in self._waiting_since:
+            self._waiting_since[job.name] = reading(self._monitor.copy, utc_now)
             _log.info("lease.awaited", job=job.name, reason=str(held))
-        return Outcome(again_in_s=STANDBY_S)
+        return TurnOutcome(retry_in_s=STANDBY_S)

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 import structlog
 
 from sync import logs
-from sync.app import App, ensure_still_ours, opened
+from sync.app import App, ensure_same_tenant, opened
 from sync.db import state
 from sync.db.engine import reading
 from sync.errors import (
@@ -55,7 +55,7 @@ except ImportError as missing:
     ) from None
 
 TASK: Final = "product_sync.read_range"
-ROLL_CALL: Final = "product_sync_hands"
+STATUS_REQUEST: Final = "product_sync_hands"
 ANSWER_S: Final = 1.0  # for workers to answer
 PARTING_S: Final = 2.5  # for a database that is being opened: nothing is done there yet
 DATABASE_AWAY_S: Final = 5.0  # until a database that was away is asked again
@@ -112,17 +112,17 @@ class CeleryQueue:
     def __init__(self, celery: Celery, copy: str) -> None:
         self._celery = celery
         self._copy = copy
-        self._was_told = False
+        self._warned = False
         self._faults = _faults(celery.connection_for_write())
 
-    def put(self, orders: Sequence[RangeTask]) -> None:
+    def put(self, tasks: Sequence[RangeTask]) -> None:
         """Hand over orders. Raises QueueUnavailable."""
         try:
-            for order in orders:
-                self._celery.send_task(TASK, (self._copy, asdict(order)), queue=queue_name(self._copy))
+            for task in tasks:
+                self._celery.send_task(TASK, (self._copy, asdict(task)), queue=queue_name(self._copy))
         except self._faults as error:
             raise _unavailable(error) from None
-        _log.info("orders.enqueued", ranges=len(orders))
+        _log.info("orders.enqueued", ranges=len(tasks))
 
     def hands(self) -> int:
         """Ranges that the workers who answer can read at once; says so once when there are none."""
@@ -130,8 +130,8 @@ class CeleryQueue:
             mine = [answer for answer in _answers(self._celery) if self._copy in answer["copies"]]
         except self._faults:
             return 0
-        if not mine and not self._was_told:
-            self._was_told = True
+        if not mine and not self._warned:
+            self._warned = True
             _log.warning("workers.awaited", reason="no worker answers", fix="start `product-sync worker`")
         return sum(answer["hands"] for answer in mine)
 
@@ -177,7 +177,7 @@ def _answers(celery: Celery) -> list[dict[str, Any]]:
     """What each worker answers to the roll call; over a connection of its own: a kept one may have ended."""
     with celery.connection_for_write() as link:
         link.ensure_connection(max_retries=1, timeout=ANSWER_S)
-        answers = celery.control.broadcast(ROLL_CALL, reply=True, timeout=ANSWER_S, connection=link)
+        answers = celery.control.broadcast(STATUS_REQUEST, reply=True, timeout=ANSWER_S, connection=link)
     return [answer for each in answers or [] for answer in each.values()]
 
 
@@ -208,28 +208,28 @@ class OpenTenants:
     closing    closes what is opened
     """
 
-    def __init__(self, fleet: ServedTenants, stop: Event, closing: ExitStack) -> None:
-        self._fleet = fleet
+    def __init__(self, served: ServedTenants, stop: Event, closing: ExitStack) -> None:
+        self._served = served
         self._stop = stop
         self._closing = closing
-        self._taken: dict[str, OpenTenant] = {}
+        self._open: dict[str, OpenTenant] = {}
         self._away: list[str] = []
 
     def __getitem__(self, copy: str) -> OpenTenant:
-        return self._taken[copy]
+        return self._open[copy]
 
     @property
     def any(self) -> OpenTenant:
-        return next(iter(self._taken.values()))
+        return next(iter(self._open.values()))
 
     @property
     def copies(self) -> list[str]:
-        return [*self._taken]
+        return [*self._open]
 
     def take_first(self) -> None:
         """Open every tenant that can be worked for; where none can, its error is raised."""
-        faults = [it for name in self._fleet.members if isinstance(it := self._tried(name), SyncError)]
-        if not self._taken:
+        faults = [it for name in self._served.members if isinstance(it := self._try_opening(name), SyncError)]
+        if not self._open:
             raise faults[0] if faults else SettingsError("the file of tenants names none.")
 
     def take_late(self) -> Iterator[str]:
@@ -238,10 +238,10 @@ class OpenTenants:
             if self._stop.is_set():
                 return
             self._away.remove(name)
-            if isinstance(copy := self._tried(name, again=True), str):
+            if isinstance(copy := self._try_opening(name, again=True), str):
                 yield copy
 
-    def _tried(self, name: str, *, again: bool = False) -> str | SyncError:
+    def _try_opening(self, name: str, *, again: bool = False) -> str | SyncError:
         """Open a tenant: the identity of its copy, or what keeps it from being worked for."""
         with logs.of_tenant(name):
             try:
@@ -250,7 +250,7 @@ class OpenTenants:
                 is_away = isinstance(fault, DatabaseUnavailable)
                 if is_away:
                     self._away.append(name)
-                if not (self._fleet.is_alone or (again and is_away)):
+                if not (self._served.is_alone or (again and is_away)):
                     _log.error("tenant.refused", error=str(fault), fix=fault.fix)
                 return fault
             if again:
@@ -258,14 +258,14 @@ class OpenTenants:
             return copy
 
     def _take(self, name: str) -> str:
-        settings = self._fleet.members[name]
+        settings = self._served.members[name]
         if isinstance(settings, SettingsError):
             raise settings
         broker_of(settings)
         with ExitStack() as opening:
             live = opening.enter_context(opened(settings, self._stop, shared=True))
             copy = _identity(live.db)
-            self._taken[copy] = OpenTenant(name, live, Unreported(live.journal.traffic))
+            self._open[copy] = OpenTenant(name, live, Unreported(live.run_log.traffic))
             self._closing.push(opening.pop_all())
         return copy
 
@@ -276,19 +276,19 @@ class _Quiet(RunLog):
     def _tell_progress(self) -> None: ...
 
 
-def work(fleet: ServedTenants) -> None:
+def work(served: ServedTenants) -> None:
     """Read ranges as they are ordered, until SIGTERM or SIGINT: then the pages in hand are finished.
 
     What is wrong with one of many tenants is logged, and the others are worked for; one whose database is
     away joins them when it is back. Raises QueueUnavailable where the broker refuses us; where no tenant can
     be worked for, also SettingsError, SchemaTooNew and DatabaseUnavailable.
     """
-    hands, stop = fleet.process.sync_concurrency, Event()
+    hands, stop = served.process.sync_concurrency, Event()
     with ExitStack() as closing:
-        seats = OpenTenants(fleet, stop, closing)
-        seats.take_first()
-        celery = application(broker_of(seats.any.live.settings))
-        _prepare(celery, seats, stop, hands)
+        tenants = OpenTenants(served, stop, closing)
+        tenants.take_first()
+        celery = application(broker_of(tenants.any.live.settings))
+        _prepare(celery, tenants, stop, hands)
         closing.enter_context(warnings.catch_warnings())
         for harmless in (SecurityWarning, CPendingDeprecationWarning):  # as root; of a default that we want
             warnings.simplefilter("ignore", harmless)
@@ -296,7 +296,7 @@ def work(fleet: ServedTenants) -> None:
             hostname=f"product-sync-{uuid4().hex[:12]}@{socket.gethostname()}",  # another for each process
             pool="threads",
             concurrency=hands,
-            queues=[queue_name(copy) for copy in seats.copies],
+            queues=[queue_name(copy) for copy in tenants.copies],
             loglevel="WARNING",
             quiet=True,
             without_gossip=True,
@@ -311,7 +311,7 @@ def work(fleet: ServedTenants) -> None:
 
         def admit() -> None:
             try:
-                for copy in seats.take_late():
+                for copy in tenants.take_late():
                     consume(copy)
             except Exception as fault:  # noqa: BLE001 - the others may still come
                 _log.error("tenant.refused", error=type(fault).__name__)
@@ -323,18 +323,18 @@ def work(fleet: ServedTenants) -> None:
         raise QueueUnavailable("the broker refuses this worker; the log has its reason.")
 
 
-def _prepare(celery: Celery, seats: OpenTenants, stop: Event, hands: int) -> None:
+def _prepare(celery: Celery, tenants: OpenTenants, stop: Event, hands: int) -> None:
     """The task, the answer to the roll call, and what happens at the start and at the end."""
     watch = _Quiet()
 
-    def read_range(copy: str, order: dict[str, Any]) -> None:
-        _obey(seats[copy], RangeTask(**order), watch, stop)
+    def read_range(copy: str, task: dict[str, Any]) -> None:
+        _do(tenants[copy], RangeTask(**task), watch, stop)
 
-    def roll_call(_state: object) -> dict[str, Any]:
-        return {"copies": seats.copies, "hands": 0 if stop.is_set() else hands}
+    def report_status(_state: object) -> dict[str, Any]:
+        return {"copies": tenants.copies, "hands": 0 if stop.is_set() else hands}
 
     celery.task(read_range, name=TASK)
-    inspect_command(name=ROLL_CALL)(roll_call)
+    inspect_command(name=STATUS_REQUEST)(report_status)
     signals.setup_logging.connect(_keep_ours, weak=False)
     signals.worker_ready.connect(lambda **_: _log.info("worker.ready", hands=hands), weak=False)
     signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
@@ -344,19 +344,19 @@ def _keep_ours(**_: Any) -> None:
     """Logging is set up already: while somebody answers this signal, Celery leaves it alone."""
 
 
-def _obey(seat: OpenTenant, order: RangeTask, watch: RunLog, stop: Event) -> None:
+def _do(tenant: OpenTenant, task: RangeTask, watch: RunLog, stop: Event) -> None:
     """Do what an order says; one that we cannot even look into goes back to the broker."""
-    sync = seat.live.sync("worker", watch)
-    about = structlog.contextvars.bound_contextvars(run=order.run_id, store_view=order.store_view)
-    with logs.of_tenant(seat.name), about:
-        _log.debug("order.received", first_id=order.first_id)
+    sync = tenant.live.sync("worker", watch)
+    about = structlog.contextvars.bound_contextvars(run=task.run_id, store_view=task.store_view)
+    with logs.of_tenant(tenant.name), about:
+        _log.debug("order.received", first_id=task.first_id)
         try:
-            ensure_still_ours(seat.live.db, seat.live.settings)
-            outcome = work_off(sync, order, seat.unreported)
+            ensure_same_tenant(tenant.live.db, tenant.live.settings)
+            outcome = work_off(sync, task, tenant.unreported)
         except Interrupted:
             raise Reject("stopping", requeue=True) from None
         except (AnotherTenant, DatabaseUnavailable) as error:
-            _log.error("range.put_back", first_id=order.first_id, error=str(error), fix=error.fix)
+            _log.error("range.put_back", first_id=task.first_id, error=str(error), fix=error.fix)
             stop.wait(DATABASE_AWAY_S)
             raise Reject("not this worker's", requeue=True) from None
-        _log.info(f"range.{outcome}", first_id=order.first_id)
+        _log.info(f"range.{outcome}", first_id=task.first_id)

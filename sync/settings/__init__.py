@@ -46,7 +46,7 @@ from sync.errors import SettingsError
 from sync.settings.cron import parse_crontab
 from sync.settings.parsers import (
     Address,
-    QuietHours,
+    QuietPeriod,
     has_password,
     is_saas,
     mask_url,
@@ -113,7 +113,9 @@ CronOrOff = Annotated[
 ]
 TimeZone = Annotated[tzinfo, BeforeValidator(parse_time_zone), PlainSerializer(str)]
 Quiet = Annotated[
-    QuietHours | None, BeforeValidator(QuietHours.parse), PlainSerializer(lambda it: it and str(it))
+    QuietPeriod | None,
+    BeforeValidator(QuietPeriod.parse),
+    PlainSerializer(lambda it: it and str(it)),
 ]
 AddressOrOff = Annotated[
     Address | None,

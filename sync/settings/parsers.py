@@ -86,7 +86,7 @@ def parse_time_zone(text: str) -> tzinfo:
 
 
 @dataclass(frozen=True, slots=True)
-class QuietHours:
+class QuietPeriod:
     """At most `rate` requests a second from `start` to `end`, over midnight where `end` is earlier."""
 
     start: time
@@ -97,7 +97,7 @@ class QuietHours:
         return f"{self.start:%H:%M}-{self.end:%H:%M}@{self.rate:g}"
 
     @classmethod
-    def parse(cls, text: str) -> QuietHours:
+    def parse(cls, text: str) -> QuietPeriod:
         clock = r"((?:[01]\d|2[0-3]):[0-5]\d)"
         match = re.fullmatch(rf"{clock}-{clock}@(\d+(?:\.\d+)?)", text)
         if match is None:

@@ -38,16 +38,16 @@ from sync.errors import SyncError
 from sync.settings import Settings
 from sync.web import formatting as words
 from sync.web import pages, tenants
-from sync.web.cached_counts import Counters
-from sync.web.pages import Facts, Missing, Site, Unclear
+from sync.web.cached_counts import CachedCounts
+from sync.web.pages import BadQuery, Facts, NotFound, ShownCopy
 from sync.web.protection import Protection
-from sync.web.tenants import Company
+from sync.web.tenants import TenantDirectory
 
 AT_ONCE = 4  # pages being made
 LIVE_S = 5  # a page that shows a run in progress is loaded again
 LONGEST_FORM = 4096  # bytes
 STYLE = Path(__file__).with_name("static") / "page.css"
-PAGES: dict[str, tuple[str, Callable[[Site, pages.Query], Facts]]] = {
+PAGES: dict[str, tuple[str, Callable[[ShownCopy, pages.Query], Facts]]] = {
     "/": ("overview", pages.overview),
     "/runs": ("runs", pages.runs),
     "/runs/{run_id:int}": ("run", pages.run),
@@ -73,14 +73,14 @@ def application(
     extra_routes    answered whatever the Host: they must hold nothing that is not for everybody
     run_now         asks for an incremental pass, soon; None where nobody can run one
     """
-    site = site_of(engine, settings)
+    site = shown_copy(engine, settings)
     ask = None if run_now is None else lambda _tenant: run_now()
-    desk = Desk(lambda _tenant: site, _token_of(settings), ask, many=False)
+    desk = Handlers(lambda _tenant: site, _token_of(settings), ask, many=False)
     return _guarded(_routes(desk), desk, settings, extra_routes)
 
 
 def application_for(
-    company: Company,
+    company: TenantDirectory,
     settings: Settings,
     *,
     extra_routes: Sequence[Route] = (),
@@ -90,7 +90,7 @@ def application_for(
 
     run_now    told the tenant's name
     """
-    desk = Desk(company.site, _token_of(settings), run_now, many=True)
+    desk = Handlers(company.site, _token_of(settings), run_now, many=True)
     routes: list[BaseRoute] = [
         Route("/", desk.html("tenants", lambda _: tenants.overview(company)), methods=["GET"]),
         Route("/api", desk.json(lambda _: {"paths": ["/api/tenants", "/tenants/{tenant}/api"]})),
@@ -100,16 +100,16 @@ def application_for(
     return _guarded(routes, desk, settings, extra_routes)
 
 
-def site_of(engine: sa.Engine, settings: Settings) -> Site:
+def shown_copy(engine: sa.Engine, settings: Settings) -> ShownCopy:
     """Where the pages of one tenant look."""
-    return Site(engine, Counters(engine), freshness_policy(settings))
+    return ShownCopy(engine, CachedCounts(engine), freshness_policy(settings))
 
 
 def _token_of(settings: Settings) -> str | None:
     return None if settings.status_token is None else settings.status_token.get_secret_value()
 
 
-def _routes(desk: Desk) -> list[BaseRoute]:
+def _routes(desk: Handlers) -> list[BaseRoute]:
     """The pages over one copy."""
     paths = {path: f"/api{path if path != '/' else '/overview'}" for path in PAGES}
     routes: list[BaseRoute] = [
@@ -123,7 +123,7 @@ def _routes(desk: Desk) -> list[BaseRoute]:
 
 
 def _guarded(
-    routes: list[BaseRoute], desk: Desk, settings: Settings, extra_routes: Sequence[Route]
+    routes: list[BaseRoute], desk: Handlers, settings: Settings, extra_routes: Sequence[Route]
 ) -> Starlette:
     names = [*settings.status_hosts, *([settings.status_bind.host] if settings.status_bind else [])]
     guard = Middleware(Protection, names=names, open=[route.path for route in extra_routes])
@@ -148,10 +148,10 @@ class Failure:
     fix: str = ""
 
 
-class Desk:
+class Handlers:
     """Takes requests, and answers them with facts or with what went wrong.
 
-    site_of    where to look, by the tenant's name; "" for the only one. May raise Missing and SyncError
+    shown_copy  where to look, by the tenant's name; "" for the only one. May raise Missing and SyncError
     token      what "run now" asks for; None where it is off
     run_now    asks for a pass of this tenant, soon; None where nobody can run one
     many       whether there is a list of tenants above the pages of one
@@ -159,14 +159,14 @@ class Desk:
 
     def __init__(
         self,
-        site_of: Callable[[str], Site],
+        shown_copy: Callable[[str], ShownCopy],
         token: str | None,
         run_now: Callable[[str], None] | None,
         *,
         many: bool,
     ) -> None:
         self._many = many
-        self._site_of = site_of
+        self._copy_of = shown_copy
         self._templates = words.environment()
         self._token = token if run_now is not None else None
         self._run_now = run_now
@@ -174,9 +174,9 @@ class Desk:
 
     # --- looking -----------------------------------------------------------------------------
 
-    def at_site(self, read: Callable[[Site, pages.Query], Facts]) -> Callable[[Request], Facts]:
+    def at_site(self, read: Callable[[ShownCopy, pages.Query], Facts]) -> Callable[[Request], Facts]:
         """Read facts where the request's tenant is."""
-        return lambda request: read(self._site_of(_tenant(request)), _query(request))
+        return lambda request: read(self._copy_of(_tenant(request)), _query(request))
 
     def html(self, name: str, read: Callable[[Request], Facts]) -> Endpoint:
         """An endpoint that fills a template with facts."""
@@ -197,9 +197,9 @@ class Desk:
         async def endpoint(request: Request) -> Response:
             try:
                 return await anyio.to_thread.run_sync(make, request, limiter=self._turns)
-            except Missing as error:
+            except NotFound as error:
                 failure = Failure(404, str(error))
-            except Unclear as error:
+            except BadQuery as error:
                 failure = Failure(400, str(error))
             except SyncError as error:
                 failure = Failure(503, f"{error}", error.fix)

@@ -25,7 +25,7 @@ FIRST_S = 0.07  # a page waits so long for the very first count
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class Counts:
     """What was counted, and when by the database's clock."""
 
     at: datetime
@@ -35,17 +35,17 @@ class Counted:
     altered: int
 
 
-class Counters:
+class CachedCounts:
     """The last count; asking for it never takes longer than FIRST_S seconds."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._last: Counted | None = None
+        self._last: Counts | None = None
         self._due = 0.0
         self._lock = Lock()
         self._counted = Event()
 
-    def last(self) -> Counted | None:
+    def last(self) -> Counts | None:
         """What was counted last; None while nothing was yet."""
         with self._lock:
             if monotonic() >= self._due:
@@ -65,8 +65,8 @@ class Counters:
             self._due = monotonic() + max(KEPT_S, REST * (monotonic() - began))
 
 
-def _count(connection: sa.Connection) -> Counted:
-    return Counted(
+def _count(connection: sa.Connection) -> Counts:
+    return Counts(
         at=utc_now(connection),
         store_views=overview.store_views(connection),
         feeds=overview.feeds(connection),

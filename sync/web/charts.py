@@ -15,7 +15,7 @@ SHOWN = 40  # runs in a chart
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class ChartBar:
     """One bar: what it stands for, its height, how that reads, and how it is coloured."""
 
     label: str
@@ -24,7 +24,7 @@ class Bar:
     look: str = "plain"
 
 
-def chart(name: str, title: str, bars: Sequence[Bar]) -> Markup:
+def chart(name: str, title: str, bars: Sequence[ChartBar]) -> Markup:
     """A bar for each run, oldest first.
 
     name     unique on the page
@@ -39,14 +39,14 @@ def chart(name: str, title: str, bars: Sequence[Bar]) -> Markup:
     return Markup(str(drawing))  # noqa: S704 - svg.py escapes its texts
 
 
-def _drawn(bars: Sequence[Bar]) -> list[svg.Element]:
+def _drawn(bars: Sequence[ChartBar]) -> list[svg.Element]:
     if not bars:
         return [svg.Text(x=WIDTH / 2, y=HEIGHT / 2, class_=["tick", "tick-none"], text="no run yet")]
     top = _round_up(max(bar.value for bar in bars))
     return [*_grid(top), *_bars(bars, top), *_axis(bars)]
 
 
-def _range(bars: Sequence[Bar]) -> str:
+def _range(bars: Sequence[ChartBar]) -> str:
     if not bars:
         return "no run yet."
     values = [bar.value for bar in bars]
@@ -63,7 +63,7 @@ def _grid(top: float) -> list[svg.Element]:
     return lines
 
 
-def _bars(bars: Sequence[Bar], top: float) -> list[svg.Element]:
+def _bars(bars: Sequence[ChartBar], top: float) -> list[svg.Element]:
     step = (WIDTH - LEFT - RIGHT) / max(len(bars), 12)
     drawn: list[svg.Element] = []
     for place, bar in enumerate(bars):
@@ -82,7 +82,7 @@ def _bars(bars: Sequence[Bar], top: float) -> list[svg.Element]:
     return drawn
 
 
-def _axis(bars: Sequence[Bar]) -> list[svg.Element]:
+def _axis(bars: Sequence[ChartBar]) -> list[svg.Element]:
     """The first and the last run below their bars."""
     y, step = HEIGHT - 5, (WIDTH - LEFT - RIGHT) / max(len(bars), 12)
     ends: list[svg.Element] = [svg.Text(x=LEFT, y=y, class_=["tick"], text=bars[0].label)]

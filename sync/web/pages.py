@@ -13,9 +13,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from sync.db import current_views as in_force
-from sync.db import leases
-from sync.db import web_queries as browsing
+from sync.db import current_views, leases, web_queries
 from sync.db.dialects import MAX_ID, utc_now
 from sync.db.engine import reading
 from sync.db.health import Freshness, freshness
@@ -26,8 +24,8 @@ from sync.db.web_queries import Row, Stretch
 from sync.errors import UsageError
 from sync.files.export import parse_since
 from sync.monitor.freshness import FreshnessPolicy, feed_state, problems, view_state
-from sync.web.cached_counts import Counters
-from sync.web.charts import SHOWN, Bar
+from sync.web.cached_counts import CachedCounts
+from sync.web.charts import SHOWN, ChartBar
 
 Facts = dict[str, Any]
 Query = Mapping[str, str]
@@ -38,20 +36,20 @@ CHANGE_KINDS = ("insert", "update", "delete", "restore")
 HISTORY = 25  # entries on a product's page
 
 
-class Missing(Exception):
+class NotFound(Exception):
     """There is no such thing in the copy. `str` says which."""
 
 
-class Unclear(Exception):
+class BadQuery(Exception):
     """The query cannot be understood. `str` says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ShownCopy:
     """The copy that the pages show, and how fresh it must be."""
 
     db: sa.Engine
-    counters: Counters
+    counters: CachedCounts
     policy: FreshnessPolicy
 
 
@@ -68,30 +66,30 @@ def _number(query: Query, name: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise Unclear(f"{name} is not a whole number.")
+        raise BadQuery(f"{name} is not a whole number.")
     return min(int(text[:20]), MAX_ID)
 
 
 def _one_of(query: Query, name: str, choices: tuple[str, ...]) -> str | None:
     text = _text(query, name)
     if text and text not in choices:
-        raise Unclear(f"{name} is none of {', '.join(choices)}.")
+        raise BadQuery(f"{name} is none of {', '.join(choices)}.")
     return text or None
 
 
 # --- overview --------------------------------------------------------------------------------
 
 
-def overview(site: Site, _query: Query) -> Facts:
+def overview(copy: ShownCopy, _query: Query) -> Facts:
     """Freshness of store views and feeds, the run in progress, the last runs."""
-    counted = site.counters.last()
-    observed, last = reading(site.db, lambda c: (freshness(c), browsing.runs(c).rows))
-    holder = leases.holder(site.db)
+    counted = copy.counters.last()
+    observed, last = reading(copy.db, lambda c: (freshness(c), web_queries.runs(c).rows))
+    holder = leases.holder(copy.db)
     current = last[0] if last and last[0]["status"] == "running" and holder is not None else None
     return {
-        "problems": [problem.reason for problem in problems(site.policy, observed)],
-        "store_views": [] if counted is None else _store_views(site.policy, observed, counted.store_views),
-        "feeds": [] if counted is None else _feeds(site.policy, observed, counted.feeds),
+        "problems": [problem.reason for problem in problems(copy.policy, observed)],
+        "store_views": [] if counted is None else _store_views(copy.policy, observed, counted.store_views),
+        "feeds": [] if counted is None else _feeds(copy.policy, observed, counted.feeds),
         "open_rejections": None if counted is None else counted.open_rejections,
         "altered": None if counted is None else counted.altered,
         "counted_at": None if counted is None else counted.at,
@@ -150,27 +148,27 @@ def _progress(run: Row, now: datetime) -> Facts:
 # --- runs ------------------------------------------------------------------------------------
 
 
-def runs(site: Site, query: Query) -> Facts:
+def runs(copy: ShownCopy, query: Query) -> Facts:
     kind, before = _one_of(query, "kind", KINDS), _number(query, "before")
-    found = reading(site.db, lambda c: browsing.runs(c, kind, before))
+    found = reading(copy.db, lambda c: web_queries.runs(c, kind, before))
     return {"runs": found.rows, "next": found.next, "kind": kind, "before": before}
 
 
-def run(site: Site, query: Query) -> Facts:
+def run(copy: ShownCopy, query: Query) -> Facts:
     run_id = _number(query, "run_id") or 0
     found, left, now = reading(
-        site.db, lambda c: (browsing.run(c, run_id), browsing.partitions(c, run_id), utc_now(c))
+        copy.db, lambda c: (web_queries.run(c, run_id), web_queries.partitions(c, run_id), utc_now(c))
     )
     if found is None:
-        raise Missing(f"The copy knows no run {run_id}.")
+        raise NotFound(f"The copy knows no run {run_id}.")
     progress = _progress(found, now) if found["status"] == "running" else None
     return {"run": found, "partitions": left, "progress": progress}
 
 
-def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[Bar]]:
+def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[ChartBar]]:
     """The figures of ended runs, oldest first, a chart each."""
     ended = [row for row in rows if row["status"] != "running"][:shown][::-1]
-    charts: dict[str, list[Bar]] = {
+    charts: dict[str, list[ChartBar]] = {
         name: [] for name in ("products", "seconds", "changes", "latency", "rate", "throttled")
     }
     for row in ended:
@@ -187,19 +185,20 @@ def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[Bar]]:
             ("rate", rate, f"{rate:,.1f} requests a second"),
             ("throttled", row["throttled"], f"{row['throttled']:,} of {asked:,} answers were 429 or 503"),
         ):
-            charts[name].append(Bar(label, value, f"{row['kind']}, {tip}", look))
+            charts[name].append(ChartBar(label, value, f"{row['kind']}, {tip}", look))
     return charts
 
 
 # --- rejections and changes ------------------------------------------------------------------
 
 
-def rejected(site: Site, query: Query) -> Facts:
+def rejected(copy: ShownCopy, query: Query) -> Facts:
     resolved = _text(query, "resolved") == "yes"
     view, before = _text(query, "store_view") or None, _number(query, "before")
     kind = _one_of(query, "kind", REJECT_KINDS)
     found = reading(
-        site.db, lambda c: browsing.rejected(c, resolved=resolved, kind=kind, store_view=view, before=before)
+        copy.db,
+        lambda c: web_queries.rejected(c, resolved=resolved, kind=kind, store_view=view, before=before),
     )
     return {
         "items": found.rows,
@@ -208,17 +207,19 @@ def rejected(site: Site, query: Query) -> Facts:
         "kind": kind,
         "store_view": view,
         "before": before,
-        "views": _views(site),
+        "views": _views(copy),
     }
 
 
-def changes(site: Site, query: Query) -> Facts:
+def changes(copy: ShownCopy, query: Query) -> Facts:
     view, kind = _text(query, "store_view") or None, _one_of(query, "kind", CHANGE_KINDS)
     product, since = _text(query, "product"), _text(query, "since")
     before = _number(query, "before")
-    now = reading(site.db, utc_now)
-    wanted = browsing.Wanted(view, kind, _since(since, now), _product_ids(site, product) if product else None)
-    found = reading(site.db, lambda c: browsing.changes(c, wanted, before))
+    now = reading(copy.db, utc_now)
+    wanted = web_queries.Wanted(
+        view, kind, _since(since, now), _product_ids(copy, product) if product else None
+    )
+    found = reading(copy.db, lambda c: web_queries.changes(c, wanted, before))
     return {
         "changes": found.rows,
         "next": found.next,
@@ -227,8 +228,8 @@ def changes(site: Site, query: Query) -> Facts:
         "product": product,
         "since": since,
         "before": before,
-        "views": _views(site),
-        "looked_through": browsing.CHANGES_LOOKED_THROUGH,
+        "views": _views(copy),
+        "looked_through": web_queries.CHANGES_LOOKED_THROUGH,
     }
 
 
@@ -238,37 +239,37 @@ def _since(text: str, now: datetime) -> datetime | None:
     try:
         return parse_since(text, now)
     except UsageError:
-        raise Unclear(
+        raise BadQuery(
             "since is neither a time, as 2026-03-01 or 2026-03-01T09:30, nor a span, as 24h."
         ) from None
 
 
-def _product_ids(site: Site, product: str) -> list[int]:
+def _product_ids(copy: ShownCopy, product: str) -> list[int]:
     """Products with exactly this SKU, and the one with this id."""
-    ids = reading(site.db, lambda c: browsing.ids_of(c, product))
+    ids = reading(copy.db, lambda c: web_queries.ids_of(c, product))
     if product.isascii() and product.isdigit() and len(product) < 19:
         ids = sorted({*ids, int(product)})
-    return ids[: browsing.PAGE]
+    return ids[: web_queries.PAGE]
 
 
-def _views(site: Site) -> list[str]:
-    return reading(site.db, in_force.loaded)
+def _views(copy: ShownCopy) -> list[str]:
+    return reading(copy.db, current_views.loaded)
 
 
 # --- products --------------------------------------------------------------------------------
 
 
-def products(site: Site, query: Query) -> Facts:
+def products(copy: ShownCopy, query: Query) -> Facts:
     """A list by id, or what a search found."""
     by = _one_of(query, "by", ("sku", "name", "id")) or "sku"
-    text, views = _text(query, "q"), reading(site.db, in_force.current)
+    text, views = _text(query, "q"), reading(copy.db, current_views.current)
     asked, after = _text(query, "store_view") or None, _number(query, "after") or 0
     view = asked or (views[0] if views else "all")
-    found = _searched(site, by, text, asked, view, after, views) if text else _listed(site, view, after)
+    found = _searched(copy, by, text, asked, view, after, views) if text else _listed(copy, view, after)
     return {
         "products": found.rows,
         "next": found.next,
-        "more": len(found.rows) > browsing.PAGE,
+        "more": len(found.rows) > web_queries.PAGE,
         "q": text,
         "by": by,
         "store_view": asked,
@@ -278,45 +279,45 @@ def products(site: Site, query: Query) -> Facts:
     }
 
 
-def _listed(site: Site, view: str, after: int) -> Stretch:
-    return reading(site.db, lambda c: browsing.products_after(c, view, after))
+def _listed(copy: ShownCopy, view: str, after: int) -> Stretch:
+    return reading(copy.db, lambda c: web_queries.products_after(c, view, after))
 
 
 def _searched(
-    site: Site, by: str, text: str, asked: str | None, view: str, after: int, views: list[str]
+    copy: ShownCopy, by: str, text: str, asked: str | None, view: str, after: int, views: list[str]
 ) -> Stretch:
     if by == "name":
-        return reading(site.db, lambda c: browsing.with_name(c, text, view, after))
+        return reading(copy.db, lambda c: web_queries.with_name(c, text, view, after))
     wanted = [asked] if asked else views
     if by == "sku":
-        return Stretch(reading(site.db, lambda c: browsing.with_sku(c, text, wanted)), None)
+        return Stretch(reading(copy.db, lambda c: web_queries.with_sku(c, text, wanted)), None)
     product_id = _number({"id": text}, "id") or 0
-    return Stretch(reading(site.db, lambda c: browsing.with_id(c, product_id, wanted)), None)
+    return Stretch(reading(copy.db, lambda c: web_queries.with_id(c, product_id, wanted)), None)
 
 
-def product(site: Site, query: Query) -> Facts:
+def product(copy: ShownCopy, query: Query) -> Facts:
     """Everything the copy holds of one product in one store view."""
     view, product_id = _text(query, "store_view"), _number(query, "product_id") or 0
-    return reading(site.db, lambda c: _product(c, view, product_id))
+    return reading(copy.db, lambda c: _product(c, view, product_id))
 
 
 def _product(c: sa.Connection, view: str, product_id: int) -> Facts:
-    row = browsing.product(c, view, product_id)
+    row = web_queries.product(c, view, product_id)
     if row is None:
-        raise Missing(f"The copy holds no product {product_id} in store view {view}.")
+        raise NotFound(f"The copy holds no product {product_id} in store view {view}.")
     key = view, product_id
-    history = browsing.changes(c, browsing.Wanted(view, product_ids=[product_id]))
+    history = web_queries.changes(c, web_queries.Wanted(view, product_ids=[product_id]))
     return {
         "product": row | {"document": msgspec.Raw(row["document"].encode())},
-        "left": in_force.left(c).get(view),
-        "attribute_set": browsing.attribute_set_name(c, row["attribute_set_id"]),
-        "attributes": browsing.attribute_labels(c, *key),
-        "categories": browsing.category_paths(c, *key),
-        "websites": browsing.website_names(c, *key),
-        "prices": browsing.prices(c, product_id),
-        "stock": browsing.stock(c, row["sku"]),
-        "variants": browsing.variants(c, *key),
-        "elsewhere": browsing.with_id(c, product_id, in_force.current(c)),
+        "left": current_views.left(c).get(view),
+        "attribute_set": web_queries.attribute_set_name(c, row["attribute_set_id"]),
+        "attributes": web_queries.attribute_labels(c, *key),
+        "categories": web_queries.category_paths(c, *key),
+        "websites": web_queries.website_names(c, *key),
+        "prices": web_queries.prices(c, product_id),
+        "stock": web_queries.stock(c, row["sku"]),
+        "variants": web_queries.variants(c, *key),
+        "elsewhere": web_queries.with_id(c, product_id, current_views.current(c)),
         "history": history.rows[:HISTORY],
         "has_more_history": history.next is not None or len(history.rows) > HISTORY,
         **{

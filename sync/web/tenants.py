@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sync.monitor.snapshot import Standing
-from sync.web.pages import Site
+from sync.monitor.snapshot import TenantStatus
+from sync.web.pages import ShownCopy
 
 Facts = dict[str, Any]
 WELL = ("fresh", "loading")
 
 
-class Company(Protocol):
+class TenantDirectory(Protocol):
     """The tenants of a process. What it says it knows by now: no database is asked."""
 
-    def standings(self) -> Sequence[Standing]:
+    def statuses(self) -> Sequence[TenantStatus]:
         """How each of them is, in the order of their file."""
 
-    def site(self, tenant: str) -> Site:
+    def site(self, tenant: str) -> ShownCopy:
         """Where the pages of one look. Raises Missing for a name that is none, SettingsError."""
 
 
-def overview(company: Company) -> Facts:
+def overview(company: TenantDirectory) -> Facts:
     """Every tenant, those that need somebody first; the others in the order of their file."""
-    standings = sorted(company.standings(), key=lambda it: it.state in WELL)
+    statuses = sorted(company.statuses(), key=lambda it: it.state in WELL)
     return {
-        "fresh": sum(it.state in ("fresh", "failing") for it in standings),
-        "tenants": [_facts(it) for it in standings],
+        "fresh": sum(it.state in ("fresh", "failing") for it in statuses),
+        "tenants": [_facts(it) for it in statuses],
     }
 
 
-def _facts(it: Standing) -> Facts:
+def _facts(it: TenantStatus) -> Facts:
     return it._asdict() | {"problems": [problem.reason for problem in it.problems]}

@@ -18,7 +18,7 @@ import pytest
 
 from sync.errors import SettingsError
 from sync.monitor.freshness import FreshnessPolicy
-from sync.monitor.snapshot import look, refused, standing
+from sync.monitor.snapshot import look, refused, tenant_status
 from sync.passes.backfill import backfill
 from sync.passes.prices import prices
 from sync.passes.reference import reference
@@ -28,9 +28,9 @@ from sync.settings import CopySettings
 from sync.settings.parsers import Address
 from sync.web.app import application, application_for
 from sync.web.server import serving
-from tests.company import Company
 from tests.databases import opened
 from tests.kit import Bench
+from tests.tenant_directory import TenantDirectory
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
@@ -251,11 +251,11 @@ def test_it_works_without_javascript(browser: Any, loaded: Shop) -> None:
 def many(loaded: Shop) -> Iterator[str]:
     """A tenant that is well among fifty, some of them wrong in words that are hostile."""
     promise = FreshnessPolicy(("default", "de"), timedelta(hours=1))
-    well = standing("well", look(loaded.bench.db), promise, timedelta())
+    well = tenant_status("well", look(loaded.bench.db), promise, timedelta())
     wrong = SettingsError(f"STORE_VIEWS: {HOSTILE} {'long' * 60}")
     told = [well, *(refused(f"tenant-with-a-long-name-{n}", wrong) for n in range(3))]
     told += [well._replace(name=f"shop-{n}") for n in range(46)]
-    app = application_for(Company(told, {"well": loaded.bench.db}), CopySettings())
+    app = application_for(TenantDirectory(told, {"well": loaded.bench.db}), CopySettings())
     with serving(app, Address("127.0.0.1", 0)) as url:
         yield url
 

@@ -40,7 +40,7 @@ def alerts(
     promise: FreshnessPolicy = PROMISE,
     held_back: dict[str, str] | None = None,
     max_retry_time: float = 0.0,
-    troubles: dict[str, str] | None = None,
+    failures: dict[str, str] | None = None,
 ) -> Alerts:
     """As a daemon makes them when it starts."""
     stop = threading.Event()
@@ -52,7 +52,7 @@ def alerts(
         stop=stop,
         on_retry=lambda *told: None,
     )
-    return Alerts(db, promise, webhook, held_back or {}, "shop.example", troubles=troubles)
+    return Alerts(db, promise, webhook, held_back or {}, "shop.example", failures=failures)
 
 
 def told(receiver: Receiver) -> list[tuple[str, str]]:
@@ -260,7 +260,7 @@ def test_a_message_says_whom_it_is_about_then_what_to_do(
     alerts(bench.db, receiver).look()
     for _ in range(3):
         fail(bench, tenant)
-    alerts(bench.db, receiver, troubles={"run": "Refused. To do: check the token."}).look()
+    alerts(bench.db, receiver, failures={"run": "Refused. To do: check the token."}).look()
 
     stale, well, failing = (got.batch["text"] for got in receiver.received)
     assert stale.startswith("shop.example: Store view all is 2:00:0")

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from sync.app import unseen_copy
+from sync.app import unpooled_copy
 from sync.errors import DatabaseUnavailable
 from sync.sandbox import Sandbox
 from sync.service.copy_monitor import CopyMonitor
@@ -20,8 +20,8 @@ from tests.kit import Bench
 WITHIN_S = 20.0
 
 
-def lookout(copy: sa.Engine, name: str = "eu", tell: Callable[[], None] | None = None) -> CopyMonitor:
-    return CopyMonitor(name, CopySettings(), copy, tell)
+def monitor(copy: sa.Engine, name: str = "eu", on_look: Callable[[], None] | None = None) -> CopyMonitor:
+    return CopyMonitor(name, CopySettings(), copy, on_look)
 
 
 def ended(it: CopyMonitor) -> None:
@@ -34,12 +34,12 @@ def ended(it: CopyMonitor) -> None:
 def test_no_connection_is_kept_between_looks(postgres: sa.Engine) -> None:
     """Fifty tenants that idle would hold fifty."""
     url = postgres.url.render_as_string(hide_password=False)
-    copy = unseen_copy(CopySettings(database_url=url))
+    copy = unpooled_copy(CopySettings(database_url=url))
     opened, closed = [], []
     sa.event.listen(copy, "connect", lambda connection, _: opened.append(id(connection)))
     sa.event.listen(copy, "close", lambda connection, _: closed.append(id(connection)))
 
-    lookout(copy).look()
+    monitor(copy).look()
 
     assert opened
     assert closed == opened
@@ -48,7 +48,7 @@ def test_no_connection_is_kept_between_looks(postgres: sa.Engine) -> None:
 def test_what_was_seen_grows_older(postgres: sa.Engine) -> None:
     with Sandbox(5) as sandbox:
         Bench(sandbox, postgres).backfill()
-    it = lookout(postgres)
+    it = monitor(postgres)
 
     first = it.look().found
     assert first is not None
@@ -58,7 +58,7 @@ def test_what_was_seen_grows_older(postgres: sa.Engine) -> None:
 def test_a_copy_that_is_not_there_yet_is_looked_for_again(new_database: NewDatabase) -> None:
     """Nothing is created by looking."""
     with connected(new_database("postgresql")) as copy:
-        it = lookout(copy)
+        it = monitor(copy)
         with pytest.raises(DatabaseUnavailable, match="not looked at"):
             it.freshness()
 
@@ -71,12 +71,12 @@ def test_news_are_looked_at_and_told_at_once_whatever_goes_wrong(postgres: sa.En
     """Telling breaks; it comes again all the same, and no minute is waited for."""
     told = threading.Semaphore(0)
 
-    def tell() -> None:
+    def on_look() -> None:
         told.release()
         it.news()
         raise ZeroDivisionError
 
-    it = lookout(postgres, tell=tell)
+    it = monitor(postgres, on_look=on_look)
     it.start()
     it.news()
 

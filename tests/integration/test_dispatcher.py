@@ -14,7 +14,7 @@ from sync.errors import Interrupted
 from sync.hooks.metrics import MetricsHook
 from sync.metrics import Metrics
 from sync.service.dispatcher import Dispatcher
-from sync.service.tenant_service import INCREMENTAL, PRICES, Job, Outcome, Turn
+from sync.service.tenant_service import INCREMENTAL, PRICES, Job, Turn, TurnOutcome
 
 WITHIN_S = 20.0  # a hang fails the test instead of the suite
 
@@ -28,12 +28,12 @@ class Tenant:
 
     def __init__(self, name: str, how: str, begun: SimpleQueue[str]) -> None:
         self.name, self.how = name, how
-        self.meter = MetricsHook(Metrics("", process=False))
+        self.metrics_hook = MetricsHook(Metrics("", process=False))
         self.release = threading.Event()
         self._begun = begun
         self._turn: Turn | None = None
 
-    def attempt(self, turn: Turn) -> Outcome:
+    def attempt(self, turn: Turn) -> TurnOutcome:
         self._turn = turn
         self._begun.put(f"{self.name} {turn.job.name}")
         if self.how == "obeys":
@@ -43,25 +43,25 @@ class Tenant:
             self.release.wait(WITHIN_S)
         if self.how == "breaks":
             raise ZeroDivisionError
-        return Outcome()
+        return TurnOutcome()
 
-    def _asks(self, turn: Turn) -> Outcome:
+    def _asks(self, turn: Turn) -> TurnOutcome:
         """Requests that take no time, until the pass was told; one that paused ends when it goes on."""
         try:
-            while not turn.is_told:
+            while not turn.is_yielding:
                 self.release.wait(0.01)
             turn.before_request()
         except Interrupted:
-            return Outcome(is_unfinished=True)
+            return TurnOutcome(is_unfinished=True)
         self._begun.put(f"{self.name} {turn.job.name} goes on")
-        return Outcome()
+        return TurnOutcome()
 
     def stop(self) -> None:
         self.release.set()
         if self._turn is not None:
             self._turn.stop.set()
 
-    def written_off(self, job: Job) -> None:
+    def note_slot_lost(self, job: Job) -> None:
         pass
 
 
@@ -76,7 +76,7 @@ def serving(
     """A dispatcher to which a run of each tenant is due, in this order; `later` ones are ended too."""
     dispatcher = Dispatcher(at_once, turn_s, lambda *told: None, grace_s=grace_s)
     for tenant in tenants:
-        due(dispatcher, tenant)
+        enqueue(dispatcher, tenant)
 
     def let_all_go() -> None:
         for tenant in (*tenants, *later):
@@ -89,8 +89,8 @@ def serving(
         dispatcher.close(let_all_go)
 
 
-def due(dispatcher: Dispatcher, tenant: Any, job: Job = INCREMENTAL) -> None:
-    dispatcher.due(tenant, job)
+def enqueue(dispatcher: Dispatcher, tenant: Any, job: Job = INCREMENTAL) -> None:
+    dispatcher.enqueue(tenant, job)
 
 
 @pytest.fixture
@@ -115,10 +115,10 @@ def test_a_pass_that_would_begin_anew_pauses_and_goes_on_before_its_newer_work(
     long, short = Tenant("long", "obeys", begun), Tenant("short", "quick", begun)
 
     with serving(grace_s=WITHIN_S, later=(long, short)) as dispatcher:
-        due(dispatcher, long, PRICES)
+        enqueue(dispatcher, long, PRICES)
         assert seen(begun, 1) == ["long prices"]
-        due(dispatcher, long)
-        due(dispatcher, short)
+        enqueue(dispatcher, long)
+        enqueue(dispatcher, short)
         assert seen(begun, 3) == ["short run", "long prices goes on", "long run"]
 
 
@@ -126,9 +126,9 @@ def test_one_that_pauses_ends_with_the_daemon(begun: SimpleQueue[str]) -> None:
     long, hangs = Tenant("long", "obeys", begun), Tenant("hangs", "hangs", begun)
 
     with serving(grace_s=WITHIN_S, later=(long, hangs)) as dispatcher:
-        due(dispatcher, long, PRICES)
+        enqueue(dispatcher, long, PRICES)
         seen(begun, 1)
-        due(dispatcher, hangs)
+        enqueue(dispatcher, hangs)
         assert seen(begun, 1) == ["hangs run"]
 
     assert begun.empty()
@@ -141,8 +141,8 @@ def test_those_that_hang_lose_their_slots_to_the_others(begun: SimpleQueue[str])
 
     with serving(*hanging, *others, at_once=2) as dispatcher:
         assert set(seen(begun, 5)) == {f"{tenant.name} run" for tenant in (*hanging, *others)}
-        due(dispatcher, hanging[0], PRICES)
-        due(dispatcher, others[0])
+        enqueue(dispatcher, hanging[0], PRICES)
+        enqueue(dispatcher, others[0])
         assert seen(begun, 1) == ["other-0 run"]
         hanging[0].release.set()
         assert seen(begun, 1) == ["hangs-0 prices"]
@@ -166,6 +166,6 @@ def test_nothing_begins_once_it_closes(begun: SimpleQueue[str]) -> None:
 
     with serving(tenant, turn_s=WITHIN_S) as dispatcher:
         seen(begun, 1)
-        due(dispatcher, late)
+        enqueue(dispatcher, late)
 
     assert begun.empty()

@@ -88,7 +88,7 @@ class Reports:
             page, ready, metrics = (_get(f"{url}{path}") for path in ("", "readyz", "metrics"))
         samples = {sample.name: sample.value for family in parse(metrics.text) for sample in family.samples}
         status = json.loads(self._shell.run("status", "--json").out)
-        listed = [it.reason for it in self._monitor.standing().problems if it.key.startswith("stale:")]
+        listed = [it.reason for it in self._monitor.tenant_status().problems if it.key.startswith("stale:")]
         rows = {row.get("store_view", row.get("kind")): row for row in facts["store_views"] + facts["feeds"]}
 
         reported = {

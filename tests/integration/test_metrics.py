@@ -39,22 +39,22 @@ def tenant() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def meter() -> MetricsHook:
+def metrics_hook() -> MetricsHook:
     return MetricsHook(Metrics("1.2.3"))
 
 
 @pytest.fixture
-def app(tenant: Sandbox, meter: MetricsHook, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+def app(tenant: Sandbox, metrics_hook: MetricsHook, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     environment = tenant.environment() | {"SYNC_PAGE_SIZE": "5", "SYNC_MAX_RETRY_TIME": "2s"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with opened(Settings.load(), threading.Event(), meter=meter) as live:
-        meter.show_copy(lambda: reading(live.db, freshness), freshness_policy(live.settings))
+    with opened(Settings.load(), threading.Event(), metrics_hook=metrics_hook) as live:
+        metrics_hook.show_copy(lambda: reading(live.db, freshness), freshness_policy(live.settings))
         yield live
 
 
-def samples(meter: MetricsHook) -> Samples:
-    text = meter.metrics.exposition()[0].decode()
+def samples(metrics_hook: MetricsHook) -> Samples:
+    text = metrics_hook.metrics.exposition()[0].decode()
     families = [*parse(text)]
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -63,13 +63,13 @@ def samples(meter: MetricsHook) -> Samples:
     }
 
 
-def value(meter: MetricsHook, name: str, **labels: str) -> float:
-    return samples(meter).get((f"product_sync_{name}", frozenset(labels.items())), 0.0)
+def value(metrics_hook: MetricsHook, name: str, **labels: str) -> float:
+    return samples(metrics_hook).get((f"product_sync_{name}", frozenset(labels.items())), 0.0)
 
 
-def test_every_metric_moves(app: App, tenant: Sandbox, meter: MetricsHook) -> None:
+def test_every_metric_moves(app: App, tenant: Sandbox, metrics_hook: MetricsHook) -> None:
     """A quota, a refusal with Retry-After, an error, an unusable SKU, an old date, a price that moved."""
-    before = {name for name, _ in samples(meter)}
+    before = {name for name, _ in samples(metrics_hook)}
     tenant.faults.fail(429, headers={"Retry-After": "0.5"}, times=1)
     tenant.faults.fail(500, times=1)
     tenant.catalogue.edit_raw(7, {"sku": ["no", "text"]})
@@ -83,80 +83,82 @@ def test_every_metric_moves(app: App, tenant: Sandbox, meter: MetricsHook) -> No
     with pytest.raises(SyncError):
         incremental(app.sync("run"))
 
-    seen = samples(meter)
+    seen = samples(metrics_hook)
     still = {name for (name, labels), number in seen.items() if not number and not labels}
     assert still <= {"product_sync_requests_in_flight", "product_sync_copy_fresh"}, (
         still
     )  # stock was not read
     assert {name for name, _ in seen} > before
     for outcome, count in {"inserted": 19, "rejected": 1, "altered": 1}.items():
-        assert value(meter, "products_total", kind="backfill", outcome=outcome) == count
-    assert value(meter, "products_total", kind="incremental", outcome="updated") >= 1
-    assert value(meter, "products_total", kind="incremental", outcome="deleted") == 1
-    assert value(meter, "requests_total", endpoint="/V1/products", code="429") == 1
-    assert value(meter, "requests_total", endpoint="/V1/products", code="200") > 4
-    assert value(meter, "retries_total", endpoint="/V1/products") >= 2
-    assert value(meter, "request_duration_seconds_count", endpoint="/V1/products") > 4
-    assert value(meter, "response_bytes_total", endpoint="/V1/products") > 1_000
+        assert value(metrics_hook, "products_total", kind="backfill", outcome=outcome) == count
+    assert value(metrics_hook, "products_total", kind="incremental", outcome="updated") >= 1
+    assert value(metrics_hook, "products_total", kind="incremental", outcome="deleted") == 1
+    assert value(metrics_hook, "requests_total", endpoint="/V1/products", code="429") == 1
+    assert value(metrics_hook, "requests_total", endpoint="/V1/products", code="200") > 4
+    assert value(metrics_hook, "retries_total", endpoint="/V1/products") >= 2
+    assert value(metrics_hook, "request_duration_seconds_count", endpoint="/V1/products") > 4
+    assert value(metrics_hook, "response_bytes_total", endpoint="/V1/products") > 1_000
     for reason in ("retry_after", "backoff", "pacing"):
-        assert value(meter, "wait_seconds_total", reason=reason) > 0, reason
-    assert value(meter, "token_refreshes_total") >= 1
-    assert value(meter, "runs_total", kind="backfill", status="partial") == 1
-    assert value(meter, "runs_total", kind="incremental", status="failed") == 1
-    assert value(meter, "run_duration_seconds_count", kind="backfill") == 1
-    assert value(meter, "run_finished_timestamp_seconds", kind="incremental", status="failed") > 1e9
-    assert value(meter, "run_in_progress", kind="backfill") == 0
-    assert 0 <= value(meter, "watermark_age_seconds", store_view="all") < 60
-    assert value(meter, "last_success_timestamp_seconds", kind="backfill") > 1e9
-    assert value(meter, "rejected_items", store_view="all") == 1
-    assert value(meter, "altered_items", store_view="all") == 1
-    assert value(meter, "request_rate_limit_per_second") > 0
-    assert value(meter, "requests_in_flight_limit") >= 1
-    assert value(meter, "database_up") == 1
-    assert value(meter, "build_info", version="1.2.3") == 1
+        assert value(metrics_hook, "wait_seconds_total", reason=reason) > 0, reason
+    assert value(metrics_hook, "token_refreshes_total") >= 1
+    assert value(metrics_hook, "runs_total", kind="backfill", status="partial") == 1
+    assert value(metrics_hook, "runs_total", kind="incremental", status="failed") == 1
+    assert value(metrics_hook, "run_duration_seconds_count", kind="backfill") == 1
+    assert value(metrics_hook, "run_finished_timestamp_seconds", kind="incremental", status="failed") > 1e9
+    assert value(metrics_hook, "run_in_progress", kind="backfill") == 0
+    assert 0 <= value(metrics_hook, "watermark_age_seconds", store_view="all") < 60
+    assert value(metrics_hook, "last_success_timestamp_seconds", kind="backfill") > 1e9
+    assert value(metrics_hook, "rejected_items", store_view="all") == 1
+    assert value(metrics_hook, "altered_items", store_view="all") == 1
+    assert value(metrics_hook, "request_rate_limit_per_second") > 0
+    assert value(metrics_hook, "requests_in_flight_limit") >= 1
+    assert value(metrics_hook, "database_up") == 1
+    assert value(metrics_hook, "build_info", version="1.2.3") == 1
 
 
-def test_both_forms_are_valid_and_names_follow_the_rules(meter: MetricsHook) -> None:
-    meter.metrics.token_refreshes.inc()
-    text, content_type = meter.metrics.exposition("application/openmetrics-text; version=1.0.0")
+def test_both_forms_are_valid_and_names_follow_the_rules(metrics_hook: MetricsHook) -> None:
+    metrics_hook.metrics.token_refreshes.inc()
+    text, content_type = metrics_hook.metrics.exposition("application/openmetrics-text; version=1.0.0")
 
     families = [*parse_openmetrics(text.decode())]  # type: ignore[no-untyped-call]
     assert content_type.startswith("application/openmetrics-text")
     ours = [family for family in families if family.name.startswith("product_sync_")]
     assert len(ours) > 10
     assert all(family.documentation for family in ours)
-    plain = meter.metrics.exposition()[0].decode()
+    plain = metrics_hook.metrics.exposition()[0].decode()
     assert "_created" not in plain
-    assert {"process_cpu_seconds_total", "python_info"} <= {name for name, _ in samples(meter)}
+    assert {"process_cpu_seconds_total", "python_info"} <= {name for name, _ in samples(metrics_hook)}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, which is part of Prometheus")
-def test_promtool_finds_nothing_to_say(meter: MetricsHook) -> None:
-    plain = meter.metrics.exposition()[0]
+def test_promtool_finds_nothing_to_say(metrics_hook: MetricsHook) -> None:
+    plain = metrics_hook.metrics.exposition()[0]
 
     checked = subprocess.run(["promtool", "check", "metrics"], input=plain, capture_output=True, check=False)
 
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_what_a_tenant_sends_is_no_label(app: App, tenant: Sandbox, meter: MetricsHook) -> None:
+def test_what_a_tenant_sends_is_no_label(app: App, tenant: Sandbox, metrics_hook: MetricsHook) -> None:
     """Paths with a code in them count as one, whatever the code is."""
-    hook = meter.hook(app.journal)
+    hook = metrics_hook.hook(app.run_log)
     for code in range(100):
         hook.request_finished(f"/V1/products/attributes/code-{code}/options", "all", 200, 0.1, 10, 1)
 
-    assert value(meter, "requests_total", endpoint="other", code="200") == 100
-    assert len({labels for name, labels in samples(meter) if name == "product_sync_requests_total"}) == 1
+    assert value(metrics_hook, "requests_total", endpoint="other", code="200") == 100
+    assert (
+        len({labels for name, labels in samples(metrics_hook) if name == "product_sync_requests_total"}) == 1
+    )
 
 
-def test_a_database_that_is_away_shows_and_breaks_no_scrape(meter: MetricsHook) -> None:
+def test_a_database_that_is_away_shows_and_breaks_no_scrape(metrics_hook: MetricsHook) -> None:
     def away() -> None:
         raise OSError
 
-    meter.metrics.watch_copy(away)  # type: ignore[arg-type]
+    metrics_hook.metrics.watch_copy(away)  # type: ignore[arg-type]
 
-    assert value(meter, "database_up") == 0
-    assert value(meter, "build_info", version="1.2.3") == 1
+    assert value(metrics_hook, "database_up") == 0
+    assert value(metrics_hook, "build_info", version="1.2.3") == 1
 
 
 # --- many tenants ------------------------------------------------------------------------------
@@ -167,10 +169,10 @@ def test_metrics_of_many_are_those_of_each_with_its_name(accept: str) -> None:
     """Valid in both forms; what is the process's own has no tenant."""
     copy = Freshness(NOW, {"all": timedelta(60)}, {}, {}, frozenset(), {})
     measured = {name: MetricsHook(Metrics("", process=False)) for name in ("eu", "us")}
-    for count, meter in enumerate(measured.values(), 1):
-        meter.hook(RunLog()).request_finished("/V1/products", "all", 200, 0.1, 10 * count, 1)
-        meter.show_pace(lambda: (2.0, 1, 4))
-        meter.show_copy(lambda: copy, FreshnessPolicy(("all",), timedelta(hours=1)))
+    for count, metrics_hook in enumerate(measured.values(), 1):
+        metrics_hook.hook(RunLog()).request_finished("/V1/products", "all", 200, 0.1, 10 * count, 1)
+        metrics_hook.show_pace(lambda: (2.0, 1, 4))
+        metrics_hook.show_copy(lambda: copy, FreshnessPolicy(("all",), timedelta(hours=1)))
     all_ = TenantsMetrics("1.2.3", lambda: {name: it.metrics for name, it in measured.items()})
     all_.settings_ok.labels("fr").set(0)
 

@@ -31,13 +31,13 @@ def path(tmp_path: Path) -> Path:
 
 def command(requests: int, kind: str = "incremental", version: str = "1.2.3") -> Metrics:
     """The metrics of one command that sent so many requests."""
-    meter = MetricsHook(Metrics(version, process=False))
+    metrics_hook = MetricsHook(Metrics(version, process=False))
     for _ in range(requests):
-        meter.hook(RunLog()).request_finished("/V1/products", "all", 200, 0.1, 10, 1)
-    meter.metrics.run_finished.labels(kind, "succeeded").set(1e9 + requests)
-    meter.metrics.watch_pace(lambda: PaceFigures(requests, 0, 1))
-    meter.metrics.command_ended(kind, 0)
-    return meter.metrics
+        metrics_hook.hook(RunLog()).request_finished("/V1/products", "all", 200, 0.1, 10, 1)
+    metrics_hook.metrics.run_finished.labels(kind, "succeeded").set(1e9 + requests)
+    metrics_hook.metrics.watch_pace(lambda: PaceFigures(requests, 0, 1))
+    metrics_hook.metrics.command_ended(kind, 0)
+    return metrics_hook.metrics
 
 
 def of_tenant(name: str, metrics: Metrics) -> TenantsMetrics:

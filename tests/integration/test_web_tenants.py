@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from sync.db.engine import connect
 from sync.errors import SettingsError
 from sync.monitor.freshness import FreshnessPolicy
-from sync.monitor.snapshot import look, refused, standing
+from sync.monitor.snapshot import look, refused, tenant_status
 from sync.sandbox import Sandbox
 from sync.settings import CopySettings
 from sync.settings.parsers import Address
 from sync.web.app import PAGES, application_for
 from sync.web.server import serving
-from tests.company import Company
 from tests.kit import Bench
+from tests.tenant_directory import TenantDirectory
 
 TOKEN = "the-status-token"
 WRONG = SettingsError("SYNC_PAGE_SIZE: <b>should</b> be a number", "correct [wrong].")
@@ -40,13 +40,13 @@ class Links(HTMLParser):
 
 
 @pytest.fixture
-def company(db: sa.Engine) -> Iterator[Company]:
+def company(db: sa.Engine) -> Iterator[TenantDirectory]:
     """60 products in the one that is well, wrong settings, and a database that is away; on each server."""
     copies = {"well": db, "away": connect("postgresql+psycopg://127.0.0.1:9/x")}
     with Sandbox(60) as sandbox:
         Bench(sandbox, db, page_size=20).backfill()
-        told = [standing(name, look(copy), PROMISE, timedelta()) for name, copy in copies.items()]
-        yield Company([*told, refused("wrong", WRONG)], {**copies, "wrong": WRONG})
+        told = [tenant_status(name, look(copy), PROMISE, timedelta()) for name, copy in copies.items()]
+        yield TenantDirectory([*told, refused("wrong", WRONG)], {**copies, "wrong": WRONG})
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def asked_to_run() -> list[str]:
 
 
 @pytest.fixture
-def address(company: Company, asked_to_run: list[str]) -> Iterator[str]:
+def address(company: TenantDirectory, asked_to_run: list[str]) -> Iterator[str]:
     app = application_for(company, CopySettings(status_token=TOKEN), run_now=asked_to_run.append)
     with serving(app, Address("127.0.0.1", 0)) as url:
         yield url.rstrip("/")

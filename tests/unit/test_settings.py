@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from sync.errors import SettingsError
 from sync.settings import Settings, describe, tenants, unknown_variables
-from sync.settings.parsers import Address, QuietHours
+from sync.settings.parsers import Address, QuietPeriod
 
 SAAS = {
     "API_ENDPOINT": "https://na1.api.commerce.adobe.com/Tenant123",
@@ -296,8 +296,8 @@ def test_an_endpoint_that_cannot_be_right_is_explained(faults: Faults, given: st
         ("SYNC_RECONCILE_CRON", "OFF", None),
         ("SYNC_TIMEZONE", "Europe/Berlin", ZoneInfo("Europe/Berlin")),
         ("SYNC_TIMEZONE", "utc", UTC),
-        ("SYNC_QUIET_HOURS", "08:00-20:00@0.5", QuietHours(time(8), time(20), 0.5)),
-        ("SYNC_QUIET_HOURS", "22:00-06:30@2", QuietHours(time(22), time(6, 30), 2.0)),
+        ("SYNC_QUIET_HOURS", "08:00-20:00@0.5", QuietPeriod(time(8), time(20), 0.5)),
+        ("SYNC_QUIET_HOURS", "22:00-06:30@2", QuietPeriod(time(22), time(6, 30), 2.0)),
         ("SYNC_MAX_RPS", "0.5", 0.5),
         ("SYNC_MAX_DELETE_FRACTION", "1", 1.0),
         ("STORE_VIEWS", "all, de, Fr-2", ("all", "de", "Fr-2")),

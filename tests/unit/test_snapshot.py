@@ -10,7 +10,7 @@ from sync.db.health import Freshness
 from sync.errors import SettingsError
 from sync.model import PassKind
 from sync.monitor.freshness import FreshnessPolicy, Problem, sentence
-from sync.monitor.snapshot import EMPTY, UNSEEN, Snapshot, Standing, refused, standing
+from sync.monitor.snapshot import EMPTY, UNSEEN, Snapshot, TenantStatus, refused, tenant_status
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PROMISE = FreshnessPolicy(("de", "fr"), timedelta(hours=1))
@@ -24,9 +24,9 @@ def seen(lags: dict[str, int], failing: dict[PassKind, tuple[int, str]] | None =
 
 
 def stands(
-    sight: Snapshot, minutes: int = 0, busy: str = "", troubles: dict[str, str] | None = None
-) -> Standing:
-    return standing("eu", sight, PROMISE, timedelta(minutes=minutes), busy=busy, troubles=troubles)
+    snapshot: Snapshot, minutes: int = 0, busy: str = "", failures: dict[str, str] | None = None
+) -> TenantStatus:
+    return tenant_status("eu", snapshot, PROMISE, timedelta(minutes=minutes), busy=busy, failures=failures)
 
 
 def test_a_fresh_copy_has_no_problems_and_the_lag_of_its_oldest_store_view() -> None:
@@ -36,16 +36,16 @@ def test_a_fresh_copy_has_no_problems_and_the_lag_of_its_oldest_store_view() -> 
 
 
 def test_a_copy_grows_old_although_nobody_looks_again() -> None:
-    sight = seen({"de": 3, "fr": 20})
+    snapshot = seen({"de": 3, "fr": 20})
 
-    assert stands(sight, minutes=40).state == "fresh"
-    assert stands(sight, minutes=41).state == "stale"
-    assert sentence(stands(sight, minutes=41).problems).startswith("eu: Store view fr is 1:01:00 behind")
+    assert stands(snapshot, minutes=40).state == "fresh"
+    assert stands(snapshot, minutes=41).state == "stale"
+    assert sentence(stands(snapshot, minutes=41).problems).startswith("eu: Store view fr is 1:01:00 behind")
 
 
 def test_what_failed_lately_is_told_and_matters_once_the_copy_is_old() -> None:
-    sight = seen({"de": 3, "fr": 3}, {"incremental": (2, "the tenant answered 503")})
-    young, old = stands(sight), stands(sight, minutes=90)
+    snapshot = seen({"de": 3, "fr": 3}, {"incremental": (2, "the tenant answered 503")})
+    young, old = stands(snapshot), stands(snapshot, minutes=90)
 
     assert (young.state, young.problems, young.failing) == (
         "failing",
@@ -57,14 +57,14 @@ def test_what_failed_lately_is_told_and_matters_once_the_copy_is_old() -> None:
 
 
 def test_what_the_daemon_knows_of_a_failure_goes_before_what_the_copy_tells() -> None:
-    it = stands(seen({}, {"backfill": (1, "401")}), troubles={"run": "401 To do: check the secret."})
+    it = stands(seen({}, {"backfill": (1, "401")}), failures={"run": "401 To do: check the secret."})
 
     assert it.failing == {"run": "401 To do: check the secret."}
     assert it.problems[-1].key == "failing:run"
 
 
 @pytest.mark.parametrize(
-    ("sight", "busy", "troubles", "state"),
+    ("snapshot", "busy", "failures", "state"),
     [
         (Snapshot(), "", {}, "unseen"),
         (Snapshot(why_not=EMPTY), "", {}, "unseen"),
@@ -76,9 +76,9 @@ def test_what_the_daemon_knows_of_a_failure_goes_before_what_the_copy_tells() ->
     ],
 )
 def test_a_copy_that_was_not_loaded_yet(
-    sight: Snapshot, busy: str, troubles: dict[str, str], state: str
+    snapshot: Snapshot, busy: str, failures: dict[str, str], state: str
 ) -> None:
-    it = stands(sight, busy=busy, troubles=troubles)
+    it = stands(snapshot, busy=busy, failures=failures)
 
     assert (it.state, it.lag, bool(it.problems)) == (state, None, True)
 

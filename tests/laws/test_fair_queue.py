@@ -26,7 +26,7 @@ def turns(at_once: int = 1) -> FairQueue[Pass]:
 
 def told(line: FairQueue[Pass], now: float, **silent: float) -> list[str]:
     """Who is told to make room, where all others at work were heard of just now."""
-    return line.to_stop(now, dict.fromkeys(line.at_work, 0.0) | silent)
+    return line.due_to_yield(now, dict.fromkeys(line.at_work, 0.0) | silent)
 
 
 def serve(line: FairQueue[Pass], now: float = 0.0) -> tuple[str, str] | None:
@@ -41,7 +41,7 @@ def serve(line: FairQueue[Pass], now: float = 0.0) -> tuple[str, str] | None:
 def test_tenants_are_served_in_the_order_in_which_they_had_work() -> None:
     line = turns(at_once=2)
     for tenant in ("a", "b", "c"):
-        line.due(tenant, RUN)
+        line.enqueue(tenant, RUN)
 
     assert [serve(line), serve(line), serve(line)] == [("a", "run"), ("b", "run"), None]
     line.ended("b", 0.0)
@@ -52,8 +52,8 @@ def test_one_with_much_to_do_gets_a_pass_a_turn() -> None:
     """Its work is done in the order in which it was due."""
     line = turns()
     for work in (RUN, PRICES, STOCK):
-        line.due("big", work)
-    line.due("small", RUN)
+        line.enqueue("big", work)
+    line.enqueue("small", RUN)
 
     order = []
     while found := serve(line):
@@ -64,9 +64,9 @@ def test_one_with_much_to_do_gets_a_pass_a_turn() -> None:
 
 def test_a_tenant_is_at_work_once_even_where_slots_are_free() -> None:
     line = turns(at_once=4)
-    line.due("a", RUN)
+    line.enqueue("a", RUN)
     assert serve(line) == ("a", "run")
-    line.due("a", STOCK)
+    line.enqueue("a", STOCK)
 
     assert serve(line) is None
     line.ended("a", 0.0)
@@ -75,10 +75,10 @@ def test_a_tenant_is_at_work_once_even_where_slots_are_free() -> None:
 
 def test_work_that_waits_or_is_under_way_is_not_due_twice() -> None:
     line = turns()
-    line.due("a", RUN)
-    line.due("a", RUN)
+    line.enqueue("a", RUN)
+    line.enqueue("a", RUN)
     assert serve(line) == ("a", "run")
-    line.due("a", RUN)
+    line.enqueue("a", RUN)
     line.ended("a", 0.0)
 
     assert serve(line) is None
@@ -86,9 +86,9 @@ def test_work_that_waits_or_is_under_way_is_not_due_twice() -> None:
 
 def test_a_forgotten_tenant_ends_what_it_is_at_and_is_served_no_more() -> None:
     line = turns()
-    line.due("a", RUN)
-    line.due("a", STOCK)
-    line.due("b", RUN)
+    line.enqueue("a", RUN)
+    line.enqueue("a", STOCK)
+    line.enqueue("b", RUN)
     assert serve(line) == ("a", "run")
 
     line.forget("a")
@@ -105,10 +105,10 @@ def test_a_forgotten_tenant_ends_what_it_is_at_and_is_served_no_more() -> None:
 def test_a_long_pass_makes_room_and_goes_on_behind_the_others_and_behind_its_own_newer_work() -> None:
     """Its stock, due meanwhile, is not kept waiting by an hour-long load either."""
     line = turns()
-    line.due("big", RUN)
+    line.enqueue("big", RUN)
     assert serve(line) == ("big", "run")
-    line.due("big", STOCK)
-    line.due("small", RUN)
+    line.enqueue("big", STOCK)
+    line.enqueue("small", RUN)
 
     assert told(line, TURN_S - 1) == []
     assert told(line, TURN_S) == ["big"]
@@ -126,24 +126,24 @@ def test_a_long_pass_makes_room_and_goes_on_behind_the_others_and_behind_its_own
 
 def test_nobody_makes_room_while_nobody_waits() -> None:
     line = turns(at_once=2)
-    line.due("big", RUN)
+    line.enqueue("big", RUN)
     serve(line)
 
     assert told(line, 10 * TURN_S) == []
-    line.due("small", RUN)
+    line.enqueue("small", RUN)
     serve(line)
     assert told(line, 10 * TURN_S) == []
-    line.due("another", RUN)
+    line.enqueue("another", RUN)
     assert told(line, 10 * TURN_S) == ["big"]
 
 
 def test_a_pass_that_would_begin_anew_pauses_and_goes_on_before_its_newer_work() -> None:
     """Its own run, due meanwhile, would find the lease taken."""
     line = turns()
-    line.due("big", PRICES)
+    line.enqueue("big", PRICES)
     assert serve(line) == ("big", "prices")
-    line.due("big", RUN)
-    line.due("small", RUN)
+    line.enqueue("big", RUN)
+    line.enqueue("small", RUN)
     assert told(line, TURN_S) == ["big"]
 
     line.paused("big")
@@ -157,17 +157,17 @@ def test_a_pass_that_would_begin_anew_pauses_and_goes_on_before_its_newer_work()
 def test_one_that_does_not_make_room_is_written_off_and_its_slot_is_free() -> None:
     """It is served again when it has let go."""
     line = turns()
-    line.due("hangs", RUN)
-    line.due("b", RUN)
-    line.due("c", RUN)
+    line.enqueue("hangs", RUN)
+    line.enqueue("b", RUN)
+    line.enqueue("c", RUN)
     serve(line)
-    line.due("hangs", STOCK)
+    line.enqueue("hangs", STOCK)
     assert told(line, TURN_S) == ["hangs"]
 
-    assert line.to_write_off(TURN_S + GRACE_S - 1) == []
+    assert line.due_to_lose_slot(TURN_S + GRACE_S - 1) == []
     assert serve(line) is None
-    assert line.to_write_off(TURN_S + GRACE_S) == ["hangs"]
-    assert line.to_write_off(TURN_S + GRACE_S) == []
+    assert line.due_to_lose_slot(TURN_S + GRACE_S) == ["hangs"]
+    assert line.due_to_lose_slot(TURN_S + GRACE_S) == []
     assert serve(line) == ("b", "run")
     assert serve(line) is None
     line.ended("b", 0.0)
@@ -185,30 +185,30 @@ def silenced(line: FairQueue[Pass], tenant: str, now: float) -> float | None:
     """End a turn in which the tenant did not answer until now, and others wait; its rest."""
     silence_s = line.silence_s(tenant)
     assert told(line, now, **{tenant: silence_s}) == [tenant]
-    assert line.to_hang_up({**dict.fromkeys(line.at_work, 0.0), tenant: silence_s}) == [tenant]
+    assert line.due_to_hang_up({**dict.fromkeys(line.at_work, 0.0), tenant: silence_s}) == [tenant]
     return line.ended(tenant, now, unfinished=True, out_of_reach=True)
 
 
 def test_a_request_is_hung_up_when_it_has_lasted_a_turn_and_others_wait() -> None:
     line = turns()
-    line.due("slow", PRICES)
+    line.enqueue("slow", PRICES)
     serve(line)
-    assert line.to_hang_up({"slow": 10 * TURN_S}) == []
+    assert line.due_to_hang_up({"slow": 10 * TURN_S}) == []
 
-    line.due("b", RUN)
+    line.enqueue("b", RUN)
     assert told(line, TURN_S, slow=TURN_S - 1) == ["slow"]
-    assert line.to_hang_up({"slow": TURN_S - 1}) == []
-    assert line.to_hang_up({"slow": TURN_S}) == ["slow"]
-    assert line.to_hang_up({"slow": TURN_S + 1}) == []
+    assert line.due_to_hang_up({"slow": TURN_S - 1}) == []
+    assert line.due_to_hang_up({"slow": TURN_S}) == ["slow"]
+    assert line.due_to_hang_up({"slow": TURN_S + 1}) == []
 
 
 def test_one_that_did_not_answer_rests_twice_as_long_each_time_until_it_answers() -> None:
     line = turns()
-    line.due("mute", RUN)
+    line.enqueue("mute", RUN)
     now, rests = 0.0, []
     for _ in range(6):
         assert serve(line, now) == ("mute", "run")
-        line.due("b", RUN)
+        line.enqueue("b", RUN)
         now += line.silence_s("mute")
         rests.append(silenced(line, "mute", now))
         assert serve(line, now) == ("b", "run")
@@ -224,18 +224,18 @@ def test_one_that_did_not_answer_rests_twice_as_long_each_time_until_it_answers(
 
 def test_after_a_rest_it_has_a_moment_to_answer_and_with_an_answer_a_whole_turn() -> None:
     line = turns()
-    line.due("mute", RUN)
-    line.due("b", RUN)
+    line.enqueue("mute", RUN)
+    line.enqueue("b", RUN)
     serve(line)
     assert silenced(line, "mute", TURN_S) == FIRST_REST_S
-    line.due("c", STOCK)
+    line.enqueue("c", STOCK)
     assert serve(line, TURN_S) == ("b", "run")
     line.ended("b", TURN_S)
     assert serve(line, TURN_S) == ("c", "stock")
     line.ended("c", TURN_S)
     now = TURN_S + FIRST_REST_S
     assert serve(line, now) == ("mute", "run")
-    line.due("b", RUN)
+    line.enqueue("b", RUN)
 
     assert told(line, now + PROBE_S - 1, mute=PROBE_S - 1) == []
     assert told(line, now + PROBE_S, mute=0.0) == []
@@ -245,7 +245,7 @@ def test_after_a_rest_it_has_a_moment_to_answer_and_with_an_answer_a_whole_turn(
 def test_a_failure_that_takes_no_time_needs_no_rest_and_the_only_tenant_never_rests() -> None:
     line, alone = turns(), FairQueue[Pass](1, float("inf"))
     for each in (line, alone):
-        each.due("a", RUN)
+        each.enqueue("a", RUN)
         serve(each)
 
     assert line.ended("a", PROBE_S - 1, out_of_reach=True) is None
@@ -254,13 +254,13 @@ def test_a_failure_that_takes_no_time_needs_no_rest_and_the_only_tenant_never_re
 
 def test_one_that_rests_is_tried_at_once_where_somebody_asks_for_it() -> None:
     line = turns()
-    line.due("mute", RUN)
+    line.enqueue("mute", RUN)
     serve(line)
     line.ended("mute", TURN_S, unfinished=True, out_of_reach=True)
     assert serve(line, TURN_S) is None
     assert not line.is_idle
 
-    line.recall("mute")
+    line.end_rest("mute")
     assert serve(line, TURN_S) == ("mute", "run")
 
 
@@ -281,7 +281,7 @@ def test_nobody_waits_for_more_turns_than_there_are_tenants(
     waited: dict[str, int] = {}  # turns that others began, for each that waits
     for step in range(150):
         tenant, work = asked[step % len(asked)]
-        line.due(tenant, work)
+        line.enqueue(tenant, work)
         if at_work.get(tenant) != work:
             undone[tenant].add(work)
         waited |= {name: 0 for name in undone if undone[name] and name not in at_work and name not in waited}
@@ -304,7 +304,7 @@ def test_nobody_waits_for_more_turns_than_there_are_tenants(
 def test_everything_asked_for_is_done_exactly_once(asked: list[tuple[str, Pass]], at_once: int) -> None:
     line = turns(at_once)
     for tenant, work in asked:
-        line.due(tenant, work)
+        line.enqueue(tenant, work)
 
     done = []
     while found := line.next(0.0):
@@ -334,7 +334,7 @@ def test_however_many_hang_the_others_are_served_and_go_on_being_served(
     for second in range(int(20 * turn_s)):
         now = float(second)
         for tenant in "abcdefgh" if second % 60 == 0 else "":
-            line.due(tenant, RUN)
+            line.enqueue(tenant, RUN)
             waiting_since.setdefault(tenant, now)
         while found := line.next(now):
             tenant = found[0]
@@ -347,12 +347,12 @@ def test_however_many_hang_the_others_are_served_and_go_on_being_served(
             if hung_up.keys() == hanging and since > max(hung_up.values()) + GRACE_S:
                 longest = max(longest, now - since)
         silent = {tenant: now - begun[tenant] for tenant in line.at_work}
-        line.to_stop(now, silent)
-        for tenant in line.to_hang_up(silent):
+        line.due_to_yield(now, silent)
+        for tenant in line.due_to_hang_up(silent):
             hung_up.setdefault(tenant, now)
             if lets_go:
                 line.ended(tenant, now, unfinished=True, out_of_reach=True)
-        line.to_write_off(now)
+        line.due_to_lose_slot(now)
 
     assert first.keys() == set("abcdefgh") - hanging
     cost = turn_s + GRACE_S + 2

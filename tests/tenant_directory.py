@@ -8,29 +8,29 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sync.errors import SyncError
-from sync.monitor.snapshot import Standing
+from sync.monitor.snapshot import TenantStatus
 from sync.settings import CopySettings
-from sync.web.app import site_of
-from sync.web.pages import Missing, Site
+from sync.web.app import shown_copy
+from sync.web.pages import NotFound, ShownCopy
 
 
 @dataclass
-class Company:
+class TenantDirectory:
     """Says of its tenants what it was told.
 
     copies    where the pages of one look; or why they cannot
     """
 
-    told: Sequence[Standing]
+    told: Sequence[TenantStatus]
     copies: Mapping[str, sa.Engine | SyncError]
 
-    def standings(self) -> Sequence[Standing]:
+    def statuses(self) -> Sequence[TenantStatus]:
         return self.told
 
-    def site(self, tenant: str) -> Site:
+    def site(self, tenant: str) -> ShownCopy:
         copy = self.copies.get(tenant)
         if isinstance(copy, SyncError):
             raise copy
         if copy is None:
-            raise Missing(f"There is no tenant {tenant}.")
-        return site_of(copy, CopySettings())
+            raise NotFound(f"There is no tenant {tenant}.")
+        return shown_copy(copy, CopySettings())

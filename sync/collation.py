@@ -1,8 +1,8 @@
-"""Which texts Commerce takes for the same: SKUs, source codes and attribute codes.
+"""Which SKUs, source codes and attribute codes Commerce treats as equal.
 
-Its database compares for filters, unique keys and `GET /products/{sku}`: case, accents and blanks at the end
-do not count. Its price feeds compare by themselves: there accents count. Observed on Magento 2.4.7: `GGé`
-finds `GGe`, `GGs` finds `GGß`, `GGtrail ` finds `GGtrail`; no feed has a price of `GGé`.
+In filters, unique keys and `GET /products/{sku}` its database ignores case, accents and trailing blanks. Its
+price feeds compare accents. Observed on Magento 2.4.7: `GGé` finds `GGe`, `GGs` finds `GGß`, `GGtrail ` finds
+`GGtrail`; no feed has a price of `GGé`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import unicodedata
 
 
 def collated(text: str) -> str:
-    """The same text for all that Commerce's database takes for the same.
+    """Normalize a text: two texts that Commerce's database treats as equal become the same.
 
     >>> collated("ggÉ  ") == collated("GGe"), collated(" GGe") == collated("GGe")
     (True, False)

@@ -1,4 +1,4 @@
-"""Every way a sync can stop, and what the reader of the message should do next.
+"""Every way a sync can stop, and what the user should do next.
 
     SyncError
     ├── UsageError               the command was called with something it cannot use    exit 64
@@ -13,16 +13,16 @@
     ├── DatabaseError            our side of the wire
     │   ├── DatabaseUnavailable    out of reach, locked or full, once retries are spent  exit 69
     │   ├── SchemaTooNew           written by a newer product-sync                       exit 78
-    │   ├── AnotherTenant          the copy is that of another tenant                    exit 78
-    │   ├── LeaseHeld              another run is at work, or took over                  exit 75
-    │   └── RangeLost              another worker reads this range of ids by now         exit 75
+    │   ├── AnotherTenant          the copy belongs to another tenant                    exit 78
+    │   ├── LeaseHeld              another run is writing, or took over                  exit 75
+    │   └── RangeLost              another worker took over this range of ids            exit 75
     ├── QueueUnavailable         the broker is out of reach                              exit 69
-    ├── RangesFailed             what workers could not read        exit as the first of them, 69
+    ├── RangesFailed             ranges that no worker could read   exit as the first of them, 69
     └── Interrupted              a signal asked us to stop                               exit 130
 
-`str(error)` says what happened; `error.fix` is the one thing to do next. Only the top of
-the command line and of the daemon catches, logs once and turns it into an exit code. Neither text holds a
-secret that is known when the error is made, whoever's words are in it.
+`str(error)` says what happened, `error.fix` is the one thing to do next, `error.advice` is both. Only the top
+of the command line and of the daemon catches an error, logs it once and turns it into an exit code. Known
+secrets are removed from both texts, also where they quote a server.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ class SyncError(Exception):
         if fix is not None:
             self.fix = redacted(fix)
 
+    @property
+    def advice(self) -> str:
+        """What happened and what to do next, in one line."""
+        return f"{self} To do: {self.fix}"
+
 
 class UsageError(SyncError):
     """The command was called with something it cannot use."""
@@ -61,7 +66,7 @@ class SettingsError(SyncError):
 class CommerceError(SyncError):
     """The tenant's side of the wire.
 
-    unread    the ids that a sweep did not get to because of it, in words
+    unread    a sentence about the ids that were not read because of it
     """
 
     exit_code = 69
@@ -84,9 +89,9 @@ class AnswerUnreadable(CommerceError):
 
 
 class PageFailed(AnswerUnreadable):
-    """A page the tenant cannot build or send: a smaller one may work.
+    """A page the tenant cannot build or send: a smaller one may succeed.
 
-    too_large    True when size is the likely cause (413, 504, time-out, memory): then shrink at once
+    too_large    True when its size is the likely cause (413, 504, time-out, memory): shrink at once
     """
 
     def __init__(self, message: str, *, too_large: bool = False) -> None:
@@ -98,13 +103,13 @@ class AccessDenied(CommerceError):
     """401 or 403 with a token fresh from IMS, or IMS itself refuses the credential."""
 
     exit_code = 77
-    fix = "check the credential and the permissions it was given."
+    fix = "check the credential and its permissions."
 
 
 class RequestBlocked(AccessDenied):
-    """Something in between refuses this one request; another one may pass."""
+    """A firewall or proxy refuses this request; another one may pass."""
 
-    fix = "ask who runs the firewall or proxy in between to let the User-Agent product-sync pass."
+    fix = "ask the operator of the firewall or proxy to allow the User-Agent product-sync."
 
 
 class RequestRefused(CommerceError):
@@ -120,7 +125,7 @@ class DatabaseError(SyncError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """Out of reach, locked or full, once retries are spent; nothing is half written."""
+    """Out of reach, locked or full, once retries are spent; no page is half written."""
 
     fix = "check DATABASE_URL, the server and its free space; the next run continues where this one ended."
 
@@ -133,9 +138,9 @@ class SchemaTooNew(DatabaseError):
 
 
 class AnotherTenant(DatabaseError):
-    """The copy is that of another tenant than the settings name; nothing was written.
+    """The copy belongs to another tenant than the settings name; nothing was written.
 
-    copy_of    None when the copy does not know, and its products are not the tenant's
+    copy_of    None when the copy has no tenant noted, and its products are not this tenant's
     """
 
     exit_code = 78
@@ -150,7 +155,7 @@ class AnotherTenant(DatabaseError):
 
 
 class LeaseHeld(DatabaseError):
-    """Another run is at work on this database, or took over from this one."""
+    """Another run writes to this database, or took over from this one."""
 
     exit_code = 75
     fix = "wait for it, or stop it; a dead run's lease expires by itself."
@@ -163,13 +168,13 @@ class LeaseHeld(DatabaseError):
 
 
 class RangeLost(DatabaseError):
-    """Another worker reads this range by now, or it was cut shorter: what was read of it may not be kept."""
+    """Another worker took over this range, or it was cut shorter: what was read of it is discarded."""
 
     exit_code = 75
-    fix = "nothing: whoever has the range reads it."
+    fix = "no action needed: the other worker reads the range."
 
     def __init__(self, ids: str) -> None:
-        super().__init__(f"The ids {ids} are in other hands by now.")
+        super().__init__(f"The ids {ids} were taken over by another worker.")
 
 
 class QueueUnavailable(SyncError):
@@ -180,9 +185,9 @@ class QueueUnavailable(SyncError):
 
 
 class RangesFailed(SyncError):
-    """Ranges that workers could not read for good; all others are read.
+    """Some ranges could not be read by any worker; all others are read.
 
-    exit_code    that of the first of them
+    exit_code    that of the first failure
     """
 
     exit_code = 69
@@ -193,7 +198,9 @@ class RangesFailed(SyncError):
 
 
 class Interrupted(SyncError):
-    """A signal asked us to stop; what is committed stays, the next run continues there."""
+    """A signal asked us to stop; what is committed stays, and the next run continues there."""
 
     exit_code = 130
-    fix = "start it again: `backfill` and `run` continue at the last committed page, the others begin again."
+    fix = (
+        "start it again: `backfill` and `run` continue after the last committed page, the others start over."
+    )

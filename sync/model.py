@@ -1,4 +1,4 @@
-"""The words that everything else shares: intervals, pages, tallies. Values only, no I/O.
+"""The values that all other modules share: intervals, pages, tallies. No I/O.
 
 Durations are seconds, datetimes are aware UTC, ids are Commerce's `entity_id`.
 """
@@ -17,16 +17,16 @@ ChangeKind = Literal["insert", "update", "delete", "restore"]
 
 
 def fingerprint(content: bytes) -> str:
-    """What `content_hash` holds of an item: the first 128 bits of SHA-256 over its bytes, as hex digits.
+    """The `content_hash` of an item: the first 128 bits of SHA-256 over its bytes, as hex digits.
 
-    SHA-256, because processors have instructions for it: 1.9 µs for 2 kB, BLAKE2b takes 3.0.
+    SHA-256, because processors have instructions for it: 1.9 µs for 2 kB, against 3.0 for BLAKE2b.
     """
     return sha256(content).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The ids in `(after, last]`; `last` None means there is no upper end."""
+    """The ids in `(after, last]`; `last` None means no upper end."""
 
     after: int = 0
     last: int | None = None
@@ -47,9 +47,9 @@ class RawProduct(NamedTuple):
 
 
 class AnswerFingerprint(NamedTuple):
-    """What tells that a whole answer comes again, and what there would be to read in it besides products.
+    """Recognizes an answer that was received before; carries what is read from it besides products.
 
-    wire_hash      of the request, and of the body and its coding as they came: mostly gzip
+    wire_hash      of the request, and of the body and its coding as received: mostly gzip
     total_count    as in Page
     body_bytes     decoded
     """
@@ -61,14 +61,14 @@ class AnswerFingerprint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KnownPage:
-    """What a page said that was read before: should its bytes come again, nobody need read them again.
+    """A verified page: when the same bytes are received again, they are not decoded again.
 
     products       how many
     answer_hash    of the bytes of its items, all together
-    copy_hash      of the ids and fingerprints of these products: what a copy hashes to that equals them
-    rows_hash      of the copy's rows when they were made from these products or last compared with them;
+    copy_hash      of the ids and fingerprints of these products: a copy that equals them has the same hash
+    rows_hash      of the copy's rows when they were written from these products or last compared with them;
                    None before that
-    receipt        of the answer that brought them last; None when an older version remembered the page
+    receipt        of the last answer that contained them; None when an older version stored the page
     """
 
     interval: Interval
@@ -81,14 +81,14 @@ class KnownPage:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of GET /V1/products, checked: in `interval` these products match, and no others.
+    """One answer of GET /V1/products, checked: `interval` holds these products, and no others.
 
     products       ascending by id, all inside `interval`
     total_count    rows that matched the request, these included
     server_time    the answer's `Date`, None when the server sent none
-    answer_hash    of the bytes of its items; None where they cannot be told from the rest
-    known          the same products in the same bytes, read before
-    receipt        None for a page that nobody will remember
+    answer_hash    of the bytes of its items; None where they cannot be separated from the rest
+    known          the same products in the same bytes, when they were read before
+    receipt        None for a page that is not cached
     """
 
     store_view: str
@@ -117,7 +117,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many products the tenant has in an interval, and the server's clock when it said so."""
+    """How many products the tenant has in an interval, and the server's clock at that moment."""
 
     total: int
     server_time: datetime | None
@@ -125,10 +125,10 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a database takes; None means more than mapping ever lets through.
+    """What a database can hold; None means more than mapping ever produces.
 
-    row_bytes    of all texts of a row together, as UTF-8 in quotes
-    digits       of an amount, before and after the point together
+    row_bytes    all texts of a row together, as UTF-8 in quotes
+    digits       of an amount, before and after the decimal point
     """
 
     row_bytes: int | None = None
@@ -136,17 +136,17 @@ class Capacity:
 
     @property
     def document_bytes(self) -> int | None:
-        """Of a document: its row also holds the name, which may be most of it."""
+        """For the document: its row also holds the name, which may be most of it."""
         return None if self.row_bytes is None else self.row_bytes // 2
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a page, or a whole run, did.
+    """What a page, or a whole run, changed.
 
     rejected    products that were not copied
-    altered     products that were written with a value replaced; they are counted as inserted, updated or
-                unchanged too
+    altered     products that were written with a value replaced; they also count as inserted, updated or
+                unchanged
     """
 
     fetched: int = 0
@@ -224,9 +224,9 @@ CHILD_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a run asked of the tenant: requests sent, of these answered 429 or 503, of these sent again.
+    """The requests of a run: how many were sent, answered with 429 or 503, and sent again.
 
-    answer_seconds    from sending to the whole answer, of all requests together
+    answer_seconds    from sending to the complete answer, summed over all requests
     """
 
     requests: int = 0
@@ -242,5 +242,5 @@ class Traffic:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Without the time it took."""
+        """All but the time."""
         return {"requests": self.requests, "throttled": self.throttled, "retries": self.retries}

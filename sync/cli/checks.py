@@ -65,7 +65,7 @@ def check(
 
 def failure(subject: str, error: SyncError) -> Finding:
     """The finding that an error is."""
-    return Finding(subject, "failed", f"{error} To do: {error.fix}", error.exit_code)
+    return Finding(subject, "failed", error.advice, error.exit_code)
 
 
 def _tried(subject: str, attempt: Callable[[], str]) -> Finding:

@@ -1,1 +1,1 @@
-"""The tenant's side: everything that speaks HTTP, and nothing else does."""
+"""The tenant's side: the only package that sends HTTP requests to Commerce."""

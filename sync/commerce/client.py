@@ -255,7 +255,7 @@ class Client:
         except RecursionError:
             too_deep = AnswerUnreadable(f"{request} was answered with JSON that is nested too deep.")
             raise Retryable(judge_reading(too_deep)) from None
-        except requests.RequestException as fault:  # the body is not in the coding it says
+        except requests.RequestException as fault:  # the body does not match its Content-Encoding
             raise Retryable(self._judge_fault(request, fault, answer.seconds)) from fault
 
     def _exchange(self, request: _Request, attempt: int, reading: Reading) -> Answer:

@@ -1,12 +1,12 @@
-"""Requests in flight, for the server's workers: as many as shorten the work, hardly any that only wait.
+"""Concurrency limit: how many requests may be in flight, found from their latency.
 
-More in flight than the server has workers only raises latency. A round of answers against its floor says
-how long a queue we built: above 1.6 fewer, below 1.35 one more, so c workers get at most 1.5 c requests.
-Pages and light requests have floors of their own, so their mixture does not matter.
+More requests in flight than the server has workers only raise latency. The latency of a round of answers,
+divided by its floor, shows the queue that we built: above 1.6 the limit falls, below 1.35 it grows by one,
+so c workers get at most 1.5 c requests. Pages and light requests have separate floors.
 
-A floor can be wrong (bigger pages, a slower hour) and is forgotten in two ways. When fewer in flight did not
-help, the slowness was not our queue and becomes the floor; and now and then a round runs at half the room, to
-measure anew.
+A floor can be wrong (bigger pages, a slower hour) and is measured again in two cases. When a smaller limit
+did not help, the queue was not ours and the latency becomes the floor. And every DRAIN_EVERY rounds, one
+round runs at half the limit.
 
 Sources: Netflix concurrency-limits, Gradient2 (latency gradient, tolerance 1.5, at most halved, no growth
 while unused) and Vegas (floor); draft-ietf-ccwg-bbr, ProbeRTT (drain to measure the floor). Observed on
@@ -24,21 +24,21 @@ TOLERANCE: Final = 1.5
 SHRINK_ABOVE: Final = 1.6
 GROW_BELOW: Final = 1.35
 BACK_OFF: Final = 0.7
-SHORTEST_S: Final = 0.05  # no queue worth a thought is shorter, and our own work beside it looks like one
+SHORTEST_S: Final = 0.05  # shorter latencies count as this: our own work would look like a queue
 DRAIN_EVERY: Final = 64  # rounds
-DOUBTED: Final = 56  # rounds counted as run when a floor was raised: its drain comes sooner
+ROUNDS_AFTER_RAISED_FLOOR: Final = 56  # the round count after a floor was raised: the next drain comes sooner
 
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyLimit:
-    """How many requests may be in flight, by how their latency compares with its floor.
+    """How many requests may be in flight, by the ratio of their latency to its floor.
 
-    floors       seconds an answer takes with no queue of ours, by kind
-    round        kind and seconds of the answers since the last verdict
-    since        when `limit` last moved: requests started before it saw another queue
-    peak         most in flight this round: room that is not used is not enlarged
-    before       limit and latency ratio before it was made smaller
-    drained      limit to go back to when the floor is measured
+    floors       seconds an answer takes without a queue of ours, by kind
+    round        kind and seconds of the answers since the last adjustment
+    since        when `limit` last changed: requests that started earlier met another queue
+    peak         most in flight in this round: an unused limit does not grow
+    before       limit and latency ratio before the last decrease
+    drained      limit to restore after the floor is measured
     too_many     a limit that built a queue: not tried again before the next drain
     """
 
@@ -59,13 +59,13 @@ class ConcurrencyLimit:
     def answered(self, now: float, kind: str, seconds: float) -> Self:
         if now - seconds < self.since:
             return self
-        room = replace(self, round=(*self.round, (kind, max(seconds, SHORTEST_S))))
-        return room._judged(now) if len(room.round) >= max(6, 2 * self.limit) else room
+        limit = replace(self, round=(*self.round, (kind, max(seconds, SHORTEST_S))))
+        return limit._end_of_round(now) if len(limit.round) >= max(6, 2 * self.limit) else limit
 
     def overloaded(self, now: float) -> Self:
         return self._moved(now, max(1, round(self.limit * BACK_OFF)))
 
-    def _judged(self, now: float) -> Self:
+    def _end_of_round(self, now: float) -> Self:
         means = {kind: sum(times) / len(times) for kind, times in self._times().items()}
         if not means.keys() <= self.floors.keys():
             return self._first_floors()
@@ -75,8 +75,10 @@ class ConcurrencyLimit:
         if self.drained is not None:
             room = replace(room, floors={**self.floors, **means}, rounds=0, too_many=None)
             return room._moved(now, self.drained)
-        if self.before and ratio > _hoped(self.before, self.limit):
-            room = replace(room, floors={**self.floors, **means}, rounds=DOUBTED, too_many=None)
+        if self.before and ratio > _useful_ratio(self.before, self.limit):
+            room = replace(
+                room, floors={**self.floors, **means}, rounds=ROUNDS_AFTER_RAISED_FLOOR, too_many=None
+            )
             return room._moved(now, self.before[0])
         return room._adjusted(now, ratio, self.peak)
 
@@ -94,7 +96,7 @@ class ConcurrencyLimit:
         return replace(self, limit=limit, since=now, round=(), peak=0, before=None, drained=None)
 
     def _first_floors(self) -> Self:
-        """From the two quickest answers of a kind's first round: the very first also paid for cold caches."""
+        """Set floors from the two quickest answers of a kind: the very first one met cold caches."""
         quickest = {kind: sorted(times)[:2] for kind, times in self._times().items()}
         found = {kind: sum(times) / len(times) for kind, times in quickest.items()}
         return replace(self, floors={**found, **self.floors}, round=(), peak=0)
@@ -103,7 +105,7 @@ class ConcurrencyLimit:
         return {kind: [s for other, s in self.round if other == kind] for kind, _ in self.round}
 
 
-def _hoped(before: tuple[int, float], limit: int) -> float:
-    """The ratio above which a smaller limit was no use: half the gain a queue of ours would have given."""
+def _useful_ratio(before: tuple[int, float], limit: int) -> float:
+    """The ratio above which a decrease did not help: less than half the gain if the queue were ours."""
     old, ratio = before
     return ratio * (1 + limit / old) / 2

@@ -1,10 +1,10 @@
-"""Connections that can be hung up from outside: when an answer takes too long as a whole, and when we stop.
+"""A deadline for whole requests, and a way to end them when the process stops.
 
-A socket's time-out ends a silence. A server that sends a byte now and then, or says nothing while somebody
-waits for this process to end, is left by shutting its socket down: the thread that reads it wakes up at once.
+A socket's time-out only limits silence. A server that sends a byte now and then, or nothing while this
+process stops, is cut off by shutting down its socket: the reading thread wakes up at once.
 
     thread of a request          begin ─> connect, send, read ─> end
-    one watcher                         └─ every LOOK_S: overdue, or told to stop? then hang up
+    one watcher                         └─ every CHECK_EVERY_S: late or stopping? shut the socket down
 """
 
 from __future__ import annotations
@@ -23,95 +23,95 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import LocationValueError
 
-LOOK_S: Final = 0.25
-GRACE_S: Final = 2.0  # for the answer in hand, once we are told to stop
+CHECK_EVERY_S: Final = 0.25
+GRACE_S: Final = 2.0  # for answers under way, once the process stops
 _sockets = threading.local()
 
 
 @dataclass(slots=True)
-class _Line:
-    """A request under way: its socket, once there is one, and whether it was hung up for being late."""
+class _OpenRequest:
+    """A request under way: its socket, once there is one, and whether it exceeded its deadline."""
 
     until: float
     holder: Any
     is_late: bool = False
 
-    def hang_up(self) -> None:
-        wire = getattr(self.holder, "wire", None)
-        if wire is not None:
+    def shut_down(self) -> None:
+        sock = self.holder.sock
+        if sock is not None:
             with suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
 
 
-class _Holder:
-    """Where a thread's connection leaves its socket."""
+class _SocketHolder:
+    """Holds the socket of a thread's connection."""
 
-    wire: socket.socket | None = None
+    sock: socket.socket | None = None
 
 
 class Deadlines:
     """The requests under way of one session.
 
-    stop       once set, answers in hand have GRACE_S; None: never
-    overdue    while set, requests under way are late; None: never
-    whole_s    seconds that one request may take, from connecting to the last byte
+    stop       once set, answers under way have GRACE_S; None: never
+    overdue    while set, requests under way count as late; None: never
+    request_s  seconds that one request may take, from connecting to the last byte
     """
 
     def __init__(
-        self, stop: threading.Event | None, whole_s: float, overdue: threading.Event | None = None
+        self, stop: threading.Event | None, request_s: float, overdue: threading.Event | None = None
     ) -> None:
         self._stop = stop or threading.Event()
         self._overdue = overdue or threading.Event()
-        self._whole_s = whole_s
+        self._request_s = request_s
         self._lock = threading.Lock()
-        self._open: dict[int, _Line] = {}
+        self._open: dict[int, _OpenRequest] = {}
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
     def begin(self) -> None:
         """This thread starts a request."""
-        holder = _sockets.holder = _Holder()
+        holder = _sockets.holder = _SocketHolder()
         with self._lock:
-            self._open[threading.get_ident()] = _Line(monotonic() + self._whole_s, holder)
+            self._open[threading.get_ident()] = _OpenRequest(monotonic() + self._request_s, holder)
             if self._watcher is None:
-                self._watcher = threading.Thread(target=self._watch, name="lines", daemon=True)
+                self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
                 self._watcher.start()
 
     def end(self) -> bool:
-        """This thread is done with it; True when it was hung up for being late."""
+        """This thread's request has ended; True when it was cut off at its deadline."""
         _sockets.holder = None
         with self._lock:
-            line = self._open.pop(threading.get_ident(), None)
-        return line is not None and line.is_late
+            request = self._open.pop(threading.get_ident(), None)
+        return request is not None and request.is_late
 
     def close(self) -> None:
         self._closed.set()
 
     def _watch(self) -> None:
         stopped_at = None
-        while not self._closed.wait(LOOK_S):
+        while not self._closed.wait(CHECK_EVERY_S):
             now = monotonic()
             if self._stop.is_set():
                 stopped_at = stopped_at or now
             with self._lock:
-                for line in self._open.values():
-                    line.is_late = now > line.until or self._overdue.is_set()
-                    if line.is_late or (stopped_at is not None and now > stopped_at + GRACE_S):
-                        line.hang_up()
-                if not self._open:  # the next request brings another
+                for request in self._open.values():
+                    request.is_late = now > request.until or self._overdue.is_set()
+                    if request.is_late or (stopped_at is not None and now > stopped_at + GRACE_S):
+                        request.shut_down()
+                if not self._open:  # the next request starts another watcher
                     self._watcher = None
                     return
 
 
 @contextmanager
 def _held(connection: Any) -> Iterator[None]:
-    """Leave the connection's socket with this thread's request, as soon as there is one."""
+    """Give the connection's socket to this thread's request, as soon as there is one."""
     holder = getattr(_sockets, "holder", None)
     if holder is not None and connection.sock is not None:
-        holder.wire = connection.sock
+        holder.sock = connection.sock
     yield
     if holder is not None and connection.sock is not None:
-        holder.wire = connection.sock
+        holder.sock = connection.sock
 
 
 class _Http(HTTPConnection):
@@ -122,11 +122,11 @@ class _Http(HTTPConnection):
 
 class _Https(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
-        wire = super()._new_conn()
+        sock = super()._new_conn()
         holder = getattr(_sockets, "holder", None)
-        if holder is not None:  # before the handshake, which may hang too
-            holder.wire = wire
-        return wire
+        if holder is not None:  # before the TLS handshake, which may hang too
+            holder.sock = sock
+        return sock
 
     def request(self, *arguments: Any, **options: Any) -> None:
         with _held(self):
@@ -146,10 +146,10 @@ class UnusableCaBundle(requests.RequestException):
 
 
 class Adapter(HTTPAdapter):
-    """requests' own, with connections that `lines` can hang up."""
+    """The adapter of requests, with connections that `deadlines` can end."""
 
-    def __init__(self, lines: Deadlines, **options: Any) -> None:
-        self.lines = lines
+    def __init__(self, deadlines: Deadlines, **options: Any) -> None:
+        self.deadlines = deadlines
         super().__init__(**options)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
@@ -162,25 +162,25 @@ class Adapter(HTTPAdapter):
         return manager
 
     def send(self, *arguments: Any, **options: Any) -> Any:
-        """As requests does; who reads the body says `lines.end()`.
+        """Send as requests does; the reader of the body calls `deadlines.end()`.
 
-        Raises requests' InvalidURL and UnusableCaBundle where requests lets other libraries' errors through.
+        Raises InvalidURL and UnusableCaBundle in place of errors of other libraries.
         """
-        self.lines.begin()
+        self.deadlines.begin()
         try:
             return super().send(*arguments, **options)
         except (LocationValueError, UnicodeError) as error:
-            self.lines.end()
+            self.deadlines.end()
             raise requests.exceptions.InvalidURL(error) from error
         except OSError as error:
-            self.lines.end()
+            self.deadlines.end()
             if isinstance(error, requests.RequestException):
                 raise
             raise UnusableCaBundle(error) from error
         except BaseException:
-            self.lines.end()
+            self.deadlines.end()
             raise
 
     def close(self) -> None:
-        self.lines.close()
+        self.deadlines.close()
         super().close()

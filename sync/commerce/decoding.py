@@ -1,7 +1,7 @@
-"""An answer's JSON into the shape it should have, or the reason why not: what every list and feed shares.
+"""Decode an answer's JSON into the expected shape, for every list and feed.
 
-A number that no column holds is no number: the types below keep them out, so that what is decoded can be
-stored. All of it is hostile input; nothing here raises but its own errors.
+The types below refuse numbers that no column can hold. Answers are hostile input: only this program's own
+errors are raised.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, noun: str) -> T:
-    """What `decoder` makes of a body.
+    """Decode a body.
 
-    noun    what it is about, for the sentence
+    noun    what was requested, for the message
 
-    Raises PageFailed for a body that is not JSON to its end, AnswerUnreadable for one in another shape.
+    Raises PageFailed for broken or truncated JSON, AnswerUnreadable for another shape.
     """
     try:
         return decoder.decode(body)
@@ -38,7 +38,7 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, noun: s
 
 
 def is_storable(amount: Decimal) -> bool:
-    """Whether an amount is a number, and one that numeric(20,6) holds.
+    """Whether an amount is a number that numeric(20,6) can hold.
 
     >>> is_storable(Decimal("19.95")), is_storable(Decimal("1e999999")), is_storable(Decimal("sNaN"))
     (True, False, False)

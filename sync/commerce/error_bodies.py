@@ -1,6 +1,6 @@
-"""What an error answer says, in one sentence, and its remedy: Adobe's troubleshooting pages as a program.
+"""Read an error answer into one sentence and its remedy.
 
-Five parties answer in five forms:
+Five senders use five forms:
 
     Commerce         {"message": "… %1 … %name …", "parameters": [..] or {..}, "errors": [{…}]}
     Commerce, fatal  {"messages": {"error": [{"code": 500, "message": "…"}]}}
@@ -8,8 +8,8 @@ Five parties answer in five forms:
     IMS              {"error": "invalid_client", "error_description": "…"}
     anything else    HTML or text of a proxy, a firewall, a maintenance page
 
-All of it is hostile input: texts are cut short, control characters go, and whatever looks like a
-credential that a server echoes back is blotted out.
+All of it is hostile input: texts are truncated, control characters removed, and anything that looks like a
+credential is masked.
 
 Sources: Magento 2.4.7 `Framework/Webapi/Rest/Response.php` and `ErrorProcessor.php`; Adobe, "Server-to-server
 authentication", its Troubleshooting; Adobe Experience Platform, "Troubleshooting guide" (gateway codes).
@@ -37,10 +37,10 @@ _REPORT_ID = re.compile(r"webapi-[0-9a-f]{6,}|Report ID")
 
 REMEDIES: Final[Mapping[str, str]] = {
     # Adobe's gateway
-    "400003": "set IMS_ORG_ID (`…@AdobeOrg`): the gateway saw no organisation.",
+    "400003": "set IMS_ORG_ID (`…@AdobeOrg`): the gateway received no organisation.",
     "401013": "check that the credential's project has the API “Adobe Commerce as a Cloud Service” "
     "and that IMS_SCOPES contains commerce.accs.",
-    "403000": "set IMS_CLIENT_ID: the gateway saw no API key.",
+    "403000": "set IMS_CLIENT_ID: the gateway received no API key.",
     "403003": "check IMS_CLIENT_ID: it must be the client id of the credential in Adobe's Developer Console.",
     "403010": "check the proxy between here and Adobe: the Authorization header did not arrive.",
     "403025": "check IMS_ORG_ID, and that the credential has a product profile of this Commerce instance.",
@@ -54,8 +54,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "invalid_request": "check IMS_CLIENT_ID, IMS_CLIENT_SECRET and IMS_SCOPES: none may be empty.",
 }
 
-# How a message of Commerce's OAuth 1.0a begins, and its remedy. Translated, it ends as any other refusal.
-# Observed on Magento 2.4.7: a request whose time is more than ten minutes ahead is the nonce's fault.
+# The beginning of an OAuth 1.0a message of Commerce, and its remedy. A translated message gets no remedy.
+# Observed on Magento 2.4.7: a request signed more than ten minutes ahead is reported as a nonce error.
 OAUTH_REMEDIES: Final[Mapping[str, str]] = {
     "An error occurred validating the nonce": "set this machine's clock: Commerce refuses requests signed "
     "more than 10 minutes ahead of its own time. The credential is not the cause.",
@@ -69,14 +69,14 @@ OAUTH_REMEDIES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """An error body, read.
+    """The facts of an error body.
 
     text         placeholders filled, one line, at most LONGEST_TEXT characters; never empty
     code         the gateway's `error_code` or IMS's `error`
-    resources    permissions Commerce misses on this credential
-    maximum      the page size that would be accepted, when this one was not
-    longest      the length of another list that would be
-    is_json      False for HTML and text: then neither Commerce nor the gateway wrote it
+    resources    permissions that this credential lacks
+    maximum      the largest page size that is accepted
+    longest      the greatest length of another list that is accepted
+    is_json      False for HTML and text: neither Commerce nor the gateway wrote it
     is_fatal     written by PHP's fatal error handler: memory or time ran out
     is_internal  a logged exception (`Report ID`), whatever its status: newer Commerce answers 400 for some
     """
@@ -92,14 +92,14 @@ class ErrorBody:
 
 
 def read_error_body(body: bytes) -> ErrorBody:
-    """Read an error body of any of the five parties; never raises."""
+    """Read an error body in any of the five forms; never raises."""
     try:
-        return _read_complaint(body)
+        return _parse_error_body(body)
     except RecursionError:
         return ErrorBody(text="JSON that is nested too deep", is_json=True)
 
 
-def _read_complaint(body: bytes) -> ErrorBody:
+def _parse_error_body(body: bytes) -> ErrorBody:
     try:
         document = msgspec.json.decode(body)
     except msgspec.DecodeError:
@@ -122,7 +122,7 @@ def _read_complaint(body: bytes) -> ErrorBody:
 
 
 def remedy(error_body: ErrorBody) -> str | None:
-    """What to do about it, None when the body names no cause we know."""
+    """What to do about it; None when the cause is unknown."""
     if error_body.resources:
         return (
             f"allow the resource {error_body.resources}: on PaaS in the integration, on SaaS by the product "
@@ -135,7 +135,7 @@ def remedy(error_body: ErrorBody) -> str | None:
 
 
 def clean(text: str) -> str:
-    """One printable line of at most LONGEST_TEXT characters, credentials blotted out."""
+    """One printable line of at most LONGEST_TEXT characters, credentials masked."""
     text = redacted(text[:LONGEST_READ])[: 4 * LONGEST_TEXT]  # in this order: half a secret is not found
     line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
     line = _CREDENTIAL.sub("***", line)
@@ -171,7 +171,7 @@ def _template(document: Mapping[str, Any]) -> str:
 
 
 def _filled(template: str, parameters: object) -> str:
-    """`%1` is the first of a list, `%name` a key of an object; what has no value stays as it is."""
+    """Fill placeholders: `%1` from a list, `%name` from an object; one without a value stays."""
     values = dict(enumerate(parameters, 1)) if isinstance(parameters, list) else parameters
     if not isinstance(values, dict):
         return template
@@ -199,8 +199,8 @@ def _resources(document: Mapping[str, Any]) -> str | None:
 def _limit(document: Mapping[str, Any]) -> int | None:
     """`parameters.max` of the answer to a page or a list that is too large.
 
-    Which of the two it is about, the name `pageSize` tells: it stays when the message is translated. Observed
-    on Magento 2.4.7: other limits use `max` too.
+    The message names `pageSize` in every language when the page is meant. Observed on Magento 2.4.7: other
+    limits use `max` too.
     """
     parameters = document.get("parameters")
     maximum = parameters.get("max") if isinstance(parameters, dict) else None
@@ -208,7 +208,7 @@ def _limit(document: Mapping[str, Any]) -> int | None:
 
 
 def _page_text(body: bytes) -> str:
-    """The title of an HTML page, or the start of a text."""
+    """The title of an HTML page, or the beginning of a text."""
     start = body[:LONGEST_READ]
     if title := _TITLE.search(start):
         return f"an HTML page titled “{clean(title[1].decode(errors='replace'))}”"

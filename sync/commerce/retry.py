@@ -92,19 +92,19 @@ class ListTooLong(RequestRefused):
 
 
 class HungUp(CommerceUnavailable):
-    """A request took as long as its tenant may keep others waiting."""
+    """A request took longer than a tenant may keep others waiting."""
 
-    fix = "look at the tenant: it answers slowly, or not at all. It is tried again after a rest."
+    fix = "check the tenant: it answers slowly, or not at all. It is tried again after a pause."
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """What to do about a try that brought no usable answer.
+    """What to do after a try without a usable answer.
 
     error         raised when no further try follows; its text is the reason
-    tries         most tries that may end in a verdict with a limit; None: until the time is spent
+    tries         how many tries may end in a decision with a limit; None: until the time allowed is spent
     retry_after   seconds the server asked for; None: jittered exponential backoff
-    within_s      given up after so many seconds even when the time allowed is longer
+    within_s      seconds after which to give up, even when the time allowed is longer
     renew         the token was refused: the next try needs a new one
     throttled     the server asked us to slow down
     """
@@ -141,7 +141,7 @@ class RetryPolicy:
     rng: Callable[[], float] = random.random
 
 
-# --- verdicts ---------------------------------------------------------------------------------------------
+# --- decisions --------------------------------------------------------------------------------------------
 
 
 def judge_answer(
@@ -154,13 +154,13 @@ def judge_answer(
     patient: bool,
     halved: bool = False,
 ) -> RetryDecision | None:
-    """The verdict on an answer, None when it is a JSON body to be read.
+    """Decide about an answer; None when it is a JSON body to be read.
 
     request   how to name it in a sentence: method, path and store view
     seconds   how long the answer took
-    patient   True: try until the time is spent. False: a page, which gives up early with PageFailed, since a
-              smaller page may work
-    halved    a list whose halves are asked for at once where a firewall refuses it
+    patient   True: try until the time allowed is spent. False: a page, which fails early with PageFailed,
+              because a smaller page may succeed
+    halved    a list: when a firewall refuses it, its halves are requested at once
     """
     if 200 <= status < 300:
         return None if _is_json(headers) else _not_json(request, body.content, patient=patient)
@@ -171,9 +171,9 @@ def judge_answer(
     error_body = read_error_body(_as_far_as_readable(body))
     reason = f"{request} was answered {status}: {error_body.text.rstrip('.')}"
     if status == 429 or (status == 503 and (patient or seconds < SLOW_503_S)):
-        told = retry_after(headers.get("Retry-After"), server_time(headers))
-        throttled = status == 429 or told is not None
-        return RetryDecision(CommerceUnavailable(f"{reason}."), retry_after=told, throttled=throttled)
+        wait_s = retry_after(headers.get("Retry-After"), server_time(headers))
+        throttled = status == 429 or wait_s is not None
+        return RetryDecision(CommerceUnavailable(f"{reason}."), retry_after=wait_s, throttled=throttled)
     if status >= 500 or status in TRANSIENT_4XX or (status == 400 and error_body.is_internal):
         # A 503 after half a minute is the edge's time-out ("first byte timeout" of Fastly, on PaaS).
         too_large = status in TOO_LARGE or error_body.is_fatal or status == 503
@@ -185,47 +185,47 @@ def judge_answer(
 
 
 def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, patient: bool) -> RetryDecision:
-    """The verdict on a request that got no whole answer.
+    """Decide about a request without a complete answer.
 
-    host      for the sentence; `setting` is the variable that names it
-    reached   whether this host has ever answered this process
+    host      for the message; `setting` is the variable that names it
+    reached   whether this host has answered this process before
     """
     causes = list(_causes(fault))
     if isinstance(fault, BodyTooLarge):
-        return _transient(f"{host} sent more than one answer may hold", patient=False, too_large=True)
+        return _transient(f"{host} sent a larger answer than is accepted", patient=False, too_large=True)
     if isinstance(fault, requests.exceptions.ContentDecodingError):
-        return _transient(f"{host} sent a body that is not in the coding it says", patient=patient)
+        return _transient(f"{host} sent a body that does not match its Content-Encoding", patient=patient)
     if isinstance(fault, UnusableCaBundle):
         fix = "put the file back, or correct SYNC_CA_BUNDLE."
-        return _stop(SettingsError("SYNC_CA_BUNDLE: names no certificates that can be read.", fix))
+        return _stop(SettingsError("SYNC_CA_BUNDLE: the certificates it names cannot be read.", fix))
     if isinstance(fault, requests.exceptions.InvalidHeader):
-        return _stop(SettingsError("A credential or a store view holds a sign no header can carry."))
-    if isinstance(fault, ValueError):
-        named = (
-            f"{setting}, or a proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names,"
-            if getproxies()
-            else setting
+        return _stop(
+            SettingsError(
+                "A credential or a store view contains a character that is not allowed in an HTTP header."
+            )
         )
-        return _stop(SettingsError(f"{named} is not a URL that can be asked.", "correct it."))
+    if isinstance(fault, ValueError):
+        named = f"{setting}, or a proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY," if getproxies() else setting
+        return _stop(SettingsError(f"{named} is not a usable URL.", "correct it."))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        fix = "set SYNC_CA_BUNDLE to the file of the CA that signed it, if that is a private one."
+        fix = "if a private CA signed it, set SYNC_CA_BUNDLE to the file of that CA."
         return _stop(CommerceUnavailable(f"The certificate of {host} cannot be verified.", fix))
     if any(isinstance(cause, urllib3.exceptions.ReadTimeoutError | requests.ReadTimeout) for cause in causes):
         return _transient(f"{host} did not answer in time", patient=patient, too_large=True)
-    reason = f"{host} cannot be reached: {_first_words(causes)}"
+    reason = f"{host} cannot be reached: {_system_message(causes)}"
     if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
         error = CommerceUnavailable(f"{reason}.", f"check {setting}, the network and the proxy settings.")
         return RetryDecision(error, within_s=None if reached else UNREACHED_S)
-    return _transient(f"{host} broke off: {_first_words(causes)}", patient=patient)
+    return _transient(f"{host} broke the connection: {_system_message(causes)}", patient=patient)
 
 
 def judge_hung_up(host: str, seconds: float) -> RetryDecision:
-    """The verdict on a request that was ended after so many seconds, since other tenants wait."""
+    """Decide about a request that was ended after so many seconds because other tenants wait."""
     return _stop(HungUp(f"{host} did not answer within {seconds:.0f} s, and other tenants were waiting."))
 
 
 def judge_reading(drift: AnswerUnreadable) -> RetryDecision:
-    """The verdict on an answer that arrived and made no sense: asked again, it may."""
+    """Decide about a complete answer in an unknown shape: the next one may be right."""
     return RetryDecision(drift, tries=PAGE_TRIES if isinstance(drift, PageFailed) else OTHER_TRIES)
 
 
@@ -240,7 +240,7 @@ def _transient(reason: str, *, patient: bool, too_large: bool = False) -> RetryD
 
 
 def _as_far_as_readable(body: Body) -> bytes:
-    """An error's body; one that cannot be decoded says nothing, but its status and headers do."""
+    """The body of an error; empty when it cannot be decoded, because status and headers are enough."""
     try:
         return body.content
     except requests.RequestException:
@@ -265,22 +265,22 @@ def _redirected(request: str, headers: Mapping[str, str]) -> RetryDecision:
         SettingsError(
             f"{request} is redirected to {address or 'nowhere'}; redirects are not followed, "
             "so that no credential goes to another address.",
-            "set API_ENDPOINT to the address that answers by itself, with the right scheme and host.",
+            "set API_ENDPOINT to the address that answers without a redirect: check scheme and host.",
         )
     )
 
 
 def _without_credentials(location: str) -> str:
-    """Where a redirect leads, without user name, query and fragment; what is no URL names nothing."""
+    """The target of a redirect, without user name, query and fragment."""
     try:
         target = urlsplit(location)
     except ValueError:
-        return "something that is no URL"
+        return "an invalid URL"
     return f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path
 
 
 def _refused(reason: str, status: int, error_body: ErrorBody, *, blocked_tries: int) -> RetryDecision:
-    """A 4xx that is not a matter of time."""
+    """Decide about a 4xx that waiting does not resolve."""
     if error_body.maximum is not None:
         return _stop(PageTooLarge(f"{reason}.", error_body.maximum))
     if status in (401, 403) and error_body.is_json:
@@ -301,7 +301,7 @@ def _refused(reason: str, status: int, error_body: ErrorBody, *, blocked_tries: 
 
 
 def _is_by_the_api(status: int, error_body: ErrorBody) -> bool:
-    """Whether Commerce or Adobe's gateway refuses: a 403 of theirs names the permission, or has a code."""
+    """Whether Commerce or Adobe's gateway refused: their 403 names the permission, or has a code."""
     return status == 401 or error_body.resources is not None or (error_body.code or "").isdigit()
 
 
@@ -316,7 +316,7 @@ def _access_fix(status: int, error_body: ErrorBody) -> str:
 def _is_unknown_store_view(status: int, error_body: ErrorBody) -> bool:
     """Observed on Magento 2.4.7: an unknown store code in the path gives this 400 and nothing else.
 
-    The one place that reads a server's prose: translated, it ends as RequestRefused, with less of a remedy.
+    The only place that reads the text of a message: a translated one becomes RequestRefused.
     """
     return status == 400 and error_body.text.startswith("Specified request cannot be processed")
 
@@ -330,8 +330,8 @@ def _causes(fault: BaseException) -> Iterator[BaseException]:
             yield from _causes(inner)
 
 
-def _first_words(causes: list[BaseException]) -> str:
-    """The operating system's word for it, else the kind of fault; never the URL or an object's repr."""
+def _system_message(causes: list[BaseException]) -> str:
+    """The operating system's message, else the kind of fault; never the URL or an object's repr."""
     words = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
     return clean(words[-1]) if words else type(causes[-1]).__name__
 
@@ -340,14 +340,14 @@ def _first_words(causes: list[BaseException]) -> str:
 
 
 def server_time(headers: Mapping[str, str]) -> datetime | None:
-    """The answer's `Date`, aware UTC; None when there is none that can be read."""
+    """The answer's `Date`, aware UTC; None when it is missing or unreadable."""
     return http_date(headers.get("Date"))
 
 
 def retry_after(value: str | None, answered_at: datetime | None) -> float | None:
-    """Seconds to wait by a `Retry-After` of seconds or of a date, within bounds; None when it says nothing.
+    """Seconds to wait by a `Retry-After` in seconds or as a date, within bounds; None when it is unreadable.
 
-    answered_at   the same answer's `Date`: a date is relative to the server's clock, ours may be wrong
+    answered_at   the same answer's `Date`: a date counts by the server's clock, ours may be wrong
     """
     seconds = _number(value)
     if seconds is None and answered_at is not None and (until := http_date(value)):
@@ -372,7 +372,7 @@ def _number(value: str | None) -> float | None:
 
 
 def http_date(value: str | None) -> datetime | None:
-    """A date of HTTP, aware UTC; None for anything else."""
+    """An HTTP date, aware UTC; None for anything else."""
     try:
         moment = parsedate_to_datetime(value or "")
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -139,8 +139,8 @@ def open_session(
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.verify = ca_bundle or True
     for scheme in ("https://", "http://"):
-        lines = Deadlines(stop, longest_answer_s, overdue)
-        session.mount(scheme, Adapter(lines, pool_connections=2, pool_maxsize=pool_size, max_retries=0))
+        deadlines = Deadlines(stop, longest_answer_s, overdue)
+        session.mount(scheme, Adapter(deadlines, pool_connections=2, pool_maxsize=pool_size, max_retries=0))
     return session
 
 
@@ -169,7 +169,7 @@ def read_body(response: requests.Response, limit: int, reading: Reading | None =
 def _was_late(response: requests.Response) -> bool:
     """End the request; whether it was hung up for taking too long."""
     connection: Any = response.connection
-    return isinstance(connection, Adapter) and connection.lines.end()
+    return isinstance(connection, Adapter) and connection.deadlines.end()
 
 
 def _joined(chunks: Iterable[bytes], limit: int, reading: Reading | None) -> bytes:

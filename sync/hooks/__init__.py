@@ -1,1 +1,1 @@
-"""Who listens to a pass at work: the log, the metrics, the progress bar."""
+"""Listeners to a running pass: the log, the metrics, the progress bar."""

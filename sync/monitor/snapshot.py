@@ -47,7 +47,7 @@ def look(copy: sa.Engine) -> Snapshot:
         ensure_current(copy)
         return Snapshot(*reading(copy, lambda connection: (freshness(connection), failures(connection))))
     except SyncError as error:
-        return Snapshot(why_not=Problem("database", "database", f"{error} To do: {error.fix}"))
+        return Snapshot(why_not=Problem("database", "database", error.advice))
 
 
 class TenantStatus(NamedTuple):
@@ -109,5 +109,5 @@ def _state(snapshot: Snapshot, problems: list[Problem], is_failing: bool, is_bus
 
 def refused(name: str, error: SyncError) -> TenantStatus:
     """A tenant whose settings cannot be used."""
-    problem = Problem("settings", "settings", f"{error} To do: {error.fix}", tenant=name)
+    problem = Problem("settings", "settings", error.advice, tenant=name)
     return TenantStatus(name, "refused", [problem], {})

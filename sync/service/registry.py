@@ -154,7 +154,7 @@ class TenantRegistry:
         liveness = service.metrics_hook.liveness
         failed = dict(service.failures)
         if fault is not None:
-            failed["settings"] = f"{fault} To do: {fault.fix}"
+            failed["settings"] = fault.advice
         found = service.monitor.tenant_status(liveness.busy_with, failed)
         if liveness.is_stuck:
             words = f"Nothing has been heard of its {liveness.busy_with} for {STILL_S:.0f} s."

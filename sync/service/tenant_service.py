@@ -242,7 +242,7 @@ class TenantService:
             return TurnOutcome(is_unfinished=True, out_of_reach=turn.overdue.is_set())
         except SyncError as error:
             self._is_trusted = not self.name
-            self.failures[job.name] = f"{error} To do: {error.fix}"
+            self.failures[job.name] = error.advice
             _log.error("pass.failed", job=job.name, error=str(error), fix=error.fix)
             return TurnOutcome(
                 is_unfinished=isinstance(error, HungUp),

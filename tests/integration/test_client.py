@@ -330,7 +330,7 @@ def test_a_page_that_is_not_in_the_coding_it_says_is_asked_for_again(sandbox: Sa
     error = stopped(lambda: page(wire, lambda answer: answer.body.decode()))
 
     assert isinstance(error, PageFailed)
-    assert "127.0.0.1 sent a body that is not in the coding it says" in str(error)
+    assert "127.0.0.1 sent a body that does not match its Content-Encoding" in str(error)
     assert tries(sandbox) == 3
 
 

@@ -10,7 +10,7 @@ RUNTIME := .venv/.runtime-installed
 DEV := .venv/.dev-installed
 IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 2000000 ] 2>/dev/null && echo TMPDIR=/dev/shm)
 
-.PHONY: demo test lint lock bench bench-smoke bench-dlt clean
+.PHONY: demo test test-fast lint lock bench bench-smoke bench-dlt clean
 
 # The whole story against a simulated tenant: no Adobe account, no server, ends by itself.
 demo: $(RUNTIME)
@@ -21,6 +21,10 @@ demo: $(RUNTIME)
 # Files lie in memory where there are 2 GB: on a disk, to make those of a database costs as much as its queries.
 test: $(DEV)
 	$(IN_MEMORY) $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
+
+# While you work: what needs no database server, no process of its own and at most 2 seconds a test.
+test-fast: $(DEV)
+	$(IN_MEMORY) $(BIN)/python -m pytest -m "not slow" --ignore tests/end_to_end -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 lint: $(DEV)
 	$(BIN)/ruff check

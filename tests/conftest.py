@@ -20,6 +20,25 @@ hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what starts the program in processes of its own, or works on a database server."""
+    for item in items:
+        if "end_to_end" in item.path.parts or needs_server(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def needs_server(item: pytest.Item) -> bool:
+    """Whether a test works on PostgreSQL or MariaDB, by its parameters or fixtures."""
+    parameters = getattr(item, "callspec", None)
+    values = parameters.params.values() if parameters is not None else ()
+    on_server = any(it in ("postgresql", "mariadb") for it in values if isinstance(it, str))
+    return on_server or any("postgres" in name or "mariadb" in name for name in _fixtures(item))
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
+
+
 def pytest_collection_finish() -> None:
     """What is loaded by now stays: the collector need not look at it."""
     gc.freeze()

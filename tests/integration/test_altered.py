@@ -16,6 +16,8 @@ from sync.passes.run import Summary
 from sync.pipeline import Reading, sync_page
 from tests.kit import Bench
 
+pytestmark = pytest.mark.slow
+
 DATED, NULLED, THIRD = 10, 18, 20  # products of the bench
 NUL: dict[str, Any] = {"description": "Mesh\x00bag"}
 OLD_DATE: dict[str, Any] = {"created_at": "0000-00-00 00:00:00"}

@@ -237,6 +237,7 @@ def test_a_catalogue_that_grows_all_the_time_keeps_no_pass_reading(bench: Bench)
     bench.assert_copy_is_exact()
 
 
+@pytest.mark.slow
 def test_one_page_that_is_falsely_empty_hides_nothing(bench: Bench) -> None:
     """Each page of a load in turn; a range that begins with one is no exception."""
     for page in range(1, 8):

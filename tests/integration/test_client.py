@@ -193,6 +193,7 @@ def test_a_redirect_to_nowhere_is_a_matter_of_settings_too(
     assert "API_ENDPOINT" in error.fix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opening", ["[", '{"error":', '{"items":[', '{"items":[{"a":', '{"message":'])
 @pytest.mark.parametrize("status", [200, 401, 500])
 @pytest.mark.parametrize("depth", [900, 100_000])

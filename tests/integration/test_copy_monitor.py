@@ -17,6 +17,8 @@ from sync.settings import CopySettings
 from tests.databases import NewDatabase, connected
 from tests.kit import Bench
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 20.0
 
 

@@ -14,6 +14,8 @@ from sync.errors import AnswerUnreadable
 from sync.sandbox import Sandbox
 from tests.kit import Bench
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def loaded(bench: Bench) -> Bench:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from sync.db.engine import reading
@@ -20,6 +21,8 @@ from sync.passes.stock import stock
 from sync.sandbox import Sandbox
 from tests.databases import KINDS
 from tests.kit import Bench
+
+pytestmark = pytest.mark.slow
 
 PAGE = (Path(__file__).parents[2] / "docs/sql-recipes.md").read_text()
 RECIPES = re.findall(r"^## (.+?)\n|^```sql\n(.+?)^```", PAGE, re.MULTILINE | re.DOTALL)

@@ -12,6 +12,8 @@ from sync.passes.run import Summary
 from sync.sandbox import Sandbox
 from tests.kit import Bench
 
+pytestmark = pytest.mark.slow
+
 Pass = Callable[..., Summary]
 
 

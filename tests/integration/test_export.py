@@ -158,6 +158,7 @@ def test_an_empty_copy_makes_an_empty_file_with_a_head(sqlite: sa.Engine) -> Non
     assert pq.read_table(BytesIO(written(sqlite, "parquet"))).num_rows == 0
 
 
+@pytest.mark.slow
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=8))
 def test_every_text_survives_every_format(texts: list[str]) -> None:
     columns = [FlatColumn("a", "a", "text"), FlatColumn("b", "b", "text")]

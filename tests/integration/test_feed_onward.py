@@ -335,6 +335,7 @@ class Crash(Exception):
     """The sender dies behind a 2xx and before it could note it."""
 
 
+@pytest.mark.slow
 @given(script=ACTIONS, start=st.integers(0, 330), limit=st.none() | st.integers(60, 400))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_a_receiver_does_it_gets_every_change_in_order(

@@ -69,6 +69,7 @@ def test_a_token_is_renewed_shortly_before_it_ends(sandbox: Sandbox, time: Time)
     assert tokens.current() != first
 
 
+@pytest.mark.slow
 def test_a_life_of_5_seconds_costs_one_token_each_and_no_failed_request(sandbox: Sandbox, time: Time) -> None:
     """Four threads, 100 requests each, 45 s: renewed every 4.5 s, ten tokens in all."""
     sandbox.tokens.life = 5

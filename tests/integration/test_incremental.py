@@ -102,6 +102,7 @@ def test_the_first_answer_of_the_first_store_view_counts_for_all(timed: Bench, c
     assert {row.watermark for row in timed.rows(sync_watermarks)} == {NOON}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [1, 2, 3])
 def test_a_page_of_a_window_that_is_falsely_empty_hides_no_change(timed: Bench, page: int) -> None:
     timed.backfill()
@@ -147,6 +148,7 @@ def test_a_run_that_fails_leaves_the_watermark_where_it_was(timed: Bench, clock:
     timed.assert_copy_is_exact()
 
 
+@pytest.mark.slow
 def test_an_interrupted_window_goes_on_where_it_ended(timed: Bench, clock: TenantClock) -> None:
     timed.backfill()
     clock.now += HOUR
@@ -164,6 +166,7 @@ def test_an_interrupted_window_goes_on_where_it_ended(timed: Bench, clock: Tenan
     timed.assert_copy_is_exact()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [1, 2, 3])
 def test_an_emptiness_that_passes_does_not_move_the_watermark_over_a_change(
     timed: Bench, clock: TenantClock, answers: int

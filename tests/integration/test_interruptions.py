@@ -90,6 +90,7 @@ def kill_after(loader: subprocess.Popen[str], pages: int, delay_s: float) -> Non
     loader.stdout.close()
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_cost_only_the_pages_in_flight(larger: Bench) -> None:
     """Four kills, each somewhere in the middle of some page."""
     chance = random.Random(7)

@@ -152,6 +152,7 @@ HAND_MADE = {
 }
 
 
+@pytest.mark.slow
 def test_what_was_edited_here_is_seen_and_mended(bench: Bench) -> None:
     before = bench.rows(product_attributes)
     for name, sql in HAND_MADE.items():

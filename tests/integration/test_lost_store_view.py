@@ -14,6 +14,8 @@ from sync.passes.run import Summary
 from sync.sandbox import Sandbox
 from tests.kit import Bench
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["all,de", "de,all"])
 def loaded(request: pytest.FixtureRequest, tenant: Sandbox, sqlite: sa.Engine) -> Bench:

@@ -16,6 +16,8 @@ import pytest
 from sync.sandbox import Sandbox
 from tests.command import Shell
 
+pytestmark = pytest.mark.slow
+
 MOST_MB = 150
 MB = 1 << 20
 TOKEN = b'{"access_token":"a-token","token_type":"bearer","expires_in":86399}'

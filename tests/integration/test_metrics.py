@@ -67,6 +67,7 @@ def value(metrics_hook: MetricsHook, name: str, **labels: str) -> float:
     return samples(metrics_hook).get((f"product_sync_{name}", frozenset(labels.items())), 0.0)
 
 
+@pytest.mark.slow
 def test_every_metric_moves(app: App, tenant: Sandbox, metrics_hook: MetricsHook) -> None:
     """A quota, a refusal with Retry-After, an error, an unusable SKU, an old date, a price that moved."""
     before = {name for name, _ in samples(metrics_hook)}

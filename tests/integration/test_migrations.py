@@ -25,6 +25,8 @@ from tests.command import Shell
 from tests.databases import Kind, NewDatabase, connected, opened
 from tests.kit import Bench
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = (products, *CHILDREN, product_changes, rejected_items)
 

@@ -10,6 +10,8 @@ from sync.db.schema import products, sync_watermarks
 from sync.errors import AnswerUnreadable
 from tests.kit import Bench
 
+pytestmark = pytest.mark.slow
+
 ODD = 52  # the id of a product
 KINDS: dict[str, dict[str, Any]] = {
     "every list": {},

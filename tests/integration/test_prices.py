@@ -23,6 +23,8 @@ from sync.sandbox import Sandbox
 from tests.databases import opened
 from tests.kit import Bench, Stopped, stop_at
 
+pytestmark = pytest.mark.slow
+
 FEEDS = 4
 SIMPLE = "/sandbox/V1/products"
 

@@ -264,6 +264,7 @@ HAND_MADE = [
 ]
 
 
+@pytest.mark.slow
 def test_what_was_edited_by_hand_is_found_and_mended(loaded: Bench) -> None:
     number = loaded.sandbox.catalogue.ids()[7]
     before = loaded.rows(product_attributes)

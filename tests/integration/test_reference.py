@@ -29,6 +29,8 @@ from sync.passes.run import Summary
 from sync.sandbox import Sandbox
 from tests.kit import Bench, Stopped, stop_at
 
+pytestmark = pytest.mark.slow
+
 TABLES = (attributes, attribute_options, attribute_sets, categories, websites, store_groups, store_views)
 GEAR = 3  # a category below the default one that has others below itself
 

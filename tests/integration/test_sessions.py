@@ -15,6 +15,8 @@ from tests.databases import MARIADB, NewDatabase, connected, opened
 from tests.kit import Bench
 from tests.oddities import catalogue
 
+pytestmark = pytest.mark.slow
+
 ODD_POSTGRESQL = (
     "TimeZone = 'Asia/Kolkata'",
     "DateStyle = 'SQL, DMY'",

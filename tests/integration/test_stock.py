@@ -17,6 +17,8 @@ from sync.passes.stock import Seen, stock
 from sync.sandbox import Sandbox
 from tests.kit import Bench, Stopped, stop_at
 
+pytestmark = pytest.mark.slow
+
 SOURCES = ("default", "east", "north", "west")
 
 

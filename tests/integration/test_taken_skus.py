@@ -15,6 +15,8 @@ from sync.sandbox import Sandbox
 from tests.consumers import assert_all_end_right, assert_no_sku_is_taken_before_it_is_free
 from tests.kit import Bench, Stopped, stop_at
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SPELLINGS = [
     ("GGe", "GGé"),

@@ -21,6 +21,8 @@ from tests.databases import Kind, NewDatabase, connected, opened
 from tests.kit import Bench
 from tests.oddities import KETTLE, NOVEL, UNMAPPABLE, attributes, catalogue, product
 
+pytestmark = pytest.mark.slow
+
 # Columns that tell when and by which run something was written.
 WRITTEN = {
     "first_seen_at",

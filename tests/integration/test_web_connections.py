@@ -24,6 +24,8 @@ from sync.web.app import application
 from sync.web.health import health_routes
 from sync.web.server import serving
 
+pytestmark = pytest.mark.slow
+
 ANYWHERE = Address("127.0.0.1", 0)
 PROBES = ("/healthz", "/readyz", "/metrics")
 

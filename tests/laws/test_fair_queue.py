@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -270,6 +271,7 @@ PASSES = st.sampled_from([RUN, STOCK, PRICES])
 ASKED = st.lists(st.tuples(st.sampled_from("abcdefgh"), PASSES), min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 @given(asked=ASKED, at_once=st.integers(1, 4), data=st.data())
 def test_nobody_waits_for_more_turns_than_there_are_tenants(
     asked: list[tuple[str, Pass]], at_once: int, data: st.DataObject

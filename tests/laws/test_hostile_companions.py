@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from sync.db.schema import (
@@ -30,6 +31,8 @@ from sync.passes.stock import stock
 from sync.sandbox import Sandbox
 from tests.bending import Bender, bending
 from tests.kit import Bench, Elsewhere
+
+pytestmark = pytest.mark.slow
 
 PASSES = int(os.environ.get("HOSTILE_PASSES", "3"))
 TABLES = (product_prices, source_items, attributes, attribute_options, categories, store_views)

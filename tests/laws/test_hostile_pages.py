@@ -23,6 +23,8 @@ from sync.web.server import serving as serving_page
 from tests.hostile import HostileTenant, Item, catalogue, every_oddity, healed, serving
 from tests.kit import Bench, Elsewhere
 
+pytestmark = pytest.mark.slow
+
 PAGES = int(os.environ.get("HOSTILE_PAGES", "300"))
 PAGE_SIZE = 5
 PER_ROUND = 200  # pages

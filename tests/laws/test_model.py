@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -15,6 +16,8 @@ from sync.errors import SyncError
 from sync.sandbox import Sandbox
 from tests.databases import opened
 from tests.kit import Bench, Stopped, stop_at
+
+pytestmark = pytest.mark.slow
 
 PLACE = st.integers(0, 1_000)  # of a product in the catalogue, wherever that leads
 TROUBLES = ("fail", "reset", "truncate", "html", "empty", "shuffle")

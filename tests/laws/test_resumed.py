@@ -12,12 +12,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sync.sandbox import Sandbox
 from tests.databases import opened
 from tests.kit import Bench, Sightings, Stopped
+
+pytestmark = pytest.mark.slow
 
 COMMANDS = {"backfill": Bench.backfill, "run": Bench.run, "reconcile": Bench.reconcile}
 

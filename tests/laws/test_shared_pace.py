@@ -30,6 +30,8 @@ from sync.commerce.pacing import (
 )
 from tests.laws.test_pacing import LIMITERS, MINUTES, Changing, Exchange, FixedWindow, Quota, Run, Server
 
+pytestmark = pytest.mark.slow
+
 
 def simulate(
     server: Server,

@@ -18,7 +18,7 @@ SEEN = datetime(2026, 3, 1, 9, 30, 7, 250_000, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class SharedState:
+class Shelf:
     """Short ways to put rows into a copy."""
 
     db: sa.Engine
@@ -82,9 +82,9 @@ class SharedState:
             return [tuple(row) for row in connection.exec_driver_sql(sql)]
 
 
-def furnished(db: sa.Engine) -> SharedState:
+def furnished(db: sa.Engine) -> Shelf:
     """Two products in `all` and `de`, the second one deleted in `de`: a select, a multiselect, a boolean."""
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.attribute("color", "select", "int")
     shelf.attribute("activity", "multiselect", "text")
     shelf.attribute("sale", "boolean", "int")

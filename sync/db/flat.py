@@ -145,14 +145,19 @@ def ambiguous(connection: sa.Connection, names: Sequence[str]) -> list[str]:
 
 
 def _attributes(connection: sa.Connection, codes: Collection[str], labels: bool) -> dict[str, FlatColumn]:
-    """Attributes that the copy knows, by code."""
+    """Attributes that the copy knows, by the codes asked for: spelled so, or else in other letters.
+
+    Commerce 2.4.9 compares codes without case; before, two may differ in nothing else.
+    """
     table = attributes.c
     rows = connection.execute(
-        sa.select(table.attribute_code, table.frontend_input, table.backend_type).where(
-            table.attribute_code.in_(codes)
-        )
-    )
-    return {row[0]: _attribute(*row, labels=labels) for row in rows}
+        sa.select(table.attribute_code, table.frontend_input, table.backend_type)
+        .where(sa.func.lower(table.attribute_code).in_({code.lower() for code in codes}))
+        .order_by(table.attribute_code)
+    ).all()
+    exactly, folded = {row[0]: row for row in rows}, {row[0].lower(): row for row in rows}
+    found = {code: exactly.get(code) or folded.get(code.lower()) for code in codes}
+    return {code: _attribute(*row, labels=labels) for code, row in found.items() if row is not None}
 
 
 def _attribute(code: str, frontend_input: str | None, backend_type: str | None, labels: bool) -> FlatColumn:

@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     sync_concurrency: int = Field(4, ge=1, le=64, description="most requests in flight")
     sync_max_rps: float | None = Field(
         None,
-        gt=0,
+        ge=0.001,
         allow_inf_nan=False,
         description="most requests a second; below it the rate is found by itself",
         examples=["10"],

@@ -103,8 +103,8 @@ class QuietPeriod:
         if match is None:
             raise ValueError("is not HH:MM-HH:MM@requests-per-second")
         hours = cls(time.fromisoformat(match[1]), time.fromisoformat(match[2]), float(match[3]))
-        if hours.start == hours.end or not hours.rate:
-            raise ValueError("needs two different times and a rate above 0")
+        if hours.start == hours.end or hours.rate < 0.001:
+            raise ValueError("needs two different times and a rate of at least 0.001")
         return hours
 
 

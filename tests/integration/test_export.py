@@ -28,7 +28,7 @@ from sync.db.flat import FlatColumn, product_columns, resolve
 from sync.db.schema import products
 from sync.errors import Interrupted, UsageError
 from sync.files.export import NotWritten, export, format_of, output_file, parse_since, writer_for
-from tests.shelf import SEEN, SharedState, furnished
+from tests.shelf import SEEN, Shelf, furnished
 
 FIELDS = [column.name for column in products.c]
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -106,7 +106,7 @@ def test_attributes_have_their_types_in_parquet(db: sa.Engine) -> None:
 def test_csv_is_what_its_standard_says(db: sa.Engine) -> None:
     """Commas, quotes and line breaks are kept, and nothing is taken for a formula."""
     texts = ['a,"b"', "line\nbreak", "carriage\rreturn", "=1+1", "-2", "ü🎒", "", " "]
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.attribute("sale", "boolean", "int")
     for i, text in enumerate(texts):
         shelf.product(i, name=text, values={"sale": "1"})
@@ -180,7 +180,7 @@ def test_every_text_survives_every_format(texts: list[str]) -> None:
 
 
 def test_products_are_chosen_by_store_view_sku_type_and_time(db: sa.Engine) -> None:
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.product(1)
     shelf.product(1, "de")
     shelf.product(2, type_id="bundle", sku="A,'B\"%")
@@ -233,7 +233,7 @@ def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
 
 def test_pages_see_one_moment_while_a_pass_writes(db: sa.Engine) -> None:
     """What comes, goes and changes behind the first page is not in the file."""
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     for i in range(1, 251):
         shelf.product(i, values={"color": "1"})
     shelf.attribute("color", "text")
@@ -352,7 +352,7 @@ def test_a_stop_ends_between_two_pages(sqlite: sa.Engine, tmp_path: Path) -> Non
 
 def test_a_reader_holds_about_one_page(sqlite: sa.Engine) -> None:
     """After products with large documents pages are short."""
-    shelf = SharedState(sqlite)
+    shelf = Shelf(sqlite)
     for i in range(1, 261):
         shelf.product(i, document=json.dumps({"id": i, "text": "x" * 100_000}))
 

@@ -18,16 +18,16 @@ from sync.db.flat import ATTRIBUTE, SENT, ambiguous, resolve, split_names
 from sync.db.schema import products
 from sync.errors import UsageError
 from sync.files.export import export, writer_for
-from tests.shelf import SharedState
+from tests.shelf import Shelf
 
 FIELDS = [column.name for column in products.c]
 OURS = [name for name in FIELDS if name not in SENT]
 
 
 @pytest.fixture
-def shelf(db: sa.Engine) -> SharedState:
+def shelf(db: sa.Engine) -> Shelf:
     """A product whose attributes are called like all columns that Commerce does not send."""
-    made = SharedState(db)
+    made = Shelf(db)
     for code in OURS:
         made.attribute(code, "text")
     made.product(7, values={code: f"value of {code}" for code in OURS})
@@ -50,7 +50,7 @@ def viewed(db: sa.Engine, names: str) -> list[dict[str, Any]]:
 # --- attributes called like columns ----------------------------------------------------------
 
 
-def test_every_attribute_called_like_a_column_is_reached(shelf: SharedState) -> None:
+def test_every_attribute_called_like_a_column_is_reached(shelf: Shelf) -> None:
     values = {code: f"value of {code}" for code in OURS}
     names = ",".join(f"{ATTRIBUTE}{code}" for code in OURS)
     asked = {code: f"attribute_{code}" if code in ("store_view", "product_id") else code for code in OURS}
@@ -63,7 +63,7 @@ def test_every_attribute_called_like_a_column_is_reached(shelf: SharedState) -> 
     assert seen == {"store_view": "all", "product_id": 7} | {asked[code]: values[code] for code in OURS}
 
 
-def test_column_and_attribute_stand_side_by_side(shelf: SharedState) -> None:
+def test_column_and_attribute_stand_side_by_side(shelf: Shelf) -> None:
     for (row,) in (
         exported(shelf.db, "run_id,attribute:run_id"),
         viewed(shelf.db, "attribute:run_id,run_id"),
@@ -71,7 +71,7 @@ def test_column_and_attribute_stand_side_by_side(shelf: SharedState) -> None:
         assert (row["run_id"], row["attribute_run_id"]) == (1, "value of run_id")
 
 
-def test_a_bare_name_is_the_column_and_said_to_be_ambiguous(shelf: SharedState) -> None:
+def test_a_bare_name_is_the_column_and_said_to_be_ambiguous(shelf: Shelf) -> None:
     """`sku` and `price` are attributes of Commerce too: column and attribute are the same."""
     shelf.attribute("price", "price", "decimal")
     names = [*FIELDS, "attribute:document"]
@@ -81,13 +81,13 @@ def test_a_bare_name_is_the_column_and_said_to_be_ambiguous(shelf: SharedState) 
 
 
 def test_a_name_that_only_one_has_is_not_ambiguous(sqlite: sa.Engine) -> None:
-    shelf = SharedState(sqlite)
+    shelf = Shelf(sqlite)
     shelf.attribute("color", "text")
 
     assert reading(sqlite, lambda c: ambiguous(c, ["document", "color", "sku"])) == []
 
 
-def test_what_commerce_sends_as_a_column_is_the_same_under_both_names(shelf: SharedState) -> None:
+def test_what_commerce_sends_as_a_column_is_the_same_under_both_names(shelf: Shelf) -> None:
     shelf.attribute("price", "price", "decimal")
 
     (row,) = exported(shelf.db, "attribute:sku,price,attribute:price", "all")
@@ -98,7 +98,7 @@ def test_what_commerce_sends_as_a_column_is_the_same_under_both_names(shelf: Sha
 
 
 def test_codes_that_differ_in_case_stand_side_by_side(db: sa.Engine) -> None:
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     for code in ("color", "Color"):
         shelf.attribute(code, "text")
     shelf.product(1, values={"color": "red", "Color": "blue"})
@@ -107,15 +107,25 @@ def test_codes_that_differ_in_case_stand_side_by_side(db: sa.Engine) -> None:
         assert (row["color"], row["attribute_Color"]) == ("red", "blue")
 
 
+def test_a_code_is_found_in_any_letters(db: sa.Engine) -> None:
+    """Commerce 2.4.9 compares attribute codes without case."""
+    shelf = Shelf(db)
+    shelf.attribute("colorFamily", "text")
+    shelf.product(1, values={"colorFamily": "red"})
+
+    for (row,) in (exported(db, "COLORFAMILY"), viewed(db, "attribute:colorfamily")):
+        assert "red" in row.values()
+
+
 def test_an_unknown_attribute_is_named_with_those_that_are_close(sqlite: sa.Engine) -> None:
-    SharedState(sqlite).attribute("color", "text")
+    Shelf(sqlite).attribute("color", "text")
 
     with pytest.raises(UsageError, match=r"attribute:colour \(did you mean color\?\), attribute:document"):
         reading(sqlite, lambda c: resolve(c, ["attribute:colour", "attribute:document"], labels=False))
 
 
 def test_two_columns_of_one_name_are_refused(sqlite: sa.Engine) -> None:
-    shelf = SharedState(sqlite)
+    shelf = Shelf(sqlite)
     for code in ("document", "attribute_document", "Store_View"):
         shelf.attribute(code, "text")
 
@@ -124,7 +134,7 @@ def test_two_columns_of_one_name_are_refused(sqlite: sa.Engine) -> None:
             exported(sqlite, names)
 
 
-def test_a_view_with_such_an_attribute_is_there_again_after_a_migration(shelf: SharedState) -> None:
+def test_a_view_with_such_an_attribute_is_there_again_after_a_migration(shelf: Shelf) -> None:
     before = viewed(shelf.db, "document,attribute:document")
 
     with shelf.db.execution_options(sync_write=True).begin() as tx, views.set_aside(tx):
@@ -139,7 +149,7 @@ def test_a_view_with_such_an_attribute_is_there_again_after_a_migration(shelf: S
 
 def test_a_view_made_before_there_were_options_shows_labels_as_soon_as_there_are(db: sa.Engine) -> None:
     """Ids until then. Options of another attribute or of a single store view change nothing elsewhere."""
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.attribute("color", "select", "int")
     shelf.attribute("activity", "multiselect", "text")
     shelf.attribute("size", "select", "int")
@@ -165,7 +175,7 @@ def types(db: sa.Engine) -> dict[str, str]:
 
 
 def test_a_file_with_labels_says_the_same(db: sa.Engine) -> None:
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.attribute("color", "select", "int")
     shelf.product(1, values={"color": "49"})
     shelf.product(2, values={"color": "50"})
@@ -182,7 +192,7 @@ def test_a_file_with_labels_says_the_same(db: sa.Engine) -> None:
 
 
 def test_a_row_says_its_store_view_unless_one_was_chosen(db: sa.Engine) -> None:
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.product(1)
     shelf.product(1, "de")
 

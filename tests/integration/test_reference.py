@@ -152,7 +152,7 @@ def test_labels_are_those_of_each_store_view_and_no_choice_is_no_option(
 def test_lists_of_many_pages_are_complete(bench: Bench) -> None:
     for number in range(130):
         bench.sandbox.reference.add_attribute(f"size_{number:03}")
-        bench.sandbox.reference.add_category(GEAR, f"SharedState {number}")
+        bench.sandbox.reference.add_category(GEAR, f"Shelf {number}")
 
     refresh(bench)
 

@@ -22,7 +22,7 @@ from sync.db.engine import alembic_config, in_transaction, upgrade
 from sync.db.flat import Kind, read_value, split_names
 from sync.db.schema import attribute_options, product_attributes, products
 from sync.errors import UsageError
-from tests.shelf import SEEN, SharedState, furnished
+from tests.shelf import SEEN, Shelf, furnished
 
 FLAT = "sku,name,price,color,activity,sale,special_price,news_from_date"
 LONGEST_S = 3  # for what takes 0.1
@@ -56,7 +56,7 @@ def test_an_option_reads_as_its_label_of_the_store_view_else_of_all(db: sa.Engin
 
 
 def test_yes_and_no_are_labels_only_where_commerce_lists_them(db: sa.Engine) -> None:
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.attribute("sale", "boolean", "int")
     shelf.attribute("price_type", "boolean", "int")
     shelf.options("sale", {"0": "No", "1": "Yes"})
@@ -70,7 +70,7 @@ def test_yes_and_no_are_labels_only_where_commerce_lists_them(db: sa.Engine) -> 
 def test_a_multiselect_may_hold_anything(db: sa.Engine) -> None:
     labels = {"8": "Hike", "9": "Run"}
     values = ["", ",", "8,,9", '8,"', "8,\\,9", "[8]", "9,8,9", "8, 9", "8,\n9", "8" * 400, "8,%s,9", "9,'"]
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.attribute("activity", "multiselect", "text")
     shelf.options("activity", labels)
     for i, value in enumerate(values):
@@ -87,7 +87,7 @@ def test_a_multiselect_may_hold_anything(db: sa.Engine) -> None:
 
 
 def test_only_what_differs_from_all_is_an_override(db: sa.Engine) -> None:
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     shelf.product(1, values={"color": "49", "size": "1", "only_all": "x"}, weight=Decimal("1.2"))
     shelf.product(
         1, "de", {"color": "50", "size": "1", "only_de": ""}, name=None, price=13, weight=Decimal("1.2")
@@ -141,8 +141,8 @@ def plain(value: Any) -> Any:
 
 def test_the_types_of_columns_are_the_databases_own(postgres: sa.Engine) -> None:
     furnished(postgres)
-    SharedState(postgres).attribute("starts", "datetime", "datetime")
-    SharedState(postgres).attribute("old_id", "text", "int")
+    Shelf(postgres).attribute("starts", "datetime", "datetime")
+    Shelf(postgres).attribute("old_id", "text", "int")
     make(postgres, f"{FLAT},starts,old_id,created_at,document")
 
     types = {c["name"]: str(c["type"]) for c in sa.inspect(postgres).get_columns("flat")}
@@ -242,7 +242,7 @@ KINDS: dict[Kind, tuple[str, str]] = {
 
 def test_a_value_that_is_none_of_its_type_is_null_and_no_error(db: sa.Engine) -> None:
     """In SQL as in Python, where files get their values from."""
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     for kind, (frontend_input, backend_type) in KINDS.items():
         shelf.attribute(f"a_{kind}", frontend_input, backend_type)
     for i, value in enumerate(ODD, 1):
@@ -281,7 +281,7 @@ def test_a_flat_view_is_made_anew_with_other_columns(db: sa.Engine) -> None:
 
 def test_a_hundred_attributes_are_not_too_many(db: sa.Engine) -> None:
     """MariaDB joins 61 tables, SQLite 64."""
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     codes = [f"a{i}" for i in range(100)]
     for code in codes:
         shelf.attribute(code, "text")
@@ -295,7 +295,7 @@ def test_a_hundred_attributes_are_not_too_many(db: sa.Engine) -> None:
 def test_odd_codes_are_columns_like_any_other(db: sa.Engine) -> None:
     codes = ["select", "Größe", "a b", 'a"b', "a'b", "a`b", "a;DROP TABLE products", "100%s", "a:b", "a\\'b"]
     codes += ["--", "{0}"]
-    shelf = SharedState(db)
+    shelf = Shelf(db)
     for code in codes:
         shelf.attribute(code, "select", "int")
         shelf.options(code, {"1": f"It's 100 % {code}"})
@@ -443,7 +443,7 @@ BIG = ("products", "product_attributes", "attribute_options")
 
 
 @pytest.fixture
-def stocked(db: sa.Engine) -> SharedState:
+def stocked(db: sa.Engine) -> Shelf:
     """Enough products and options that a scan would cost."""
     shelf = furnished(db)
     with db.begin() as tx:
@@ -462,7 +462,7 @@ def stocked(db: sa.Engine) -> SharedState:
     return shelf
 
 
-def test_what_people_ask_for_is_found_by_index(stocked: SharedState) -> None:
+def test_what_people_ask_for_is_found_by_index(stocked: Shelf) -> None:
     """No plan reads a whole table of products or attributes, or all options for each product."""
     for what, sql in ASKED.items():
         assert scanned(stocked, sql) == [], what
@@ -476,7 +476,7 @@ def test_what_people_ask_for_is_found_by_index(stocked: SharedState) -> None:
     assert [found for found in scanned(stocked, everything) if "attribute_options" in found] == []
 
 
-def scanned(shelf: SharedState, sql: str) -> list[str]:
+def scanned(shelf: Shelf, sql: str) -> list[str]:
     """The parts of a query's plan that read a big table from end to end."""
     if shelf.db.dialect.name == "sqlite":
         plan = [str(row[-1]) for row in shelf.ask(f"EXPLAIN QUERY PLAN {sql}")]

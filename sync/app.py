@@ -147,7 +147,7 @@ def open_tenant(
             _quiet_hours(settings),
             memory.pace,
             on_wait=on_wait,
-            shelf=None if shared_states is None else shared_states.pace,
+            shared_state=None if shared_states is None else shared_states.pace,
         )
         client = Client(
             settings.api_endpoint,
@@ -176,16 +176,16 @@ def _tokens(
     on_refresh: Callable[[float, int], None],
     on_retry: Callable[[str, float, int], None],
     known: TenantMemory,
-    shelf: SharedState | None,
+    shared_state: SharedState | None,
     overdue: Event | None,
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:
         return None
     secret, shared = _rotating(settings, "ims_client_secret"), None
-    if shelf is not None:
+    if shared_state is not None:
         from sync.commerce.shared_token import SharedToken  # takes the extra [celery]
 
-        shared = SharedToken(shelf, settings.ims_client_id, secret, retry_policy, hide_token)
+        shared = SharedToken(shared_state, settings.ims_client_id, secret, retry_policy, hide_token)
     return ImsTokens(
         settings.ims_token_url,
         settings.ims_client_id,

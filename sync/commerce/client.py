@@ -1,12 +1,10 @@
-"""One request to the tenant: paced, signed, tried again as long as it makes sense, and read.
+"""One request to the tenant: paced, signed, sent, retried and read.
 
-A request passes four stations, all here:
+    call_with_retries (retry.py)  ->  Pacer.acquire (pacing.py)  ->  Auth signs  ->  sent (transport.py)
+          ^                                                                           |
+          └──────────────── a Retryable decides about the next try  <──── judged, then read by `reader`
 
-    persist (retry.py)  ->  Pacer.acquire (pacing.py)  ->  Auth signs  ->  the wire (transport.py)
-          ^                                                                        |
-          └──────────────── a Retryable: again, and when  <─────────  judged, then read by the caller's reader
-
-What happens is told to a Hook; nothing is logged here.
+Events are reported to a Hook; nothing is logged here.
 """
 
 from __future__ import annotations
@@ -44,24 +42,24 @@ from sync.errors import AnswerUnreadable
 
 T = TypeVar("T")
 
-LONGEST_BODY: Final = 10 << 20  # a single product, or a list that cannot be halved
+LONGEST_BODY: Final = 10 << 20  # for a single product, or a list that cannot be halved
 LONGEST_PAGE: Final = 2 << 20
 LONGEST_ERROR: Final = 1 << 18
 NO_BODY: Final = Body(b"")
 
 
 class Auth(Protocol):
-    """Signs requests. One object serves all threads, and shows no secret in its repr."""
+    """Signs requests. One object serves all threads; its repr shows no secret."""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest: ...
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Prepare for a repeat of a request that was refused; False when that would be refused again."""
+        """Prepare to repeat a refused request; False when the credential is still the same."""
         ...
 
 
 class Pacer(Protocol):
-    """Decides when a request may start, and learns from how it ended."""
+    """Decides when a request may start, and learns from its outcome."""
 
     def acquire(self, stop: threading.Event) -> float: ...
 
@@ -69,11 +67,11 @@ class Pacer(Protocol):
 
 
 class Hook(Protocol):
-    """What the rest of the program hears about the wire. Called from every thread.
+    """Receives the events of requests, from every thread.
 
-    request_finished   once per try; status None when no whole answer came; seconds and bytes on the wire
-    request_retried    before each wait, with the number of the try that failed
-    throttled          besides, when the tenant asked us to slow down
+    request_finished   once per try; status None without a complete answer; seconds and bytes received
+    request_retried    before each wait, with the number of the failed try
+    throttled          also, when the tenant asked us to slow down
     """
 
     def request_finished(
@@ -85,8 +83,8 @@ class Hook(Protocol):
     def throttled(self, wait_s: float) -> None: ...
 
 
-class Silence:
-    """The Hook nobody listens to."""
+class NoHook:
+    """A Hook that does nothing."""
 
     def request_finished(
         self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
@@ -99,7 +97,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole JSON answer, of a status from 200 to 299.
+    """A complete JSON answer with a status from 200 to 299.
 
     received      its body
     server_time   its `Date`, None when the server sent none
@@ -112,7 +110,7 @@ class Answer:
 
     @property
     def body(self) -> bytes:
-        """Decoded, without the byte order mark that a PHP file with one puts before every answer."""
+        """Decoded, without a byte order mark: a PHP file that has one puts it before every answer."""
         return self.received.content.removeprefix(BOM_UTF8)
 
 
@@ -136,7 +134,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """What came of one try; `status` and what follows it only when an answer arrived whole."""
+    """The result of one try; `status` and the fields after it only with a complete answer."""
 
     seconds: float
     decision: RetryDecision | None
@@ -147,17 +145,17 @@ class _Try:
 
 
 class Client:
-    """Requests that change nothing, to one tenant, from any number of threads.
+    """Sends read-only requests to one tenant, from any number of threads.
 
     endpoint        base URL that `/V1/…` is appended to
     store_in_path   PaaS: the store view is a segment of the path. Otherwise it is the header `Store`
     session         from `open_session`, with room for as many connections as the pacer lets through
     timeouts        (connect, read) seconds; read is the longest silence, not the whole answer
-    longest_body    bytes, as it comes and decoded
-    on_wait         told why a repeat waits (`retry_after`: as the tenant asked; `backoff`), and the seconds
+    longest_body    bytes, received and decoded
+    on_wait         receives the reason of a wait before a retry (`retry_after` or `backoff`), and its seconds
     before_request  called before each try; it may wait for this tenant's turn, or raise Interrupted
-    overdue         while set, requests under way are hung up: what fails then is not tried again
-    known           what an earlier one learned, and a later one may know
+    overdue         while set, requests under way are cut off and not tried again
+    known           what an earlier client of the tenant learned; passed on to a later one
     """
 
     def __init__(
@@ -185,7 +183,7 @@ class Client:
         self._retry_policy = retry_policy
         self._stop = stop
         self._store_in_path = store_in_path
-        self._hook = hook or Silence()
+        self._hook = hook or NoHook()
         self._timeouts = timeouts
         self._longest_body = longest_body
         self._on_wait = on_wait
@@ -204,41 +202,41 @@ class Client:
         patient: bool = True,
         longest: int | None = None,
     ) -> T:
-        """Ask until an answer comes that `reader` can make sense of, and return what it made of it.
+        """Send a GET until `reader` understands the answer, and return its result.
 
         path      below the endpoint, as `/V1/products`
-        reader    raises AnswerUnreadable for an answer in a wrong shape: then it is asked for again
-        kind      what the pacer learns from: a heavy page, or anything else
-        patient   False for a request that a smaller one can replace: it gives up early, with PageFailed
-        longest   bytes of the answer, where a longer one is to be asked for in parts
+        reader    raises AnswerUnreadable for an answer in an unknown shape, which is then tried again
+        kind      for the pacer: a heavy page, or anything else
+        patient   False for a request that a smaller one can replace: it fails early, with PageFailed
+        longest   bytes of the answer, when a longer one is better requested in parts
 
-        Raises CommerceUnavailable, AnswerUnreadable, AccessDenied, RequestRefused or SettingsError once there
-        is nothing left to try, Interrupted when `stop` is set meanwhile.
+        Raises CommerceUnavailable, AnswerUnreadable, AccessDenied, RequestRefused or SettingsError when no
+        further try follows, Interrupted when `stop` is set.
         """
         longest = min(longest or self._longest_body, self._longest_body)
-        return self._call_with_retries(_Request(path, params, store_view, kind, patient, longest), reader)
+        return self._request(_Request(path, params, store_view, kind, patient, longest), reader)
 
-    def ask(
+    def post_query(
         self,
         path: str,
-        question: object,
+        query: object,
         store_view: str,
         reader: Callable[[Answer], T],
         *,
         patient: bool = True,
     ) -> T:
-        """POST a question too long for a URL, to an endpoint that only reads: it may be repeated like a GET.
+        """POST a query that is too long for a URL to a read-only endpoint; repeated like a GET.
 
-        question    anything JSON can hold
+        query    anything that JSON can hold
 
-        The rest is as for `get`.
+        Otherwise as `get`.
         """
-        body = msgspec.json.encode(question)
-        return self._call_with_retries(
+        body = msgspec.json.encode(query)
+        return self._request(
             _Request(path, (), store_view, "light", patient, self._longest_body, body), reader
         )
 
-    def _call_with_retries(self, request: _Request, reader: Callable[[Answer], T]) -> T:
+    def _request(self, request: _Request, reader: Callable[[Answer], T]) -> T:
         return call_with_retries(
             partial(self._once, request, reader), self._retry_policy, partial(self._report_retry, request)
         )
@@ -259,7 +257,7 @@ class Client:
             raise Retryable(self._judge_fault(request, fault, answer.seconds)) from fault
 
     def _exchange(self, request: _Request, attempt: int, reading: Reading) -> Answer:
-        """One try: wait for our turn, send, tell pacer and hook how it went, judge."""
+        """One try: wait to start, send, report to pacer and hook, judge."""
         tried = self._take_turn(request, reading)
         self._hook.request_finished(
             request.path, request.store_view, tried.status, tried.seconds, len(tried.body.wire), attempt
@@ -271,7 +269,7 @@ class Client:
     def _take_turn(self, request: _Request, reading: Reading) -> _Try:
         self._before_request()
         begun = self._pacer.acquire(self._stop)
-        outcome = Outcome(None, 0.0, kind=request.kind)  # when the token cannot be had
+        outcome = Outcome(None, 0.0, kind=request.kind)  # if no token is available
         try:
             tried = self._try(request, reading)
             outcome = _outcome_of(tried, request.kind)
@@ -287,7 +285,7 @@ class Client:
             with self._send(prepared) as response:
                 try:
                     body = self._read(response, request.longest, reading)
-                except BodyTooLarge as fault:  # that is no matter of the tenant's pace
+                except BodyTooLarge as fault:  # this does not affect the tenant's pace
                     seconds = self._retry_policy.clock() - began
                     too_large = self._judge_fault(request, fault, seconds)
                     return _Try(seconds, too_large, response.status_code, response.headers)
@@ -308,7 +306,7 @@ class Client:
         return _Try(seconds, decision, response.status_code, response.headers, body, prepared)
 
     def _read(self, response: requests.Response, longest: int, reading: Reading) -> Body:
-        """The body; of an error, what fits in LONGEST_ERROR bytes or nothing: its status says enough."""
+        """The body; that of an error is empty when it exceeds LONGEST_ERROR, since its status is enough."""
         if response.ok:
             return read_body(response, longest, reading)
         try:
@@ -349,7 +347,7 @@ class Client:
         )
 
     def _renew(self, refused: PreparedRequest | None, decision: RetryDecision) -> None:
-        """Before the repeat of a request that was refused: another token, or the end of it."""
+        """Renew the credential of a refused request; raise the refusal when it is still the same."""
         if refused is None or not self._auth.renew(refused):
             raise decision.error
 
@@ -361,12 +359,12 @@ class Client:
 
 
 def _outcome_of(tried: _Try, kind: Kind) -> Outcome:
-    answered_at, told = server_time(tried.headers), tried.headers.get("Retry-After")
+    answered_at, value = server_time(tried.headers), tried.headers.get("Retry-After")
     return Outcome(
         tried.status,
         tried.seconds,
-        retry_after(told, answered_at),
-        http_date(told),
+        retry_after(value, answered_at),
+        http_date(value),
         answered_at,
         tried.headers,
         kind,
@@ -374,7 +372,7 @@ def _outcome_of(tried: _Try, kind: Kind) -> Outcome:
 
 
 def _query(params: Sequence[tuple[str, str]]) -> str:
-    """The query of a URL; the names, which are long and few, are percent-encoded once."""
+    """The query of a URL. Names are long and few, so their percent-encoding is cached."""
     return "&".join(f"{_encoded(name)}={quote_plus(value)}" for name, value in params)
 
 

@@ -32,7 +32,9 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, noun: s
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as wrong:
-        raise AnswerUnreadable(f"Commerce answered {noun} in another shape: {clean(str(wrong))}.") from None
+        raise AnswerUnreadable(
+            f"Commerce answered {noun} in an unknown shape: {clean(str(wrong))}."
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise PageFailed("Commerce answered with JSON that is broken or cut short.") from None
 

@@ -1,8 +1,8 @@
-"""Adobe IMS, OAuth server-to-server: one token for all threads, renewed once, shortly before it ends.
+"""Adobe IMS, OAuth server-to-server: one token for all threads, renewed once, shortly before it expires.
 
 Source: Adobe Developer Console, "Server to Server authentication with IMS": POST of `grant_type`,
 `client_id`, `client_secret` and comma-separated `scope`; the answer holds `access_token` and `expires_in` in
-seconds, and no refresh token. Adobe throttles integrations that ask for too many tokens.
+seconds, and no refresh token. Adobe throttles integrations that request too many tokens.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ _TOKEN_ANSWER = msgspec.json.Decoder(_TokenAnswer)
 
 
 def _nothing(seconds: float, expires_in: int) -> None:
-    """The default for `on_refresh`: nobody listens."""
+    """The default for `on_refresh`."""
 
 
 class ImsTokens:
     """The current access token of one credential.
 
-    client_secret   asked for at each refresh and never kept, so that a rotated secret is picked up
+    client_secret   called at each refresh, so that a rotated secret is picked up
     session         from `open_session`; timeouts are (connect, read) seconds
-    on_refresh      told the seconds a refresh took and the token's life
-    on_retry        told before each wait why, how many seconds, and the number of the try that failed
-    hide            told each token, so that no log shows it
-    known           what an earlier one learned, and a later one may know
-    shared          where other processes of the tenant find our token, and we theirs
-    overdue         while set, requests under way are hung up: what fails then is not tried again
+    on_refresh      receives the seconds of a refresh and the token's life
+    on_retry        receives, before each wait, the reason, the seconds and the number of the failed try
+    hide            receives each token, so that no log shows it
+    known           what an earlier client of the tenant learned; passed on to a later one
+    shared          the token that all processes of the tenant share
+    overdue         while set, requests under way are cut off and not tried again
 
     Every method raises AccessDenied when IMS refuses the credential, CommerceUnavailable when it is out of
     reach and SettingsError when IMS_TOKEN_URL is not a token endpoint.
@@ -110,7 +110,7 @@ class ImsTokens:
         return f"ImsTokens({self._url!r}, {self.client_id!r})"
 
     def current(self) -> str:
-        """A token with life left in it; threads that come while it is renewed wait for that one answer."""
+        """A valid token; while one thread renews it, the others wait for the result."""
         with self._lock:
             token = self._known.token
             if token is None or self._retry_policy.clock() >= token.renew_at:
@@ -118,7 +118,7 @@ class ImsTokens:
             return token.text
 
     def renew(self, refused: str) -> str:
-        """A token other than the `refused` one: asks IMS only when that one is still the current one."""
+        """A token other than `refused`; asks IMS only when that is still the current one."""
         with self._lock:
             token = self._known.token
             if token is None or token.text == refused:
@@ -129,11 +129,11 @@ class ImsTokens:
         return self._refresh() if self._shared is None else self._shared.next(refused, self._refresh)
 
     def _refresh(self) -> Token:
-        def told(decision: RetryDecision, wait_s: float, attempt: int) -> None:
+        def report(decision: RetryDecision, wait_s: float, attempt: int) -> None:
             if not isinstance(decision.error, AccessDenied):
                 self._on_retry(str(decision.error), wait_s, attempt)
 
-        return call_with_retries(self._ask, self._retry_policy, told)
+        return call_with_retries(self._ask, self._retry_policy, report)
 
     def _ask(self, _attempt: int) -> Token:
         asked_at, secret = self._retry_policy.clock(), self._secret()
@@ -151,11 +151,11 @@ class ImsTokens:
             ) from fault
         self._known.ims_answered = True
         if decision := self._judge(response, body, secret):
-            raise Retryable(decision, partial(self._check_exchange, secret, decision))
+            raise Retryable(decision, partial(self._require_rotation, secret, decision))
         return self._read(body, asked_at)
 
-    def _check_exchange(self, refused: str, decision: RetryDecision) -> None:
-        """Before the repeat of a request whose secret was refused: another secret, or the end of it."""
+    def _require_rotation(self, refused: str, decision: RetryDecision) -> None:
+        """Raise the refusal unless the secret has changed since."""
         if isinstance(decision.error, AccessDenied) and self._secret() == refused:
             raise decision.error
 
@@ -181,11 +181,11 @@ class ImsTokens:
         if status == 200:
             return None
         error_body = read_error_body(body)
-        said = error_body.text.replace(secret, "***").rstrip(".")
-        reason = f"IMS answered {status} to the request for a token: {said}."
+        text = error_body.text.replace(secret, "***").rstrip(".")
+        reason = f"IMS answered {status} to the request for a token: {text}."
         if status == 429 or status >= 500:
-            told = retry_after(response.headers.get("Retry-After"), server_time(response.headers))
-            return RetryDecision(CommerceUnavailable(reason), retry_after=told)
+            wait_s = retry_after(response.headers.get("Retry-After"), server_time(response.headers))
+            return RetryDecision(CommerceUnavailable(reason), retry_after=wait_s)
         if status in (400, 401, 403) and error_body.code:
             return RetryDecision(AccessDenied(reason, remedy(error_body)), tries=2, retry_after=0)
         return RetryDecision(SettingsError(reason, _FIX_URL), tries=1)
@@ -199,12 +199,13 @@ class ImsTokens:
             )
             raise _unreadable(f"IMS answered with {text} instead of a token.") from None
         if not _SENDABLE.fullmatch(answer.access_token):
-            raise _unreadable("IMS gave a token that no header can carry.")
+            raise _unreadable("IMS sent a token that is not allowed in an HTTP header.")
         if not 0 < answer.expires_in < LONGEST_LIFE_S:
-            raise _unreadable(f"IMS gave a token a life of {answer.expires_in} s, which cannot be right.")
+            raise _unreadable(
+                f"IMS sent a token that expires in {answer.expires_in} s, which is implausible."
+            )
         self._hide(answer.access_token)
-        took = self._retry_policy.clock() - asked_at
-        self._on_refresh(took, answer.expires_in)
+        self._on_refresh(self._retry_policy.clock() - asked_at, answer.expires_in)
         margin = min(LONGEST_MARGIN_S, answer.expires_in / 10)
         return Token(answer.access_token, asked_at + answer.expires_in - margin)
 
@@ -223,13 +224,13 @@ class ImsAuth:
         return request
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Make sure that the next request carries another token than the refused one."""
+        """Replace the token unless another thread already did."""
         self._tokens.renew(str(refused.headers["Authorization"]).removeprefix("Bearer "))
         return True
 
 
 def _unsigned(request: PreparedRequest) -> PreparedRequest:
-    """No Authorization header; keeps `~/.netrc` out."""
+    """Send no Authorization header: without an `auth`, requests would use `~/.netrc`."""
     return request
 
 

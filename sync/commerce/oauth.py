@@ -1,7 +1,7 @@
-"""How a PaaS or on-premises Commerce knows an integration: its token as Bearer, or OAuth 1.0a signatures.
+"""Authentication of an integration on PaaS or on premises: its token as Bearer, or OAuth 1.0a signatures.
 
-Neither can be renewed: the tokens of an integration do not end, they are revoked. What a user exchanged
-meanwhile is picked up.
+Neither can be renewed: the tokens of an integration do not expire, they are revoked. Rotated ones are picked
+up automatically.
 
 Source: Adobe Commerce Web API, "Token-based authentication" (Bearer is off by default since 2.4.4) and
 "OAuth-based authentication" (HMAC-SHA256).
@@ -42,7 +42,7 @@ Keys = tuple[str, str, str, str]
 
 
 class OAuth1Auth:
-    """OAuth 1.0a, HMAC-SHA256: what PaaS expects by default."""
+    """OAuth 1.0a with HMAC-SHA256, which PaaS expects by default."""
 
     def __init__(
         self, consumer_key: str, consumer_secret: str, access_token: str, access_token_secret: str
@@ -53,7 +53,7 @@ class OAuth1Auth:
         self._used: WeakKeyDictionary[PreparedRequest, Keys] = WeakKeyDictionary()
 
     def rereading(self, reread: Callable[[], Keys]) -> Self:
-        """Ask for the keys as they are now, in this order, once the ones in use are refused."""
+        """Call `reread` for the current keys, in this order, when the ones in use are refused."""
         self._reread = reread
         return self
 
@@ -67,7 +67,7 @@ class OAuth1Auth:
         return signed
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Whether there are other keys by now than those the refused request was signed with."""
+        """Read the keys again; whether they differ from those of the refused request."""
         keys = self._reread()
         if keys != self._keys:
             self._keys, self._sign = keys, _signer(keys)

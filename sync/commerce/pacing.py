@@ -1,18 +1,18 @@
-"""When the next request may start: the tenant's limit is found, used whole, and hardly ever overstepped.
+"""Pacing: when the next request may start, so that the tenant's limit is found, used and rarely exceeded.
 
-Nobody publishes what a tenant bears, so it is learned from the answers. One pacer serves all threads of a
-tenant. It holds values that only a start or an answer changes, the clock passed in; a request starts when all
-of them let it:
+The limit of a tenant is not published, so it is learned from the answers. One pacer serves all threads of a
+tenant. Its values change only when a request starts or ends; the clock is passed in. A request starts when
+all of them allow it:
 
-    Rate         requests a second, for a quota                rate.py: slow start, hold, probe
-    Room         requests in flight, for the server's workers  room.py: latency against its floor
-    Allowance    what rate-limit headers say is left           allowance.py: spent evenly
-    Pace         all of them, and the pause after a refusal
+    Rate               requests a second, for a quota          rate.py: slow start, hold, probe
+    ConcurrencyLimit   requests in flight                      concurrency.py: latency against its floor
+    RateHeaders        what rate-limit headers report as left  rate_headers.py: spent evenly
+    Pace               all of them, and the pause after a refusal
 
-A refusal (429, or 503 with a Retry-After) pauses everybody, as long as told; then one request goes first.
-Other 502, 503, 504, time-outs and broken connections make the room smaller; two in a row slow the rate too,
-and further ones pause 1, 2, 4 … seconds, so that a tenant that is down gets one request a minute. `max_rps`,
-`max_in_flight` and the quiet hours are ceilings over all of it.
+A refusal (429, or 503 with a Retry-After) pauses all requests for the time it names; then a single request
+probes. Other 502, 503, 504, time-outs and broken connections lower the concurrency limit; two in a row lower
+the rate too, and further ones pause 1, 2, 4 … seconds, so that a tenant that is down receives one request a
+minute. `max_rps`, `max_in_flight` and the quiet hours are ceilings over all of it.
 
 Sources: RFC 9110, 10.2.3 (Retry-After); RFC 6585, 4 (429); those of the three parts in their files.
 """
@@ -33,7 +33,7 @@ import msgspec
 
 from sync.commerce.concurrency import ConcurrencyLimit
 from sync.commerce.rate import FIRST_RATE, FIRST_SHARED_RATE, JITTER_S, Rate
-from sync.commerce.rate_headers import RateHeaders, read_allowance
+from sync.commerce.rate_headers import RateHeaders, read_rate_headers
 from sync.commerce.server_clock import ServerClock
 from sync.commerce.shared_state import SharedState
 from sync.errors import Interrupted, SyncError
@@ -41,7 +41,7 @@ from sync.errors import Interrupted, SyncError
 Kind = Literal["page", "light"]
 Reason = Literal["pacing", "quota", "in_flight", "pause"]
 
-LONGEST_PAUSE_S: Final = 60.0  # of our own; a Retry-After is kept to the end
+LONGEST_PAUSE_S: Final = 60.0  # without a Retry-After, which is always waited for in full
 OVERLOADED: Final = frozenset({None, 502, 503, 504})
 POLL_S: Final = 0.2
 
@@ -53,10 +53,10 @@ class Outcome:
     status         None for a time-out or a broken connection
     seconds        from its start to its end
     retry_after    seconds to wait, from `Retry-After` in either form
-    retry_at       what it said, where that was a date: by the tenant's clock, so known better than in seconds
+    retry_at       the date in it, if it holds one: exact by the tenant's clock
     answered_at    `Date` of the answer
     headers        of the answer; only the rate-limit ones and Date are read
-    kind           `page` is heavy, `light` anything else: their latencies have floors of their own
+    kind           `page` is heavy, `light` anything else: their latencies have separate floors
     """
 
     status: int | None
@@ -69,7 +69,7 @@ class Outcome:
 
     @property
     def is_throttled(self) -> bool:
-        """A limit was named: by the status or by a time to come back."""
+        """The answer names a limit: by its status or by a Retry-After."""
         return self.status == 429 or (self.is_overload and self.retry_after is not None)
 
     @property
@@ -79,7 +79,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a restart need not find out again.
+    """What a pacer has learned, kept over a restart.
 
     rate         requests a second, None when no limit was met
     in_flight    requests at once
@@ -93,7 +93,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """Hours of the day, by a zone's clock, with a lower ceiling; `end` before `start` means over midnight."""
+    """Hours of the day in a time zone with a lower ceiling; `end` before `start` spans midnight."""
 
     start: time
     end: time
@@ -111,15 +111,15 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """All that the next start depends on; times are the caller's clock.
+    """Everything that decides about the next start; times are by the caller's clock.
 
-    resume_at     nobody starts before it
-    refused_at    when the last refusal arrived: what started before it belongs to the same event
-    failures      refusals since the last request that was let in
-    probe_at      after a pause one request goes first: inf while it is due, then its start, None when let in
-    probe_wait    how long it goes alone: a limiter that took 20 ms to refuse has let in what it keeps longer
-    clock         the tenant's, next to the caller's
-    is_shared     other processes start requests too, and may have some in flight when we have none
+    resume_at     no request starts before it
+    refused_at    when the last refusal arrived: requests that started earlier belong to the same event
+    failures      refusals since the last accepted request
+    probe_at      after a pause one request probes: inf while it is due, then its start, None once accepted
+    probe_wait    seconds it probes alone: a limiter that takes 20 ms to refuse needs longer to accept
+    clock         the tenant's clock relative to the caller's
+    is_shared     other processes send requests too, and may have some in flight when we have none
     """
 
     rate: Rate
@@ -136,13 +136,13 @@ class Pace:
 
     @property
     def learned(self) -> Learned:
-        """Overload passes, so the rate it left behind is no limit to remember."""
+        """What to keep; a rate lowered by overload is not kept, because overload passes."""
         named = self.rate.probing not in (None, "recovering")
         return Learned(self.rate.base if named else None, self.room.limit, self.rate.reached)
 
 
 def new_pace(max_in_flight: int, learned: Learned | None = None, *, is_shared: bool = False) -> Pace:
-    """The pace to begin with: slow start, or where an earlier run left off."""
+    """The initial pace: slow start, or what an earlier run learned."""
     if learned is None:
         rate = Rate(base=FIRST_SHARED_RATE) if is_shared else Rate()
         return Pace(rate, ConcurrencyLimit(max_in_flight, max_in_flight), is_shared=is_shared)
@@ -152,9 +152,9 @@ def new_pace(max_in_flight: int, learned: Learned | None = None, *, is_shared: b
 
 
 def next_start(pace: Pace, now: float, ceiling: float | None = None) -> float:
-    """When the next request may start: a time that may be past, inf when an answer has to come first.
+    """When the next request may start: a time that may be past, inf when an answer must come first.
 
-    ceiling    requests a second never to exceed, None for no such ceiling
+    ceiling    most requests a second, None for no ceiling
     """
     if pace.in_flight >= pace.room.limit:
         return math.inf
@@ -168,7 +168,7 @@ def next_start(pace: Pace, now: float, ceiling: float | None = None) -> float:
 
 
 def reason_to_wait(pace: Pace, now: float) -> Reason:
-    """What a request waits for: the last of its reasons to go away."""
+    """What a request waits for."""
     if pace.in_flight >= pace.room.limit:
         return "in_flight"
     if pace.resume_at > now or pace.probe_at is not None:
@@ -179,7 +179,7 @@ def reason_to_wait(pace: Pace, now: float) -> Reason:
 
 
 def try_start(pace: Pace, now: float, ceiling: float | None = None) -> tuple[Pace, float]:
-    """The pace with one more request started, or as it is and the seconds until that may be tried again."""
+    """The pace with one more request started, or unchanged with the seconds until the next attempt."""
     wait = next_start(pace, now, ceiling) - now
     return (started(pace, now, ceiling) if wait <= 0 else pace), wait
 
@@ -209,7 +209,7 @@ def answered(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
     if begun >= pace.refused_at:
         pace = _let_in(pace, begun)
     if outcome.status is not None and outcome.status >= 400:
-        return pace  # neither a sign of overload nor a latency to compare
+        return pace  # shows neither overload nor a comparable latency
     return replace(
         pace, rate=pace.rate.answered(), room=pace.room.answered(now, outcome.kind, outcome.seconds)
     )
@@ -221,7 +221,7 @@ def _let_in(pace: Pace, begun: float) -> Pace:
 
 
 def _refused(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
-    """Wait, and send less: once for all the requests that were under way together."""
+    """Pause, and send less: once for all requests that were in flight together."""
     wait = _wait(pace, now, outcome)
     resume_at = max(pace.resume_at, now + wait)
     probe_at = math.inf if wait else pace.probe_at
@@ -232,7 +232,7 @@ def _refused(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
         rate = rate.refused(begun, wait, resume_at, dated=outcome.retry_at is not None)
     elif pace.failures == 1:
         rate = rate.slowed(now)
-    if outcome.is_overload or pace.failures:  # a quota alone says nothing of workers
+    if outcome.is_overload or pace.failures:  # a quota alone shows nothing about the workers
         room = room.overloaded(now)
     return replace(
         pace,
@@ -247,7 +247,7 @@ def _refused(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
 
 
 def _wait(pace: Pace, now: float, outcome: Outcome) -> float:
-    """As told; else 1, 2, 4 … seconds, but nothing for a failure that came out of the blue."""
+    """Seconds to pause: the Retry-After; else 1, 2, 4 …, but 0 for a first sign of overload."""
     if outcome.retry_after is not None and outcome.retry_at is not None and outcome.answered_at is not None:
         return min(outcome.retry_after, max(0.0, pace.clock.wait_until(outcome.retry_at, now)))
     if outcome.retry_after is not None:
@@ -259,12 +259,12 @@ def _wait(pace: Pace, now: float, outcome: Outcome) -> float:
 
 
 def _allowance(pace: Pace, now: float, begun: float, headers: Mapping[str, str]) -> RateHeaders | None:
-    told, old = read_allowance(headers), pace.allowance
-    if told is None or (old is not None and old.is_newer(begun, now)):
+    headers_now, old = read_rate_headers(headers), pace.allowance
+    if headers_now is None or (old is not None and old.is_newer(begun, now)):
         return old
-    remaining, reset = told
+    remaining, reset = headers_now
     left = max(0, remaining - sum(start > begun for start in pace.rate.starts))
-    until = begun + reset  # seconds from when it was served, which is nearer to its start than to its end
+    until = begun + reset  # counts from when it was served, which is nearer to its start than to its end
     if old is not None and now < old.until and left <= old.left:
         until = min(until, old.until)  # same window: resets are whole seconds, rounded up
     return RateHeaders(left, until, gap=max(0.0, until - pace.rate.starts[-1]) / (left + 1), as_of=begun)
@@ -273,46 +273,45 @@ def _allowance(pace: Pace, now: float, begun: float, headers: Mapping[str, str])
 # --- one pace for several processes ----------------------------------------------------------
 
 
-# What a quota is about, which counts all requests of a tenant. Room is about how long answers take: each
-# process finds its own, as TCP flows that share a link do (Vegas).
+# A quota counts all requests of a tenant, so its values are shared. Each process finds its own concurrency
+# limit from latencies, as TCP flows that share a link do (Vegas).
 SHARED: Final = ("rate", "allowance", "resume_at", "refused_at", "failures", "probe_at", "probe_wait")
 
 
 def to_share(pace: Pace) -> str:
-    """The part that processes share, as text; infinities are spelled as Python's JSON does."""
+    """The shared values as JSON, with infinities as Python writes them."""
     return json.dumps({name: msgspec.to_builtins(getattr(pace, name)) for name in SHARED})
 
 
 def is_news(pace: Pace, before: Pace) -> bool:
-    """Whether there is anything in a pace that other processes have to know."""
+    """Whether a shared value has changed."""
     return any(getattr(pace, name) != getattr(before, name) for name in SHARED)
 
 
 def as_shared(pace: Pace, text: str | None) -> Pace:
-    """The pace with the part that processes share as `text` has it; ours where another version wrote it."""
+    """The pace with the shared values from `text`; unchanged when another version wrote it."""
     if text is None:
         return pace
     try:
-        told = {name: msgspec.convert(it, _SHARED_AS[name]) for name, it in json.loads(text).items()}
+        shared = {name: msgspec.convert(it, _SHARED_AS[name]) for name, it in json.loads(text).items()}
     except (KeyError, ValueError):
         return pace
-    return replace(pace, **told)
+    return replace(pace, **shared)
 
 
 _SHARED_AS = {name: kind for name, kind in get_type_hints(Pace).items() if name in SHARED}
 for _kind in _SHARED_AS.values():
-    msgspec.json.Decoder(_kind)  # works it out before there are threads, see `mapping`
+    msgspec.json.Decoder(_kind)  # builds it before threads start, see `mapping`
 
 
 class Pacer:
-    """One tenant's pace, shared by all threads: `acquire` before every request, `release` behind it.
+    """One tenant's pace, shared by all threads: `acquire` before every request, `release` after it.
 
     max_in_flight, max_rps    ceilings, never exceeded
-    learned                   of an earlier pacer, to go on where it stood
+    learned                   by an earlier pacer, to continue with
     clock, wall               seconds that only grow; the time of day, aware, for the quiet hours
-    on_wait                   told why a request waited, and how many seconds
-    shelf                     what other processes of the tenant share with us: no start, and no refusal, is
-                              any process's own, so one that dies holds nothing back
+    on_wait                   receives the reason of a wait and its seconds
+    shared_state              the pace of all processes of the tenant; a process that dies holds nothing back
     """
 
     def __init__(
@@ -324,21 +323,21 @@ class Pacer:
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_wait: Callable[[str, float], None] = lambda reason, seconds: None,
-        shelf: SharedState | None = None,
+        shared_state: SharedState | None = None,
     ) -> None:
-        self._pace = new_pace(max_in_flight, learned, is_shared=shelf is not None)
+        self._pace = new_pace(max_in_flight, learned, is_shared=shared_state is not None)
         self._max_rps = max_rps
         self._quiet = quiet
         self._clock = clock
         self._wall = wall
         self._on_wait = on_wait
         self._changed = threading.Condition()
-        self._shelf = shelf
-        self._ahead = 0.0  # of our clock is the shelf's
+        self._shared_state = shared_state
+        self._ahead = 0.0  # seconds that the clock of the shared state is ahead of ours
         self._turn = threading.Lock()
 
     def acquire(self, stop: threading.Event) -> float:
-        """Wait until a request may start, and count it as started: returns when, by the pace's clock.
+        """Wait until a request may start, and count it as started; returns its start by the pace's clock.
 
         Raises Interrupted once `stop` is set.
         """
@@ -350,11 +349,11 @@ class Pacer:
             return self._pace.rate.starts[-1]
 
     def release(self, begun: float, outcome: Outcome) -> None:
-        """Count the request that started at `begun` as ended: each one once, whatever became of it."""
+        """Count the request that started at `begun` as ended: exactly once for each, whatever its outcome."""
         with self._changed:
             pace = answered(self._pace, self._now(), begun, outcome)
-            if self._shelf is not None and is_news(pace, self._pace):
-                with suppress(SyncError):  # a database that is away: who asks next will wait for it
+            if self._shared_state is not None and is_news(pace, self._pace):
+                with suppress(SyncError):  # the database is out of reach: the next acquire waits for it
                     pace = self._shared(lambda pace, now: answered(pace, now, begun, outcome))
             self._pace = pace
             self._changed.notify_all()
@@ -366,7 +365,7 @@ class Pacer:
 
     @property
     def now(self) -> tuple[float, int, int]:
-        """Requests a second let through, requests in flight, and how many of these may be."""
+        """Requests a second, requests in flight, and the limit of requests in flight."""
         with self._changed:
             pace = self._pace
         rates = [rate for rate in (self._ceiling(), pace.rate.per_second) if rate is not None]
@@ -374,8 +373,8 @@ class Pacer:
 
     @contextmanager
     def _queued(self, stop: threading.Event) -> Iterator[None]:
-        """One thread of a process looks at the shelf, the others wait behind it."""
-        if self._shelf is None:
+        """Let one thread of a process use the shared state at a time."""
+        if self._shared_state is None:
             yield
             return
         while not self._turn.acquire(timeout=POLL_S):
@@ -388,7 +387,7 @@ class Pacer:
     def _start_or_wait(self, stop: threading.Event) -> float:
         _raise_if(stop)
         ceiling, wait = self._ceiling(), math.inf
-        if self._shelf is None:
+        if self._shared_state is None:
             self._pace, wait = try_start(self._pace, self._clock(), ceiling)
         elif self._pace.in_flight < self._pace.room.limit:
 
@@ -401,15 +400,15 @@ class Pacer:
         return wait
 
     def _shared(self, change: Callable[[Pace, float], Pace]) -> Pace:
-        """Our pace with what the shelf has, changed; what that makes news goes back to the shelf."""
-        assert self._shelf is not None  # noqa: S101 - whoever calls has looked
+        """Change our pace together with the shared values, and store them if they changed."""
+        assert self._shared_state is not None  # noqa: S101 - every caller checks
 
         def step(text: str | None, now: float) -> tuple[str | None, tuple[Pace, float]]:
             before = as_shared(self._pace, text)
             pace = change(before, now)
             return to_share(pace) if is_news(pace, before) else None, (pace, now)
 
-        pace, now = self._shelf.update(step)
+        pace, now = self._shared_state.update(step)
         self._ahead = now - self._clock()
         return pace
 
@@ -424,4 +423,4 @@ class Pacer:
 
 def _raise_if(stop: threading.Event) -> None:
     if stop.is_set():
-        raise Interrupted("Stopped while waiting for the next request's turn.")
+        raise Interrupted("Stopped while waiting to start a request.")

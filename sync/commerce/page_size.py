@@ -1,4 +1,4 @@
-"""How many products a page holds: halved when a page is too large, doubled again when pages go well."""
+"""How many products a page holds: halved when a page is too large, doubled again after good pages."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ LONGEST_CALM: Final = 160
 
 @dataclass(frozen=True, slots=True)
 class LearnedSize:
-    """What a restart need not find out again: the size that went well, and the largest the server named."""
+    """Kept over a restart: the size that succeeded, and the largest that the server allows."""
 
     size: int
     maximum: int | None
 
 
 class PageSize:
-    """The page size all threads of a walk share, between 1 and a ceiling.
+    """The page size that all threads of a walk share, between 1 and a ceiling.
 
-    It doubles after CALM_PAGES good pages. Each time it has to shrink after having grown it waits twice as
-    long before it tries again, so that a limit nobody published is not run into over and over.
+    It doubles after CALM_PAGES good pages. When it shrinks after having grown, it waits twice as long before
+    it grows again, so that an unpublished limit is not hit over and over.
     """
 
     def __init__(self, ceiling: int, learned: LearnedSize | None = None) -> None:
@@ -44,7 +44,7 @@ class PageSize:
         return LearnedSize(self._current, self._named)
 
     def cap(self, maximum: int) -> None:
-        """Never ask for more again: the server named its limit."""
+        """The server named its limit: never request more again."""
         with self._lock:
             self._named = maximum
             self._ceiling = min(self._ceiling, maximum)
@@ -59,7 +59,7 @@ class PageSize:
                 self._grew = False
 
     def went_well(self, size: int, page_bytes: int) -> None:
-        """A page of this size came, with so many bytes: heavier than HEAVY_PAGE shrinks, lighter may grow."""
+        """A page of this size was received: above HEAVY_PAGE bytes the size shrinks, below it may grow."""
         with self._lock:
             if page_bytes > HEAVY_PAGE:
                 self._shrink(size * HEAVY_PAGE // page_bytes)

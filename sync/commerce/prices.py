@@ -233,7 +233,7 @@ class Prices:
                 raise AnswerUnreadable(f"Commerce sent {kind} prices of other SKUs than were asked for.")
             return _Answered(ours, told)
 
-        return self._client.ask(PATHS[kind], {"skus": list(skus)}, SCOPE, reader, patient=patient)
+        return self._client.post_query(PATHS[kind], {"skus": list(skus)}, SCOPE, reader, patient=patient)
 
     def _make_sure(self, kind: PriceKind, error: CommerceError | SettingsError) -> None:
         """Raise FeedClosed when it is not a matter of SKUs; wait for a tenant that is down."""

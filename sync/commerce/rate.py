@@ -1,6 +1,6 @@
-"""Requests a second, for a quota: found by one refusal or a few, held just under it, probed now and then.
+"""Request rate for a quota: found by a few refusals, held just below it, and probed now and then.
 
-       refused: so much was let in             refused again: as much
+       refused: this many were let in          refused again: as many
     rate     /|                                       /|
       |     / |                                    ,-' |
       |   ,'  |         ,------------------------'     |         ,---
@@ -8,13 +8,13 @@
       +-------------------------------------------------------------> time
                  pause                                    pause
 
-It doubles until the first 429 (slow start). A refusal tells two things: `average`, what was let in over the
-whole stretch and the pause behind it, can be had for good; `recent`, what was let in during the last second
-or so, is the most that may be had. A quota is a whole number for a span, so `recent`, being counted, is
-most often the quota itself. Of a bucket, which had saved up, it tells too much: what a bucket lets in from
-one refusal to the next is what flows into it. Held 1.5 % below, drift and jitter trip nothing; after a while
-of use it creeps up, then faster (the convex half of CUBIC), so that a raised limit is found too. Each 429 is
-paid for: the next try upwards waits for so many requests that the refused ones stay far below 1 %.
+The rate doubles until the first 429 (slow start). A refusal gives two estimates. `average`, the requests let
+in over the whole stretch and the pause after it, is certain. `recent`, those let in during the last second or
+so, is the upper bound, and for a fixed window most often the quota itself. For a token bucket with saved
+tokens it is too high: from one refusal to the next a bucket lets in its refill. The rate is held 1.5 %
+below the estimate, so drift and jitter cause no refusal. After a while of use it grows slowly, then faster
+(the convex half of CUBIC), so that a raised limit is found too. After each 429 the next increase waits for so
+many requests that refusals stay far below 1 %.
 
 Sources: RFC 9438, CUBIC (beta 0.7, plateau, convex probing); Chiu and Jain 1989 (additive increase,
 multiplicative decrease). tests/laws/test_pacing.py proves it against windows and buckets.
@@ -26,64 +26,66 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, Self
 
-# At 8 starts a second, 8 slow requests are under way within a second; a small quota is overstepped once.
+# At 8 starts a second, 8 slow requests are in flight within a second; a small quota is exceeded once.
 FIRST_RATE: Final = 8.0
-# Several processes: a quota that is spent within its first window is known exactly, and they can send more.
+# Several processes can send more: a quota that is spent within its first window is then known exactly.
 FIRST_SHARED_RATE: Final = 12.0
 DOUBLES_AFTER: Final = 8  # answers
 FASTEST: Final = 10_000.0
 SLOWEST: Final = 0.2
-MARGIN: Final = 0.985  # a second holds no sixth start of a quota of 5 unless one came 15 ms late
-CATCH_UP_S: Final = 0.008  # so much of a start's lateness does not delay the ones behind it
+MARGIN: Final = 0.985  # with a quota of 5, a second holds a sixth start only if one was 15 ms late
+CATCH_UP_S: Final = 0.008  # a start that is late by up to this does not delay the next ones
 JITTER_S: Final = 0.01
 REMEMBERED: Final = 64  # starts
 SETTLED_S: Final = 15.0
 CUBIC_S: Final = 40.0
 BACK_OFF: Final = 0.7
-WHOLE_S: Final = 0.1  # so much short of whole seconds still counts as these
+WHOLE_S: Final = 0.1  # a stretch that is this much short of whole seconds counts as whole
 TOWARDS: Final = 0.3
-SHORT_S: Final = 0.5  # of use, too little to tell a window from a bucket
-LONG_S: Final = 3.0  # of use above the limit: no window bears that
+SHORT_S: Final = 0.5  # of use: too short to distinguish a window from a bucket
+LONG_S: Final = 3.0  # of use above the limit: no window allows that
 MOST_OWED: Final = 3.0
 FEW: Final = 5
-PRICE: Final = 200  # requests that pay for a refused one, before more is tried
+PRICE: Final = 200  # requests between a refusal and the next increase
 RAISED: Final = 1.03
-ALIKE: Final = 1.2  # two estimates no further apart need no test
+ALIKE: Final = 1.2  # two estimates this close need no test
 
 Probing = Literal["sure", "doubted", "unsure", "recovering"]
 
 
-class _Course(NamedTuple):
-    """How a learned rate is tried upwards: after `hold` seconds of use, by `slope` of itself each second."""
+class _Probe(NamedTuple):
+    """How a learned rate grows: after `hold` seconds of use, by `slope` of itself each second."""
 
     hold: float
     slope: float
 
 
-_COURSES: Final[dict[Probing, _Course]] = {
-    "sure": _Course(hold=60.0, slope=0.005),
-    "doubted": _Course(hold=60.0, slope=0.005),  # it had held: refused again soon, and the limit has fallen
-    "unsure": _Course(hold=2.0, slope=0.05),
-    "recovering": _Course(hold=0.0, slope=0.2),
+_PROBES: Final[dict[Probing, _Probe]] = {
+    "sure": _Probe(hold=60.0, slope=0.005),
+    "doubted": _Probe(
+        hold=60.0, slope=0.005
+    ),  # the rate had held: if refused again soon, the limit has fallen
+    "unsure": _Probe(hold=2.0, slope=0.05),
+    "recovering": _Probe(hold=0.0, slope=0.2),
 }
 _PAID: Final = frozenset[Probing]({"sure", "doubted"})
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Requests a second: slow start, then just under what was let in, then probed upwards.
+    """Requests a second: slow start, then just below what was let in, then probed upwards.
 
     base          the rate when `busy_s` was 0
     probing       None until the first refusal
-    busy_s        seconds of use since `base` was set: a rate that lies idle proves nothing
-    hold          of these, how many before more is tried
-    owed          refusals that were not paid for by PRICE requests each
+    busy_s        seconds of use since `base` was set: an unused rate proves nothing
+    hold          how many of these before the rate grows
+    owed          refusals, less one for every PRICE requests since
     slot          when the last start was due
     starts        of the last requests, the latest last
     resumed_at    start of the first request that was let in after the last refusal
-    let_in        requests started since, the refused ones left out
-    refused_at    start of the last request that was refused
-    proven        requests a second that some stretch showed can be had, unless the limit has fallen since
+    let_in        requests started since, without the refused ones
+    refused_at    start of the last refused request
+    proven        requests a second that some stretch has proven, unless the limit has fallen since
     """
 
     base: float = FIRST_RATE
@@ -101,27 +103,27 @@ class Rate:
 
     @classmethod
     def beginning_at(cls, reached: float) -> Self:
-        """Slow start from half of what an earlier run sent unrefused."""
+        """Slow start from half of what an earlier run sent without a refusal."""
         return cls(base=max(FIRST_RATE, reached / 2), reached=reached)
 
     @classmethod
     def going_on_at(cls, base: float) -> Self:
         """The rate that an earlier run learned from refusals."""
-        return cls(base=base, probing="sure", hold=_COURSES["sure"].hold)
+        return cls(base=base, probing="sure", hold=_PROBES["sure"].hold)
 
     @property
     def per_second(self) -> float:
         if self.probing is None:
             return self.base
         x = max(0.0, self.busy_s - self.hold)
-        slope = _COURSES[self.probing].slope
+        slope = _PROBES[self.probing].slope
         return min(FASTEST, self.base * (1 + slope * x + (x / CUBIC_S) ** 3))
 
     def gap(self, ceiling: float | None) -> float:
         return 1 / min(self.per_second, ceiling or math.inf)
 
     def next_slot(self, idle: bool, ceiling: float | None) -> float:
-        """When the next request is due. In slow start one alone need not wait: it is as gentle as can be."""
+        """When the next request is due. In slow start a single request need not wait."""
         if idle and self.probing is None:
             return self.slot + 1 / ceiling if ceiling else -math.inf
         return self.slot + self.gap(ceiling)
@@ -150,21 +152,21 @@ class Rate:
         return replace(self, base=min(FASTEST, self.base * 2 ** (1 / DOUBLES_AFTER)))
 
     def resumed(self, at: float) -> Self:
-        """Count anew from the request that started `at`, the first to be let in again."""
+        """Count from the request that started `at`, the first to be let in again."""
         return replace(self, resumed_at=at, let_in=sum(start >= at for start in self.starts))
 
     def refused(self, at: float, wait: float, resume_at: float, *, dated: bool = False) -> Self:
         """Learn from the refusal of the request that started `at`.
 
-        wait         seconds the tenant asked for, or ours
+        wait         seconds of the Retry-After, or our own
         resume_at    when the next request may start
-        dated        it named the second in which to come back: up to one more than there is to wait
+        dated        the Retry-After was a date: up to a second more than necessary
 
-        The request was one too many: some was let in, and the pause behind it belongs to the same windows.
+        The pause after a refusal belongs to the same windows as the requests let in before it.
         """
         let_in = self.let_in - sum(start >= at for start in self.starts)
         owing = replace(self, owed=min(MOST_OWED, self.owed + 1), let_in=let_in)
-        if not let_in:  # the quota was spent before we came: nothing to learn
+        if not let_in:  # the quota was spent before our first request: nothing to learn
             return replace(owing, refused_at=at)
         stretch = resume_at - self.resumed_at
         owing = replace(owing, proven=owing._proof(at, stretch))
@@ -175,9 +177,9 @@ class Rate:
         return learned
 
     def _refilled(self, at: float) -> float:
-        """Requests a second let in from refusal to refusal; 0 where that was not one stretch of use.
+        """Requests a second let in between two refusals; 0 when the use was interrupted.
 
-        A bucket that one refusal found empty holds a second's worth at most when the pause is over.
+        A bucket found empty holds at most a second's refill when the pause is over.
         """
         used_s, pause = at - self.resumed_at, self.resumed_at - self.refused_at
         if pause < 0 or used_s > self.busy_s + 1:
@@ -185,7 +187,7 @@ class Rate:
         return (self.let_in + 0.5) / max(used_s + min(pause, 1.0), JITTER_S)
 
     def _proof(self, at: float, stretch: float) -> float:
-        """What this stretch shows, with the longer of the pauses at its ends, or what an earlier one did."""
+        """The rate that this stretch proves, with the longer of the pauses at its ends, or an earlier one."""
         if self.probing == "doubted" or self._had_held or self.resumed_at < self.refused_at:
             return 0.0
         earlier = self.proven if self.proven < self.per_second else 0.0
@@ -196,10 +198,10 @@ class Rate:
         return self.probing in _PAID and self.busy_s >= SETTLED_S
 
     def _limit(self, at: float, wait: float, stretch: float, dated: bool) -> tuple[float, Probing]:
-        """What the tenant seems to allow, by a refusal `stretch` seconds long, its pause included.
+        """Estimate the tenant's limit from a stretch of so many seconds, its pause included.
 
-        A long wait belongs to a long window: then only the average tells its limit, of a stretch as long at
-        least, so one refusal at most halves what was known.
+        A long wait means a long window, whose limit only the average over as long a stretch shows: one
+        refusal at most halves the rate.
         """
         average, recent = self.let_in / max(stretch, JITTER_S), self._recent(at)
         if wait - dated > max(1.0, (at - self.resumed_at) / 4):
@@ -228,14 +230,14 @@ class Rate:
         return limit + TOWARDS * (most - limit), "unsure"
 
     def slowed(self, now: float) -> Self:
-        """Multiplicative decrease from what was really sent: overload names no number."""
+        """Multiplicative decrease from the rate that was really sent."""
         latest = self.starts[-8:]
         sent = len(latest) / max(now - latest[0], JITTER_S)
         return self._learned(BACK_OFF * min(self.per_second, sent), "recovering")
 
     def _learned(self, limit: float, probing: Probing) -> Self:
         base = max(SLOWEST, limit * MARGIN)
-        hold = _COURSES[probing].hold
+        hold = _PROBES[probing].hold
         if probing in _PAID:
             hold = max(hold, PRICE * self.owed / base)
         return replace(self, base=base, probing=probing, busy_s=0.0, hold=hold, reached=FIRST_RATE)

@@ -1,4 +1,4 @@
-"""What rate-limit headers say is left, spent evenly until it is renewed.
+"""Rate-limit headers: the requests they report as left are spent evenly until the reset.
 
 Sources: draft-ietf-httpapi-ratelimit-headers 06 (`RateLimit-*`), 07 (`RateLimit: limit=…`) and 10
 (`RateLimit: "name";r=…;t=…`); `X-RateLimit-*` as gateways send it, its reset in seconds or as a unix time.
@@ -15,14 +15,14 @@ from typing import Final, Self
 _REMAINING = re.compile(r"\b(?:remaining|r)=(\d+)")
 _RESET = re.compile(r"\b(?:reset|t)=(\d+)")
 _A_YEAR_S: Final = 366 * 86_400
-_PLENTY: Final = 1e15  # requests: what is more is no number
+_PLENTY: Final = 1e15  # requests; larger numbers are cut to this
 
 
 @dataclass(frozen=True, slots=True)
 class RateHeaders:
-    """What rate-limit headers promise: `left` more starts before `until`, one every `gap` seconds.
+    """The rate-limit headers of an answer: `left` more starts before `until`, one every `gap` seconds.
 
-    as_of    start of the request that was told: answers overtake each other
+    as_of    start of the request that was answered: answers overtake each other
     """
 
     left: int
@@ -31,24 +31,24 @@ class RateHeaders:
     as_of: float
 
     def is_newer(self, begun: float, now: float) -> bool:
-        """Whether what a request begun then was told is out of date: overtaken, or of a window now over."""
+        """Whether this is newer than the answer to a request begun then, or that answer's window is over."""
         return begun < self.as_of or begun < self.until <= now
 
     def next_slot(self, last: float, now: float) -> float:
-        """Behind `until` the gap still holds: a full house must not fall on the new window all at once."""
+        """When the next request is due. The gap holds after `until` too: no burst into the new window."""
         return self.until if self.left <= 0 and now < self.until else last + self.gap
 
     def started(self) -> Self:
         return replace(self, left=self.left - 1)
 
 
-def read_allowance(headers: Mapping[str, str]) -> tuple[int, float] | None:
-    """Requests remaining and seconds until more are given: the tightest pair told, None when none is.
+def read_rate_headers(headers: Mapping[str, str]) -> tuple[int, float] | None:
+    """Requests remaining and seconds until the reset: the tightest pair, None when there is none.
 
     Understands `RateLimit: limit=…, remaining=…, reset=…`, `RateLimit: "name";r=…;t=…` and the three-header
     forms `RateLimit-*` and `X-RateLimit-*`. A reset that is a point in time counts from the answer's Date.
 
-    >>> read_allowance({"RateLimit": '"day";r=900;t=3600, "second";r=2;t=1'})
+    >>> read_rate_headers({"RateLimit": '"day";r=900;t=3600, "second";r=2;t=1'})
     (900, 3600.0)
     """
     named = {name.lower(): value for name, value in headers.items()}
@@ -71,7 +71,7 @@ def _number(text: str | None) -> list[str]:
 
 
 def _from_now(reset: float, headers: Mapping[str, str]) -> float | None:
-    """Seconds until `reset`, None where that is nonsense; a unix time is told by its size, in s or in ms."""
+    """Seconds until `reset`; a large number is a unix time in s or ms. None when it is implausible."""
     if reset < _A_YEAR_S:
         return reset
     try:

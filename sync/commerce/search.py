@@ -1,8 +1,8 @@
-"""Search criteria: which products a request is about. Pure, and written from whitelists only.
+"""Search criteria: which products a request selects. Pure, and built from whitelists only.
 
 Commerce answers a misspelt condition or sort field with 200 and wrong products (observed on Magento 2.4.7:
 `GT` acts as equality, an unknown sort is ignored, a date in another form matches everything). So names are
-checked here, before anything is sent, and the echo of each answer is compared with what was sent.
+checked here before a request is sent, and the criteria that each answer echoes are compared with it.
 
 Sources: Adobe Commerce Web API, "Search using REST endpoints" (groups are ANDed, filters of a group ORed) and
 "API security" (the page limit looks at `pageSize` in exactly this spelling).
@@ -24,7 +24,7 @@ CONDITIONS: Final = {
     "sku": frozenset({"eq"}),
     "updated_at": frozenset({"gteq"}),
 }
-SORT_FIELD: Final = "entity_id"  # the one order that is total, and that pages by key can rely on
+SORT_FIELD: Final = "entity_id"  # the only total order, which keyset pagination needs
 DIRECTIONS: Final = frozenset({"ASC", "DESC"})
 LIGHT_FIELDS: Final = "items[id],search_criteria,total_count"
 ALL_FIELDS: Final = ""
@@ -48,12 +48,12 @@ Group = tuple[Filter, ...]  # any of these
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What one request asks for: all of `groups`, in the order of ids.
+    """The criteria of one request: products that match all of `groups`, ordered by id.
 
-    page_size      products per page, at least 1: Commerce takes 0 for "everything"
-    direction      ASC or DESC; Commerce takes none for DESC
+    page_size      products per page, at least 1: for Commerce 0 means "everything"
+    direction      ASC or DESC; for Commerce none means DESC
     current_page   counts from 1
-    fields         ALL_FIELDS or LIGHT_FIELDS; what is not named is missing from the answer
+    fields         ALL_FIELDS or LIGHT_FIELDS; other fields are missing from the answer
 
     Raises ValueError when a value is out of range: a caller's bug, not a sync failure.
     """
@@ -97,7 +97,7 @@ class Criteria:
         return [*pairs, ("fields", self.fields)] if self.fields else pairs
 
     def difference(self, echo: Echo) -> str | None:
-        """What the server understood otherwise, in words; None when it understood."""
+        """How the criteria that the server applied differ from these, in words; None when they are equal."""
         if echo.page_size != self.page_size:
             return f"a page size of {echo.page_size} instead of {self.page_size}"
         if echo.current_page not in (None, self.current_page):
@@ -128,7 +128,7 @@ class _EchoedSort(msgspec.Struct):
 
 
 class Echo(msgspec.Struct):
-    """The `search_criteria` of an answer; Commerce leaves out what was not sent."""
+    """The `search_criteria` of an answer; Commerce omits what was not sent."""
 
     filter_groups: list[_EchoedGroup] | None = None
     sort_orders: list[_EchoedSort] | None = None
@@ -136,7 +136,7 @@ class Echo(msgspec.Struct):
     current_page: int | None = None
 
     def asked(self) -> frozenset[frozenset[tuple[str, str, str]]]:
-        """The filters as (field, condition, value): sets, since neither groups nor filters have an order."""
+        """The filters as (field, condition, value), in sets: neither groups nor filters have an order."""
         return frozenset(
             frozenset((asked.field, asked.condition_type, str(asked.value)) for asked in group.filters or ())
             for group in self.filter_groups or ()
@@ -147,7 +147,7 @@ class Echo(msgspec.Struct):
 
 
 def after(product_id: int) -> Group:
-    """Ids above this one; sent for 0 too: without it a real server chose a plan ten times slower."""
+    """Ids above this one. Sent for 0 too: without it a real server chose a query plan ten times slower."""
     return (Filter("entity_id", "gt", str(product_id)),)
 
 
@@ -158,7 +158,7 @@ def within(interval: Interval) -> tuple[Group, ...]:
 
 
 def updated_since(moment: datetime) -> Group:
-    """Stamped at this moment or later, in UTC. Commerce takes any text that is no date for "always"."""
+    """Updated at this moment or later, in UTC. For Commerce a text that is not a date matches everything."""
     return (Filter("updated_at", "gteq", moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")),)
 
 

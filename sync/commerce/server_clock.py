@@ -1,8 +1,8 @@
 """How far the tenant's clock is ahead of ours, learned from the `Date` of its answers.
 
-`Date` and a `Retry-After` that is a date are whole seconds, rounded down: their difference is up to a second
-more than the tenant meant, and a quota of 5 a second loses 5 requests to it. Every answer says that the
-tenant's clock then stood between its `Date` and a second later; together they soon leave a few hundredths.
+`Date` and a `Retry-After` date are whole seconds, rounded down: their difference is up to a second too long,
+which costs a quota of 5 a second 5 requests. Every answer shows that the tenant's clock was between its
+`Date` and a second later; many answers narrow that down to a few hundredths.
 
 Source: RFC 9110, 5.6.7 (dates) and 6.6.1 (Date); F. Cristian, "Probabilistic clock synchronization", 1989.
 """
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-DRIFT: Final = 1e-4  # seconds a second; quartz does a tenth of it
+DRIFT: Final = 1e-4  # seconds a second; a quartz clock drifts by a tenth of it
 
 
 @dataclass(frozen=True, slots=True)
 class ServerClock:
-    """Bounds on the tenant's time, in seconds since 1970, less ours.
+    """Bounds on the tenant's time, in seconds since 1970, minus ours.
 
-    as_of    when an answer was heard last, by our clock
+    as_of    when the last answer was received, by our clock
     """
 
     at_least: float = -math.inf
@@ -29,14 +29,14 @@ class ServerClock:
     as_of: float = -math.inf
 
     def heard(self, date: datetime, begun: float, now: float) -> Self:
-        """The clock once an answer of `date` came: asked for at `begun`, here by `now`."""
+        """The clock after an answer with this `date`: requested at `begun`, received by `now`."""
         lowest, highest = date.timestamp() - now, date.timestamp() + 1 - begun
         drifted = DRIFT * max(0.0, now - self.as_of) if self.as_of > -math.inf else 0.0
         at_least, at_most = max(lowest, self.at_least - drifted), min(highest, self.at_most + drifted)
-        if at_least > at_most:  # one of the two was set
+        if at_least > at_most:  # one of the two clocks was set
             at_least, at_most = lowest, highest
         return type(self)(at_least, at_most, now)
 
     def wait_until(self, moment: datetime, now: float) -> float:
-        """Seconds until it is `moment` there for certain; an answer must have been heard."""
+        """Seconds until the tenant's clock has certainly reached `moment`; needs an earlier answer."""
         return moment.timestamp() - (now + self.at_least)

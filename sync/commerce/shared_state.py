@@ -1,4 +1,4 @@
-"""What processes of one tenant share, as who speaks HTTP sees it: a text and a clock."""
+"""Protocol for state shared between processes of one tenant; `db/` implements it."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ class SharedState(Protocol):
     """A text that all processes of a tenant share, and a clock."""
 
     def update(self, step: Callable[[str | None, float], tuple[str | None, T]]) -> T:
-        """Run `step` with the text and the time, alone; keep the text it returns, and return the rest."""
+        """Run `step` with the text and the time, exclusively; store the text it returns, return the rest."""
         ...

@@ -1,10 +1,10 @@
-"""One IMS token for all processes of a tenant: one asks IMS, the others take what it got.
+"""One IMS token for all processes of a tenant: one process requests it, the others use it.
 
-It is kept encrypted (Fernet: AES-128-CBC with HMAC-SHA256), under a key made from the client secret (HKDF,
-RFC 5869): whoever can read it could as well ask IMS for one, and a copy of the database alone is worth
-nothing. A process whose secret is another one, while two are valid, cannot read it and asks for its own.
+The token is stored encrypted (Fernet: AES-128-CBC with HMAC-SHA256) with a key derived from the client secret
+(HKDF, RFC 5869): the database alone does not reveal it. A process with another valid secret cannot decrypt it
+and requests its own.
 
-Nobody waits for IMS inside a transaction: who is going to ask says so, and until when the others wait for it.
+No transaction is open while IMS is asked: a process first notes until when the others wait for its request.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from sync.commerce.shared_state import SharedState
 from sync.commerce.tenant_memory import Token
 from sync.errors import Interrupted, SyncError
 
-ASKING_S: Final = 30.0  # for IMS to answer one process; behind it the next one asks
+ASKING_S: Final = 30.0  # for IMS to answer one process; then the next one asks
 LOOK_S: Final = 0.2
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """What is on the shelf; times by its clock.
+    """The stored state; times by the clock of the shared state.
 
     sealed          the token, encrypted
-    asking_until    somebody asks IMS for the next one, and is waited for until then
+    asking_until    a process is requesting the next token; the others wait until then
     """
 
     sealed: str = ""
@@ -44,33 +44,33 @@ _KEPT = msgspec.json.Decoder(_Kept)
 
 
 class SharedToken:
-    """The token of one credential, on a shelf.
+    """The token of one credential in shared state.
 
-    secret    the client secret as it is now
-    hide      told each token that is read, so that no log shows it
+    secret    returns the current client secret
+    hide      receives each token that is read, so that no log shows it
     """
 
     def __init__(
         self,
-        shelf: SharedState,
+        shared_state: SharedState,
         client_id: str,
         secret: Callable[[], str],
         retry_policy: RetryPolicy,
         hide: Callable[[str], None] = lambda token: None,
     ) -> None:
-        self._shelf = shelf
+        self._shared_state = shared_state
         self._client_id = client_id
         self._secret = secret
         self._retry_policy = retry_policy
         self._hide = hide
 
     def next(self, refused: str | None, ask: Callable[[], Token]) -> Token:
-        """A token that is not `refused`: that of another process, or one that `ask` gets.
+        """A token other than `refused`: from another process, or from `ask`.
 
         Raises what `ask` raises, DatabaseUnavailable, and Interrupted.
         """
         while True:
-            found = self._shelf.update(lambda text, now: self._look(text, now, refused))
+            found = self._shared_state.update(lambda text, now: self._look(text, now, refused))
             if isinstance(found, Token):
                 self._hide(found.text)
                 return found
@@ -95,14 +95,14 @@ class SharedToken:
             token = ask()
         except BaseException:
             with suppress(SyncError):
-                self._shelf.update(self._given_up)
+                self._shared_state.update(self._given_up)
             raise
 
         def keep(_text: str | None, now: float) -> tuple[str, None]:
             renew_at = now + token.renew_at - self._retry_policy.clock()
             return _write(_Kept(self._sealed(token.text), renew_at)), None
 
-        self._shelf.update(keep)
+        self._shared_state.update(keep)
         return token
 
     def _given_up(self, text: str | None, _now: float) -> tuple[str, None]:

@@ -22,10 +22,10 @@ _STORE_VIEWS = msgspec.json.Decoder(list[_StoreView])
 
 
 def store_views(client: Client) -> list[str]:
-    """Codes of all store views but the admin scope's, which requests call `all`.
+    """Codes of all store views except the admin scope, whose code in requests is `all`.
 
-    Raises AccessDenied when the credential may not read them: that takes the resource Magento_Backend::store,
-    which reading products does not.
+    Raises AccessDenied when the credential lacks the resource Magento_Backend::store, which reading products
+    does not need.
     """
     return [view.code for view in client.get(PATH, [], "all", _read) if view.id != 0]
 
@@ -40,4 +40,4 @@ def _read(answer: Answer) -> list[_StoreView]:
     try:
         return _STORE_VIEWS.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise AnswerUnreadable("Commerce answered its store views in another shape.") from None
+        raise AnswerUnreadable("Commerce sent its store views in an unknown shape.") from None

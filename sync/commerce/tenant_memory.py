@@ -1,4 +1,4 @@
-"""What one process keeps of a tenant from pass to pass, while everything else is opened and closed."""
+"""What a process remembers of a tenant from pass to pass; everything else is opened and closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An access token, and when to get another one, by the clock of `RetryPolicy`."""
+    """An access token, and when to renew it, by the clock of `RetryPolicy`."""
 
     text: str = field(repr=False)
     renew_at: float
@@ -15,10 +15,10 @@ class Token:
 
 @dataclass(slots=True)
 class TenantMemory:
-    """Filled in by who asks the tenant; one client at a time.
+    """Filled in by one client at a time.
 
-    token           the last one that IMS gave out: it throttles who asks for too many
-    ims_answered    IMS was reached before: when it is not now, that will pass
+    token           the last one from IMS, which throttles frequent requests
+    ims_answered    IMS has answered before: when it is out of reach now, that is temporary
     answered        the tenant likewise
     """
 

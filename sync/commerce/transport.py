@@ -1,10 +1,8 @@
-"""The wire itself: one `requests` session, and bodies read up to a limit.
+"""HTTP transport: a `requests` session, and bodies read up to a limit, for the token endpoint and Commerce.
 
-What both the token endpoint and Commerce need; what an answer means is decided elsewhere.
-
-Memory is bounded whatever a server sends. A body has a limit of bytes, as it comes and decoded, and of
-values: `{}` takes thirty times the memory of its text. Bodies beyond LARGE bytes are read and
-decoded one at a time.
+Memory stays bounded whatever a server sends. A body is limited in bytes, received and decoded, and in values:
+`{}` takes thirty times the memory of its text. Bodies of more than LARGE bytes are read and decoded one at a
+time.
 """
 
 from __future__ import annotations
@@ -24,17 +22,17 @@ from sync.commerce.deadlines import Adapter, Deadlines
 LONGEST_ANSWER_S: Final = 300.0  # a page of 300 took 70 s on the slowest server we met
 LARGE: Final = 1 << 20
 MOST_VALUES: Final = 250_000  # a page of 300 products has 25,000
-QUEUE_S: Final = 10.0  # for a large body that another thread reads; one server must not keep others waiting
+QUEUE_S: Final = 10.0  # how long to wait while another thread reads a large body
 _CHUNK = 1 << 16
 _one_large = RLock()
 
 
 class BodyTooLarge(requests.RequestException):
-    """The body is longer than allowed, as it came or decoded, or has too many values."""
+    """The body is longer than allowed, received or decoded, or has too many values."""
 
 
 class Reading:
-    """A context in which an answer is read and decoded; a large one is the only such of this process."""
+    """A context to read and decode an answer in; only one large answer at a time in a process."""
 
     def __init__(self) -> None:
         self._is_open, self._has_turn = True, False
@@ -48,18 +46,18 @@ class Reading:
             _one_large.release()
 
     def grow(self) -> None:
-        """Wait for the turn of a large body; no longer than QUEUE_S."""
+        """The body is large: wait until no other large one is read, at most QUEUE_S."""
         if self._is_open and not self._has_turn:
             self._has_turn = _one_large.acquire(timeout=QUEUE_S)
 
 
 class Body:
-    """A body as it came over the wire: whole, and decoded once somebody looks into it.
+    """A complete body, decoded on first use.
 
-    wire      as it came
+    wire      the bytes as received
     coding    the answer's `Content-Encoding`
     limit     bytes, decoded
-    reading   the context in which it is looked into first
+    reading   the context of the first use
     """
 
     def __init__(self, wire: bytes, coding: str = "", limit: int = 0, reading: Reading | None = None) -> None:
@@ -90,10 +88,10 @@ class Body:
 
 
 class _Session(requests.Session):
-    """Verifies as `verify` says, where requests would let REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE overrule it.
+    """Uses only `verify`; requests would let REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE overrule it.
 
-    The environment's proxies are looked up once for a host: requests reads all of it for every request.
-    Redirects are never followed. requests would still read the whole body of one, and parse where it leads.
+    The environment's proxies are read once per host; requests reads them for every request. Redirects are
+    never followed; requests would still read their whole body and parse their target.
     """
 
     def __init__(self) -> None:
@@ -120,14 +118,14 @@ def open_session(
     overdue: Event | None = None,
     longest_answer_s: float = LONGEST_ANSWER_S,
 ) -> requests.Session:
-    """A session that keeps connections but no cookies, knows the environment's proxies, retries nothing.
+    """A session that keeps connections but no cookies, uses the environment's proxies and never retries.
 
     user_agent   our own: firewalls in front of shops block the defaults of libraries
-    pool_size    most connections kept to a host: as many as there are requests in flight
+    pool_size    most connections kept to a host: as many as requests in flight
     ca_bundle    path of a private CA; None uses the system's. Verification cannot be turned off.
-    stop         once set, requests under way are hung up after a moment
-    overdue      while set, requests under way are hung up at once, as late
-    longest_answer_s    from connecting to the last byte, however busily it drips
+    stop         once set, requests under way are cut off after GRACE_S
+    overdue      while set, requests under way are cut off at once, as late
+    longest_answer_s    from connecting to the last byte
 
     Every request must be given its own `auth`: without one, requests would let `~/.netrc` overwrite the
     Authorization header.
@@ -145,14 +143,13 @@ def open_session(
 
 
 def read_body(response: requests.Response, limit: int, reading: Reading | None = None) -> Body:
-    """The whole body.
+    """Read the complete body.
 
-    limit      bytes, as it comes and decoded
-    reading    needed where the limit is above LARGE
+    limit      bytes, received and decoded
+    reading    required when the limit is above LARGE
 
-    Raises BodyTooLarge behind `limit` bytes, ReadTimeout when it takes too long as a whole, and requests'
-    ChunkedEncodingError when the connection ends before the announced length or the last chunk: a truncated
-    body is never returned.
+    Raises BodyTooLarge after `limit` bytes, ReadTimeout when the whole body takes too long, and requests'
+    ChunkedEncodingError when the connection ends early: a truncated body is never returned.
     """
     coding = response.raw.headers.pop("Content-Encoding", "")  # so that requests decodes nothing
     try:
@@ -167,13 +164,13 @@ def read_body(response: requests.Response, limit: int, reading: Reading | None =
 
 
 def _was_late(response: requests.Response) -> bool:
-    """End the request; whether it was hung up for taking too long."""
+    """End the request; whether it was cut off for taking too long."""
     connection: Any = response.connection
     return isinstance(connection, Adapter) and connection.deadlines.end()
 
 
 def _joined(chunks: Iterable[bytes], limit: int, reading: Reading | None) -> bytes:
-    """The chunks in one, without a second copy."""
+    """Join the chunks without a second copy."""
     whole, length = BytesIO(), 0
     for chunk in chunks:
         length += len(chunk)

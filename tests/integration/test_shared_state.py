@@ -51,7 +51,7 @@ def test_what_one_process_is_refused_all_obey_at_once(new_shelf: Callable[[], Sh
         waits.append(reason)
         stop.set()
 
-    refused, other = Pacer(4, shelf=new_shelf()), Pacer(4, shelf=new_shelf(), on_wait=waited)
+    refused, other = Pacer(4, shared_state=new_shelf()), Pacer(4, shared_state=new_shelf(), on_wait=waited)
     begun = other.acquire(stop)
     other.release(begun, Outcome(200, 0.1))
 
@@ -66,7 +66,7 @@ def test_what_one_process_is_refused_all_obey_at_once(new_shelf: Callable[[], Sh
 def test_a_process_that_died_holds_nothing_back(new_shelf: Callable[[], SharedState]) -> None:
     """It started as many requests as it may, and never said how they ended."""
     stop = threading.Event()
-    dead, other = Pacer(2, shelf=new_shelf()), Pacer(2, shelf=new_shelf())
+    dead, other = Pacer(2, shared_state=new_shelf()), Pacer(2, shared_state=new_shelf())
     for _ in range(2):
         dead.acquire(stop)
 
@@ -80,7 +80,7 @@ def test_a_ceiling_holds_for_all_processes_together(new_shelf: Callable[[], Shar
 
     def read() -> None:
         shelf = new_shelf()
-        pacer = Pacer(4, max_rps=20, shelf=shelf)
+        pacer = Pacer(4, max_rps=20, shared_state=shelf)
         for _ in range(10):
             begun = pacer.acquire(stop)
             with lock:

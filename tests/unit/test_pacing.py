@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sync.commerce.pacing import Learned, Outcome, Pacer, QuietHours
-from sync.commerce.rate_headers import read_allowance
+from sync.commerce.rate_headers import read_rate_headers
 from sync.errors import Interrupted
 
 DATE = "Mon, 23 Nov 2026 12:00:00 GMT"
@@ -39,16 +39,16 @@ LONGER_THAN_ANY_TEST = 3600.0
 def test_every_way_to_say_what_is_left_is_understood(
     headers: Mapping[str, str], remaining: int, seconds: float
 ) -> None:
-    assert read_allowance(headers) == (remaining, seconds)
+    assert read_rate_headers(headers) == (remaining, seconds)
 
 
 def test_a_number_beyond_any_use_is_plenty() -> None:
-    assert read_allowance({"RateLimit-Remaining": "9" * 400, "RateLimit-Reset": "60"}) == (10**15, 60)
+    assert read_rate_headers({"RateLimit-Remaining": "9" * 400, "RateLimit-Reset": "60"}) == (10**15, 60)
 
 
 def test_of_several_limits_the_tightest_counts() -> None:
     """900 an hour are one in four seconds; two a second are more."""
-    assert read_allowance({"RateLimit": '"second";r=2;t=1, "hour";r=900;t=3600'}) == (900, 3600)
+    assert read_rate_headers({"RateLimit": '"second";r=2;t=1, "hour";r=900;t=3600'}) == (900, 3600)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_of_several_limits_the_tightest_counts() -> None:
 )
 def test_headers_that_do_not_say_it_say_nothing(headers: Mapping[str, str]) -> None:
     """A point in time without the server's own clock is none: ours may be wrong."""
-    assert read_allowance(headers) is None
+    assert read_rate_headers(headers) is None
 
 
 # --- quiet hours ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ T = TypeVar("T")
 MAX_INTEGER: Final = 2**63 - 1  # BIGINT
 MAX_AMOUNT: Final = Decimal(10) ** 14  # numeric(20,6): 14 digits before the point
 Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+NonNegativeInteger = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, noun: str) -> T:

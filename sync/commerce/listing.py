@@ -1,8 +1,8 @@
-"""One list answer, read and believed only after it was checked against the request it answers.
+"""Read one list answer, after checking it against its request.
 
 200 is not success. Observed on Magento 2.4.7: a malformed `fields` gives 200 and `[]`, a misspelt condition
 or sort gives 200 and other products, an empty list under `fields=items[…]` is `null`. So the shape, the echo
-of the search criteria and the number of items are compared with what was asked for.
+of the search criteria and the number of items are compared with the request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Final, NamedTuple, overload
 import msgspec
 
 from sync.commerce.client import Answer
-from sync.commerce.decoding import Count, decoded
+from sync.commerce.decoding import NonNegativeInteger, decoded
 from sync.commerce.error_bodies import clean
 from sync.commerce.search import ALL_FIELDS, Criteria, Echo
 from sync.errors import AnswerUnreadable, PageFailed
@@ -28,9 +28,9 @@ PRODUCTS: Final = "products"
 
 
 class OutOfOrder(PageFailed):
-    """The products of a page came in another order than was asked for, each once and inside the interval.
+    """The products of a page are in another order than requested, each once and inside the interval.
 
-    page    with its products sorted; it speaks for its interval only when a count proves that none is missing
+    page    with its products sorted; it is complete only when a count proves that none is missing
     """
 
     def __init__(self, message: str, page: Page) -> None:
@@ -39,9 +39,9 @@ class OutOfOrder(PageFailed):
 
 
 class Miscounted(AnswerUnreadable):
-    """`total_count` contradicts the list that it came with.
+    """`total_count` contradicts the list in the same answer.
 
-    listed    ids of that list, where it is longer than counted
+    listed    ids of that list, when it is longer than counted
     """
 
     def __init__(self, message: str, listed: Sequence[int] = ()) -> None:
@@ -50,9 +50,9 @@ class Miscounted(AnswerUnreadable):
 
 
 class Surplus(NamedTuple):
-    """By how many `total_count` is too high: in a list that has products, and in an empty one.
+    """By how much `total_count` is too high: in a list with products, and in an empty one.
 
-    uncounted    so many more products than counted may be listed
+    uncounted    how many more products than counted may be listed
     """
 
     filled: int = 0
@@ -65,7 +65,7 @@ EXACT: Final = Surplus()
 
 class _Tail(msgspec.Struct):
     search_criteria: Echo
-    total_count: Count
+    total_count: NonNegativeInteger
 
 
 class _Envelope(_Tail):
@@ -80,7 +80,7 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _TAIL = msgspec.json.Decoder(_Tail)
 _IDENTIFIED = msgspec.json.Decoder(_Identified)
 _ITEMS = b'{"items":['
-_BEHIND_ITEMS = b',"search_criteria":'
+_AFTER_ITEMS = b',"search_criteria":'
 _LENIENT = json.JSONDecoder(
     strict=False, parse_int=lambda digits: int(digits) if len(digits) < 20 else digits
 )
@@ -94,45 +94,44 @@ def read_page(
     known: Mapping[int, KnownPage] | None = None,
     surplus: Surplus = EXACT,
 ) -> Page:
-    """Split the answer to a request for `interval` into products; their ids ascend strictly, and inside it.
+    """Split the answer to a request for `interval` into products with strictly ascending ids inside it.
 
-    known    pages read before, by the id they begin behind: the products of one that comes again are not
-             looked at before somebody asks for them; in the same answer to the same request, nothing is
-    surplus  subtracted from what the answer counts
+    known    pages read before, by the id they begin after: when the same bytes are received again, their
+             products are decoded only on access; for an identical answer to an identical request, nothing is
+    surplus  subtracted from the answer's count
 
-    The page speaks for the ids up to its last product, and for the whole interval when it is empty.
+    The page covers the ids up to its last product, and the whole interval when it is empty.
 
-    Raises PageFailed for a body that is not JSON to its end, or with a product that has no usable id, or not
-    its own; OutOfOrder; AnswerUnreadable for one in another shape, about other products, or that contradicts
-    itself.
+    Raises PageFailed for broken or truncated JSON, or for a product without a usable id or with a wrong one;
+    OutOfOrder; AnswerUnreadable for another shape, other products, or a contradiction.
     """
     if known is None:
         return _read(criteria, store_view, interval, answer, surplus)
     before = known.get(interval.after)
     if before is not None and not _is_inside(before.interval, interval):
         before = None
-    came = answer.received
-    wire_hash = fingerprint(msgspec.json.encode((criteria, came.coding)) + came.wire)
+    body = answer.received
+    wire_hash = fingerprint(msgspec.json.encode((criteria, body.coding)) + body.wire)
     if before is not None and before.receipt is not None and before.receipt.wire_hash == wire_hash:
-        return _recognised(store_view, answer, before, before.receipt)
-    items, _, tail = answer.body.rpartition(_BEHIND_ITEMS)
+        return _known_page(store_view, answer, before, before.receipt)
+    items, _, tail = answer.body.rpartition(_AFTER_ITEMS)
     items_hash = fingerprint(items) if items else None
     if before is not None and before.answer_hash == items_hash:
         end = decoded(_TAIL, b'{"search_criteria":' + tail, PRODUCTS)
         total = _checked_total(end, before.products, criteria, surplus)
         receipt = AnswerFingerprint(wire_hash, total, len(answer.body))
-        return _recognised(store_view, answer, before, receipt)
+        return _known_page(store_view, answer, before, receipt)
     page = _read(criteria, store_view, interval, answer, surplus)
     receipt = AnswerFingerprint(wire_hash, page.total_count, len(answer.body))
     return replace(page, answer_hash=items_hash, receipt=receipt)
 
 
-def _recognised(store_view: str, answer: Answer, before: KnownPage, receipt: AnswerFingerprint) -> Page:
-    """A page with the products that were read before, in an answer with this receipt."""
+def _known_page(store_view: str, answer: Answer, before: KnownPage, receipt: AnswerFingerprint) -> Page:
+    """A page whose products were read before, from an answer with this receipt."""
     return Page(
         store_view,
         before.interval,
-        _Unsplit(answer, before.products),
+        _LazyProducts(answer, before.products),
         receipt.total_count,
         answer.server_time,
         before.answer_hash,
@@ -142,7 +141,7 @@ def _recognised(store_view: str, answer: Answer, before: KnownPage, receipt: Ans
 
 
 def read_count(answer: Answer) -> tuple[int, list[int]]:
-    """What an answer counts, whatever it lists, and the ids that it lists."""
+    """The count of an answer, unchecked, and the ids that it lists."""
     found = _split(answer.body)
     return found.end.total_count, [product.product_id for product in found.products or ()]
 
@@ -150,7 +149,7 @@ def read_count(answer: Answer) -> tuple[int, list[int]]:
 def _read(criteria: Criteria, store_view: str, interval: Interval, answer: Answer, surplus: Surplus) -> Page:
     found = _split(answer.body)
     if found.products is None and criteria.fields == ALL_FIELDS:
-        raise AnswerUnreadable("Commerce answered a list of products with null.")
+        raise AnswerUnreadable("Commerce sent null instead of a list of products.")
     products = found.products or ()
     try:
         total = _checked_total(found.end, len(products), criteria, surplus)
@@ -161,13 +160,13 @@ def _read(criteria: Criteria, store_view: str, interval: Interval, answer: Answe
     if ordered != products:
         last = _last_of(ordered, interval)
         page = Page(store_view, Interval(interval.after, last), ordered, total, answer.server_time)
-        raise OutOfOrder("Commerce sent the products of a page in another order than was asked for.", page)
-    spoken_for = Interval(interval.after, _last_of(products, interval)) if products else interval
-    return Page(store_view, spoken_for, products, total, answer.server_time)
+        raise OutOfOrder("Commerce sent the products of a page in another order than requested.", page)
+    covered = Interval(interval.after, _last_of(products, interval)) if products else interval
+    return Page(store_view, covered, products, total, answer.server_time)
 
 
-class _Unsplit(Sequence[RawProduct]):
-    """The products of an answer whose number is known: split once somebody looks at one."""
+class _LazyProducts(Sequence[RawProduct]):
+    """The products of an answer whose number is known; split on first access."""
 
     def __init__(self, answer: Answer, count: int) -> None:
         self._answer = answer
@@ -190,7 +189,7 @@ class _Unsplit(Sequence[RawProduct]):
 
 
 class _Split(NamedTuple):
-    """The products of an answer, None where the list was null, and what came behind them."""
+    """The products of an answer, None when the list was null, and the fields after them."""
 
     products: tuple[RawProduct, ...] | None
     end: _Tail
@@ -216,12 +215,12 @@ def _id_of(raw: msgspec.Raw) -> int:
 
 
 def _split_leniently(body: bytes) -> _Split | None:
-    """Split where a strict parser gives up: at half a surrogate pair, NaN or a raw control character.
+    """Split where a strict parser fails: at half a surrogate pair, NaN or a raw control character.
 
-    Mapping judges each product by itself, so one of 300 costs one. None for a body that is broken otherwise.
+    Mapping then rejects only the product concerned. None for a body that is broken otherwise.
     """
-    items, behind, tail = body.rpartition(_BEHIND_ITEMS)
-    if not behind or not items.startswith(_ITEMS):
+    items, separator, tail = body.rpartition(_AFTER_ITEMS)
+    if not separator or not items.startswith(_ITEMS):
         return None
     text, products, place = items.decode("latin-1"), [], len(_ITEMS)  # a character for each byte
     try:
@@ -253,7 +252,7 @@ def _last_of(products: Sequence[RawProduct], interval: Interval) -> int:
     last = interval.after
     for place, product in enumerate(products):
         if product.product_id <= last:
-            why = f"Commerce sent product {product.product_id} behind {last}: not ascending."
+            why = f"Commerce sent product {product.product_id} after {last}: not ascending."
             raise _misplaced(products, place, interval, why)
         last = product.product_id
     if interval.last is not None and last > interval.last:
@@ -263,13 +262,14 @@ def _last_of(products: Sequence[RawProduct], interval: Interval) -> int:
 
 
 def _misplaced(products: Sequence[RawProduct], place: int, interval: Interval, why: str) -> AnswerUnreadable:
-    """PageFailed when one product alone is out of place, there or before: it bears an id that is not its own,
-    and smaller pages get around it. Otherwise the tenant keeps another order than was asked for.
+    """PageFailed when a single product is out of place: it has a wrong id, and smaller pages avoid it.
+
+    Otherwise AnswerUnreadable: the tenant sorts in another order than requested.
     """
     ids = [product.product_id for product in products]
     for odd in (place, max(0, place - 1)):
         rest = [interval.after, *ids[:odd], *ids[odd + 1 :]]
-        ascends = all(before < behind for before, behind in pairwise(rest))
+        ascends = all(before < after for before, after in pairwise(rest))
         if ascends and (interval.last is None or rest[-1] <= interval.last):
             return PageFailed(why)
     return AnswerUnreadable(why)
@@ -282,7 +282,7 @@ def _is_inside(inner: Interval, outer: Interval) -> bool:
 def _checked_total(end: _Tail, sent: int, criteria: Criteria, surplus: Surplus) -> int:
     """How many products match. Raises AnswerUnreadable unless this answers that request."""
     if difference := criteria.difference(end.search_criteria):
-        raise AnswerUnreadable(f"Commerce answered about {difference}.")
+        raise AnswerUnreadable(f"Commerce applied {difference}.")
     is_empty = not sent and criteria.current_page == 1
     total = end.total_count - surplus.empty if is_empty else max(0, end.total_count - surplus.filled)
     if total < sent <= total + surplus.uncounted:

@@ -2,11 +2,11 @@
 
     POST /V1/products/{base-prices,special-price,tier-prices,cost}-information    {"skus": ["…", …]}
 
-They only read. Prices are as stored, a row for each scope that has one; a scope is a store view's id, 0 that
-of the default values. Observed on Magento 2.4.7: an unknown SKU is left out of the answer, a special price
-comes once for every `price_from` of any scope. Elsewhere an unknown SKU may fail the whole list: then it is
-halved until that SKU is alone. A firewall that refuses a list for one of its SKUs is met in the same way; the
-API's own refusal, and one of every list, closes the feed.
+They are read-only. Prices are as stored, a row for each scope that has one; a scope is a store view's id, 0
+for the default values. Observed on Magento 2.4.7: an unknown SKU is missing from the answer, a special price
+is listed once for every `price_from` of any scope. Elsewhere an unknown SKU may fail the whole list, which is
+then halved until that SKU is alone; likewise when a firewall refuses a list because of one SKU. When the API
+refuses, or every list is refused, the feed is closed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PATHS: Final[dict[PriceKind, str]] = {
 }
 GROUPS_PATH: Final = "/V1/customerGroups/search"
 MOST_SKUS: Final = 300
-MOST_IN_A_ROW: Final = 50  # SKUs next to each other that are refused: more is no matter of SKUs
+MOST_IN_A_ROW: Final = 50  # refused SKUs in a row: after more, the SKUs are not the cause
 MOST_GROUPS: Final = 300
 EVERY_GROUP: Final = "all groups"
 SCOPE: Final = "all"
@@ -53,7 +53,7 @@ R = TypeVar("R", bound="Quote | Tier")
 
 
 class Quote(NamedTuple):
-    """A base price, a special price or a cost, as one scope has it; a time is None where there is none."""
+    """A base price, a special price or a cost of one scope; a missing time is None."""
 
     sku: str
     scope_id: int
@@ -75,9 +75,9 @@ class Tier(NamedTuple):
 
 @dataclass(slots=True)
 class Told(Generic[R]):
-    """What a feed said about some SKUs, and about which it would say nothing.
+    """The rows of a feed for some SKUs, and the SKUs that it refused.
 
-    refused    by SKU, the reason
+    refused    the reason, by SKU
     """
 
     rows: list[R] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Told(Generic[R]):
 
 
 class FeedClosed(Exception):
-    """This tenant does not answer one of the feeds at all; `cause` is what it says instead."""
+    """The tenant refuses every request to this feed; `cause` is its answer."""
 
     def __init__(self, kind: PriceKind, cause: CommerceError | SettingsError) -> None:
         super().__init__(str(cause))
@@ -118,9 +118,9 @@ class _Row(_Named):
 
 
 class _Answered(NamedTuple):
-    """The rows of an answer; of SKUs with a row that makes no sense, why.
+    """The rows of an answer, and the SKUs with an unreadable row.
 
-    unusable    by SKU, the reason
+    unusable    the reason, by SKU
     """
 
     rows: list[_Row]
@@ -143,9 +143,9 @@ _GROUPS = msgspec.json.Decoder(_Groups)
 
 
 class Prices:
-    """The four feeds. One object serves all threads of a pass: they share what they learn of each feed.
+    """The four feeds. One object serves all threads of a pass, which share what they learn of each feed.
 
-    Every method raises what `Client.get` raises, but for a feed that is closed: FeedClosed.
+    Every method raises what `Client.get` raises; for a closed feed FeedClosed instead.
     """
 
     def __init__(self, client: Client) -> None:
@@ -154,15 +154,15 @@ class Prices:
         self._feeds = {kind: _Feed() for kind in KINDS}
 
     def quotes(self, kind: PriceKind, skus: Sequence[str]) -> Told[Quote]:
-        """The prices of this kind, not tier prices, that these SKUs have; `rows` keep Commerce's order."""
+        """The prices of these SKUs, of any kind but tier; `rows` keep Commerce's order."""
         return self._read(kind, skus, _quote)
 
     def tiers(self, skus: Sequence[str]) -> Told[Tier]:
-        """The tier prices that these SKUs have."""
+        """The tier prices of these SKUs."""
         return self._read("tier", skus, _tier)
 
     def groups(self) -> dict[str, int]:
-        """Customer groups by name, which is all that the feed of tier prices says of them."""
+        """Ids of customer groups by name; the feed of tier prices only has their names."""
         params = [
             ("searchCriteria[pageSize]", str(MOST_GROUPS)),
             ("searchCriteria[currentPage]", "1"),
@@ -172,30 +172,32 @@ class Prices:
         )
         return {group.code: group.id for group in found.items}
 
-    # --- asking -------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------
 
-    def _read(self, kind: PriceKind, skus: Sequence[str], made: Callable[[_Row, Decimal], R]) -> Told[R]:
-        """Whether a feed is open at all, one thread finds out, with its first list."""
+    def _read(self, kind: PriceKind, skus: Sequence[str], make: Callable[[_Row, Decimal], R]) -> Told[R]:
+        """Read the rows; the first thread finds out alone whether the feed is open."""
         feed = self._feeds[kind]
         if feed.is_open is None:
             with self._first:
                 if feed.is_open is None:
-                    return self._told(kind, skus, made)
-        return self._told(kind, skus, made)
+                    return self._read_lists(kind, skus, make)
+        return self._read_lists(kind, skus, make)
 
-    def _told(self, kind: PriceKind, skus: Sequence[str], made: Callable[[_Row, Decimal], R]) -> Told[R]:
-        told: Told[R] = Told()
+    def _read_lists(
+        self, kind: PriceKind, skus: Sequence[str], make: Callable[[_Row, Decimal], R]
+    ) -> Told[R]:
+        result: Told[R] = Told()
         rest = list(skus)
         while rest:
             size = self._feeds[kind].size
-            self._ask(kind, rest[:size], made, told)
+            self._read_list(kind, rest[:size], make, result)
             rest = rest[size:]
-        return told
+        return result
 
-    def _ask(
-        self, kind: PriceKind, skus: Sequence[str], made: Callable[[_Row, Decimal], R], told: Told[R]
+    def _read_list(
+        self, kind: PriceKind, skus: Sequence[str], make: Callable[[_Row, Decimal], R], result: Told[R]
     ) -> None:
-        """Ask for a list, or for its halves when it is refused; a single SKU that is refused is noted."""
+        """Request a list, or its halves when it is refused; note a single SKU that is refused."""
         feed = self._feeds[kind]
         if feed.closed is not None:
             raise FeedClosed(kind, feed.closed)
@@ -203,40 +205,42 @@ class Prices:
             answered = self._rows(kind, skus)
         except ListTooLong as error:
             feed.size = max(1, min(error.maximum, len(skus) - 1))
-            rest = self._told(kind, skus, made) if len(skus) > 1 else Told(refused={skus[0]: str(error)})
-            told.rows += rest.rows
-            told.refused |= rest.refused
+            rest = (
+                self._read_lists(kind, skus, make) if len(skus) > 1 else Told(refused={skus[0]: str(error)})
+            )
+            result.rows += rest.rows
+            result.refused |= rest.refused
         except (RequestBlocked, RequestRefused, SettingsError, PageFailed) as error:
-            self._make_sure(kind, error)
+            self._check_feed(kind, error)
             if len(skus) == 1:
-                self._note_refused(kind, skus[0], error, told)
+                self._note_refused(kind, skus[0], error, result)
                 return
             half = len(skus) // 2
             for part in (skus[:half], skus[half:]):
-                self._ask(kind, part, made, told)
+                self._read_list(kind, part, make, result)
         except AccessDenied as error:
             raise self._close(kind, error) from None
         else:
             feed.answered()
-            told.rows += [made(row, row.amount) for row in answered.rows if row.amount is not None]
-            told.refused |= answered.unusable
+            result.rows += [make(row, row.amount) for row in answered.rows if row.amount is not None]
+            result.refused |= answered.unusable
 
     def _rows(self, kind: PriceKind, skus: Sequence[str], *, patient: bool = False) -> _Answered:
         asked = {folded(sku): sku for sku in skus}
 
         def reader(answer: Answer) -> _Answered:
             sent = decoded(_ROWS, answer.body, f"{kind} prices")
-            rows, unusable = _understood(sent)
+            rows, unusable = _decode_rows(sent)
             ours = [row for row in rows if folded(str(row.sku)) in asked]
-            told = {asked[sku]: reason for sku, reason in unusable.items() if sku in asked}
-            if sent and not ours and not told:
-                raise AnswerUnreadable(f"Commerce sent {kind} prices of other SKUs than were asked for.")
-            return _Answered(ours, told)
+            ours_unusable = {asked[sku]: reason for sku, reason in unusable.items() if sku in asked}
+            if sent and not ours and not ours_unusable:
+                raise AnswerUnreadable(f"Commerce sent {kind} prices of other SKUs than requested.")
+            return _Answered(ours, ours_unusable)
 
         return self._client.post_query(PATHS[kind], {"skus": list(skus)}, SCOPE, reader, patient=patient)
 
-    def _make_sure(self, kind: PriceKind, error: CommerceError | SettingsError) -> None:
-        """Raise FeedClosed when it is not a matter of SKUs; wait for a tenant that is down."""
+    def _check_feed(self, kind: PriceKind, error: CommerceError | SettingsError) -> None:
+        """Raise FeedClosed when the feed refuses an empty list too; wait for a tenant that is down."""
         feed = self._feeds[kind]
         if feed.is_open and not isinstance(error, PageFailed | RequestBlocked):
             return
@@ -247,9 +251,9 @@ class Prices:
         feed.is_open = True
 
     def _note_refused(
-        self, kind: PriceKind, sku: str, error: CommerceError | SettingsError, told: Told[R]
+        self, kind: PriceKind, sku: str, error: CommerceError | SettingsError, result: Told[R]
     ) -> None:
-        told.refused[sku] = str(error)
+        result.refused[sku] = str(error)
         if self._feeds[kind].refused() > MOST_IN_A_ROW:
             raise self._close(kind, error)
 
@@ -259,25 +263,25 @@ class Prices:
         return FeedClosed(kind, error)
 
 
-def _understood(sent: Iterable[msgspec.Raw]) -> tuple[list[_Row], dict[str, str]]:
-    """Rows, and by folded SKU what is wrong with one; AnswerUnreadable where a row does not even name it."""
+def _decode_rows(sent: Iterable[msgspec.Raw]) -> tuple[list[_Row], dict[str, str]]:
+    """Rows, and errors by folded SKU. Raises AnswerUnreadable for a row without a SKU."""
     rows, unusable = [], {}
     for raw in sent:
         try:
             rows.append(_ROW.decode(raw))
         except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
             named = decoded(_NAMED, raw, "prices")
-            unusable[folded(str(named.sku))] = f"a row makes no sense: {clean(str(wrong))}."
+            unusable[folded(str(named.sku))] = f"a row is unreadable: {clean(str(wrong))}."
     return rows, unusable
 
 
 @dataclass(slots=True)
 class _Feed:
-    """What is known of a feed.
+    """The state of a feed.
 
-    is_open     None until it was asked
-    size        SKUs a request
-    in_a_row    SKUs refused one after the other
+    is_open     None until the first request
+    size        SKUs per request
+    in_a_row    SKUs refused in a row
     """
 
     is_open: bool | None = None
@@ -295,15 +299,15 @@ class _Feed:
 
 
 def folded(sku: str) -> str:
-    """What Commerce compares when it looks for a SKU here: neither case nor the blanks around it.
+    """Normalize a SKU as the price feeds compare it: without case and surrounding blanks.
 
-    Not `collation.collated`, which is how its database compares: here accents count.
+    Unlike `collation.collated`, which compares as Commerce's database does, accents count here.
     """
     return sku.strip().lower()
 
 
 def by_product(rows: Iterable[R], products: Collection[tuple[int, str]]) -> dict[int, list[R]]:
-    """Rows by the ids of the products that carry their SKU: as written, else as Commerce compares it."""
+    """Rows by the ids of the products with their SKU: an exact match first, else a folded one."""
     exactly: dict[str, list[int]] = {}
     loosely: dict[str, list[int]] = {}
     for product_id, sku in products:
@@ -317,7 +321,7 @@ def by_product(rows: Iterable[R], products: Collection[tuple[int, str]]) -> dict
 
 
 def price_time(text: str | None) -> datetime | None:
-    """A time as prices carry it, `2026-01-01 00:00:00` or a date alone; None for none and for the zero date.
+    """A time of a price, `2026-01-01 00:00:00` or a date alone; None for none and for the zero date.
 
     >>> price_time("2026-01-01")
     datetime.datetime(2026, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sync.commerce.client import Answer, Client
-from sync.commerce.decoding import Count, decoded
+from sync.commerce.decoding import NonNegativeInteger, decoded
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import Echo
 from sync.errors import AccessDenied, AnswerUnreadable, PageFailed, RequestRefused, SettingsError
@@ -96,14 +96,14 @@ class _Page(NamedTuple):
     """
 
     items: dict[Key, bytes]
-    total_count: Count
+    total_count: NonNegativeInteger
     skipped: int = 0
 
 
 class _Envelope(msgspec.Struct):
     items: list[msgspec.Raw] | None
     search_criteria: Echo
-    total_count: Count
+    total_count: NonNegativeInteger
 
 
 _ESCAPE = re.compile(

@@ -30,7 +30,7 @@ import msgspec
 
 from sync.collation import collated
 from sync.commerce.client import Answer, Client
-from sync.commerce.decoding import Count, decoded, is_storable
+from sync.commerce.decoding import NonNegativeInteger, decoded, is_storable
 from sync.commerce.page_size import PageSize
 from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import Echo
@@ -156,7 +156,7 @@ R = TypeVar("R", bound="_Item | _Source")
 class _Envelope(msgspec.Struct, Generic[R]):
     items: list[R]
     search_criteria: Echo
-    total_count: Count
+    total_count: NonNegativeInteger
 
 
 _ITEMS = msgspec.json.Decoder(_Envelope[_Item], strict=False, float_hook=Decimal)

@@ -1,7 +1,7 @@
-"""Whether the worker still moves: each thing that happens is a beat, an announced wait buys time.
+"""Liveness of a worker: each event is a heartbeat, an announced wait extends the deadline.
 
-A worker may wait for an hour because the tenant said so, and an idle one has nothing to do. One that is
-busy and has not been heard of for STILL_S, beyond any wait it announced, is stuck.
+A worker may wait for an hour when the tenant asks for it, and an idle one has nothing to do. A busy worker
+without a heartbeat for STILL_S, beyond any announced wait, is stuck.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-STILL_S: Final = 600.0  # longer than any request, transaction or retry of one goes without a word
+STILL_S: Final = 600.0  # longer than any request, transaction or retry lasts without an event
 
 
 class Liveness:
-    """Signs of life of one worker; called from every thread.
+    """Heartbeats of one worker; called from every thread.
 
     clock    seconds that never go backwards
     """
@@ -31,17 +31,17 @@ class Liveness:
         self._busy = work
 
     def heard(self) -> None:
-        """The tenant answered, or its database did."""
+        """The tenant or the database answered."""
         self.beat()
         self._heard_at = self._clock()
 
     def beat(self, wait_s: float = 0.0) -> None:
-        """Something happened; the next sign of life may be so many seconds later than usual."""
+        """A heartbeat; the next one may come `wait_s` seconds later than usual."""
         self._expected_by = self._clock() + wait_s + STILL_S
 
     @property
     def silent_s(self) -> float:
-        """Seconds since anything was heard, from the beginning of the work at most."""
+        """Seconds since the last answer, at most since the work began."""
         return self._clock() - self._heard_at
 
     @property

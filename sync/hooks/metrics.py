@@ -1,7 +1,7 @@
-"""Everything that is heard of the wire and of a run, counted on its way to the journal or a progress bar.
+"""Metrics of requests and runs, counted on the way to the run log or a progress bar.
 
-client ──> MeteredHook ──> Journal            pass ──> MeteredWatch ──> Journal or Bar
-                └────────────> Metrics, Pulse <────────────┘
+client ──> MeteredHook ──> RunLog             pass ──> MeteredWatch ──> RunLog or Bar
+                └──────────> Metrics, Liveness <───────────┘
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sync.passes.run import Summary, Watch
 
 @dataclass(frozen=True, slots=True)
 class MetricsHook:
-    """The metrics and the pulse of a process.
+    """The metrics and the liveness of a process.
 
-    held_back    by kind of pass, what its last run did not believe or could not read; "" for nothing
+    held_back    by kind of pass, what its last run held back or could not read; "" for nothing
     """
 
     metrics: Metrics
@@ -38,15 +38,15 @@ class MetricsHook:
         return MeteredWatch(self, then)
 
     def show_pace(self, pace: Callable[[], tuple[float, int, int]]) -> None:
-        """From now on, show what this pacer does."""
+        """From now on, show the figures of this pacer."""
         self.metrics.watch_pace(lambda: PaceFigures(*pace()))
 
     def show_copy(self, look: Callable[[], Freshness], policy: FreshnessPolicy) -> None:
-        """From now on, show how fresh the copy is, as `look` finds it and `policy` rates it."""
+        """From now on, show the freshness that `look` reads and `policy` judges."""
         self.metrics.watch_copy(lambda: _figures(look(), policy))
 
     def waited(self, reason: str, seconds: float) -> None:
-        """A request waits, or has waited, so long for this reason."""
+        """A request waits, or has waited, for so many seconds and this reason."""
         if reason in (
             "pacing",
             "quota",
@@ -71,7 +71,7 @@ def _figures(found: Freshness, policy: FreshnessPolicy) -> CopyFigures:
 
 
 class MeteredHook:
-    """A client's Hook: counts, and tells `then`."""
+    """A client's Hook: counts, and forwards to `then`."""
 
     def __init__(self, metrics_hook: MetricsHook, then: Hook) -> None:
         self._metrics, self._liveness, self._then = metrics_hook.metrics, metrics_hook.liveness, then
@@ -99,20 +99,20 @@ class MeteredHook:
 
 
 class MeteredWatch:
-    """A pass's Watch: counts, and tells `then`.
+    """A pass's Watch: counts, and forwards to `then`.
 
-    A run's products are counted page by page, and at its end what no page told: deletions found by counting.
+    Products are counted page by page, and at the end those of no page: deletions found by counting.
     """
 
     def __init__(self, metrics_hook: MetricsHook, then: Watch) -> None:
         self._metrics, self._liveness, self._then = metrics_hook.metrics, metrics_hook.liveness, then
         self._held_back_by_kind = metrics_hook.held_back
         self._kind: PassKind | None = None
-        self._told = Tally()
+        self._counted_so_far = Tally()
         self._held_back: list[str] = []
 
     def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
-        self._kind, self._told, self._held_back = kind, Tally(), []
+        self._kind, self._counted_so_far, self._held_back = kind, Tally(), []
         self._liveness.heard()
         self._metrics.running.labels(kind).set(1)
         self._then.run_started(run_id, kind, store_views, resumed)
@@ -145,7 +145,12 @@ class MeteredWatch:
     def run_finished(self, summary: Summary) -> None:
         self._kind = summary.kind
         self._count(
-            Tally(*(max(0, all_ - told) for all_, told in zip(summary.tally, self._told, strict=True)))
+            Tally(
+                *(
+                    max(0, all_ - counted)
+                    for all_, counted in zip(summary.tally, self._counted_so_far, strict=True)
+                )
+            )
         )
         if summary.status in ("succeeded", "partial"):
             self._held_back_by_kind[summary.kind] = " ".join(self._held_back)
@@ -157,7 +162,7 @@ class MeteredWatch:
 
     def _count(self, tally: Tally) -> None:
         self._liveness.heard()
-        self._told += tally
+        self._counted_so_far += tally
         for outcome, count in asdict(tally).items():
             if count and self._kind is not None:
                 self._metrics.products.labels(self._kind, outcome).inc(count)

@@ -1,4 +1,4 @@
-"""A progress bar for a person who waits: how far, how fast, how long still. On standard error."""
+"""A progress bar on standard error: products read, products a second, time remaining."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from sync.passes.run import Summary
 
 
 class Bar:
-    """A Watch that draws while it is open as a context.
+    """A Watch that draws while its context is open.
 
-    run_log    hears what a bar cannot show
+    run_log    receives what a bar cannot show
     """
 
     def __init__(self, run_log: RunLog) -> None:
@@ -71,19 +71,19 @@ class Bar:
         self._run_log.product_rejected(item)
 
     def deletion_held_back(self, message: str) -> None:
-        """The summary says it."""
+        """Reported in the summary."""
 
     def feed_missed(self, message: str) -> None:
-        """The summary says it."""
+        """Reported in the summary."""
 
     def store_view_unknown(self, message: str) -> None:
-        """The summary says it."""
+        """Reported in the summary."""
 
     def run_finished(self, summary: Summary) -> None:
         self._run_log.last = summary
 
     def _current(self) -> TaskID:
-        if self._task is None:  # a dry run does not say that it starts
+        if self._task is None:  # a dry run does not report its start
             self._task = self._progress.add_task("dry run", total=None)
         return self._task
 

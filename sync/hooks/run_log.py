@@ -1,11 +1,11 @@
-"""The log of what happens on the wire and in a run, and the count of the traffic.
+"""The log of requests and runs, and the count of the traffic.
 
     the client's Hook ──┐               ┌── request.retried, token.refreshed
-                        ├── Journal ── log
+                        ├── RunLog ─── log
     a pass's Watch ─────┘               └── run.started, run.progressed, product.rejected, run.finished
 
-A line for each page would be thousands in a load: a page is a line at DEBUG, and INFO hears every
-PROGRESS_S seconds how far the run is.
+A line for each page would be thousands in a load: a page is a line at DEBUG, and INFO has a line about
+progress every PROGRESS_S seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RunLog:
 
     clock    seconds that never go backwards
 
-    What is bound where it is made, `tenant` for one, stands in all of its lines: threads inherit nothing.
+    Values bound where it is created, for example `tenant`, are in all of its lines, from every thread.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -45,13 +45,13 @@ class RunLog:
         )
         self._run = self._log
         self._done, self._expected = Tally(), 0
-        self._began = self._told = clock()
+        self._began = self._reported = clock()
 
     def traffic(self) -> Traffic:
-        """What the client has sent so far; requests for tokens do not count."""
+        """The requests that the client has sent so far, without those for tokens."""
         return self._traffic
 
-    # --- on the wire -------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------
 
     def request_finished(
         self, path: str, store_view: str, status: int | None, seconds: float, size: int, attempt: int
@@ -74,17 +74,17 @@ class RunLog:
         )
 
     def throttled(self, wait_s: float) -> None:
-        """Said already by `request_retried`, counted already by the status."""
+        """`request_retried` has logged it, and `request_finished` has counted it."""
 
     def token_refreshed(self, seconds: float, expires_in: int) -> None:
         self._run.info("token.refreshed", seconds=round(seconds, 3), life_seconds=expires_in)
 
-    # --- in a run ----------------------------------------------------------------------------
+    # --- runs --------------------------------------------------------------------------------
 
     def run_started(self, run_id: int, kind: PassKind, store_views: Sequence[str], resumed: bool) -> None:
         self._run = self._log.bind(run=run_id)
         self._done, self._expected = Tally(), 0
-        self._began = self._told = self._clock()
+        self._began = self._reported = self._clock()
         self._run.info("run.started", kind=kind, store_views=list(store_views), resumed=resumed)
 
     def products_expected(self, total: int) -> None:
@@ -93,17 +93,17 @@ class RunLog:
     def page_written(self, store_view: str, item: Item, tally: Tally) -> None:
         self._done += tally
         self._run.debug("page.written", store_view=store_view, interval=str(item.interval), **_facts(tally))
-        self._tell_progress()
+        self._report_progress()
 
     def rows_written(self, count: int, tally: Tally) -> None:
         self._done += tally
         self._run.debug("rows.written", rows=count, **_facts(tally))
-        self._tell_progress()
+        self._report_progress()
 
-    def _tell_progress(self) -> None:
+    def _report_progress(self) -> None:
         now = self._clock()
-        if now - self._told >= PROGRESS_S:
-            self._told = now
+        if now - self._reported >= PROGRESS_S:
+            self._reported = now
             per_second = round(self._done.fetched / (now - self._began), 1)
             self._run.info(
                 "run.progressed",
@@ -131,10 +131,10 @@ class RunLog:
         self._warn_once("store_view.unknown", message)
 
     def _warn_once(self, event: str, message: str) -> None:
-        """A warning once in a process: the daemon asks again every few minutes, and is refused again."""
-        tell = self._run.info if message in self._missed else self._run.warning
+        """Warn once per process: the daemon tries again every few minutes, and is refused again."""
+        log = self._run.info if message in self._missed else self._run.warning
         self._missed.add(message)
-        tell(event, reason=message)
+        log(event, reason=message)
 
     def run_finished(self, summary: Summary) -> None:
         self.last = summary
@@ -160,5 +160,5 @@ def _counted(traffic: Traffic, status: int | None, seconds: float, attempt: int)
 
 
 def _facts(tally: Tally) -> dict[str, Any]:
-    """What a tally has to say: `fetched`, and all that is not nothing."""
+    """The fields of a tally: `fetched`, and all that are not 0."""
     return {name: count for name, count in asdict(tally).items() if count or name == "fetched"}

@@ -66,8 +66,8 @@ def test_null_is_an_empty_list_only_where_fields_were_named() -> None:
 @pytest.mark.parametrize(
     ("ids", "named"),
     [
-        ((12, 12), "12 behind 12"),
-        ((10, 12), "10 behind 10"),
+        ((12, 12), "12 after 12"),
+        ((10, 12), "10 after 10"),
         ((12, 101), "product 101"),
     ],
 )
@@ -104,7 +104,7 @@ def test_more_than_one_outside_the_interval_is_another_answer_than_asked_for(ids
 
 @pytest.mark.parametrize("total", ["2", 2.5, -1, None, 10**30])
 def test_a_count_that_is_none_is_another_shape(total: object) -> None:
-    with pytest.raises(AnswerUnreadable, match="another shape"):
+    with pytest.raises(AnswerUnreadable, match="unknown shape"):
         read(items(12), total)
 
 

@@ -8,7 +8,7 @@ from alembic import context
 
 from sync.db.dialects import own_schema
 from sync.db.schema import metadata
-from sync.db.views import OWN, set_aside
+from sync.db.views import OWN, dropped_views
 from sync.errors import SettingsError
 
 
@@ -20,7 +20,7 @@ def migrate(connection: sa.Connection) -> None:
         version_table_schema=own_schema(connection),
         include_object=lambda _object, name, kind, _reflected, _other: kind != "table" or name not in OWN,
     )
-    with context.begin_transaction(), set_aside(connection):
+    with context.begin_transaction(), dropped_views(connection):
         context.run_migrations()
 
 

@@ -583,9 +583,9 @@ def opened(
 def _settle_store_views(db: sa.Engine, settings: Settings, given_views: Collection[str], stop: Event) -> None:
     """Let the copy know which store views the settings name now."""
     named = settings.store_views
-    if reading(db, lambda c: current_views.is_settled(c, named, given_views)):
+    if reading(db, lambda c: current_views.is_list_saved(c, named, given_views)):
         return
-    for view in in_transaction(db, lambda tx: current_views.settle(tx, named, given_views), stop=stop):
+    for view in in_transaction(db, lambda tx: current_views.save_list(tx, named, given_views), stop=stop):
         _log.warning(
             "store_view.left",
             store_view=view,

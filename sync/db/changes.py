@@ -1,11 +1,10 @@
-"""The change feed: what happened to the copy, in the order in which it was committed.
+"""The change feed: every change of the copy, in commit order.
 
 `change_id` comes from a one-row counter whose row lock is held until the commit, not from a
-sequence: a sequence hands out 7 before 8 but may commit 8 before 7, and a reader that has
-seen 8 would never look for 7 again.
+sequence: with a sequence, 8 may commit before 7, and a reader that has read 8 would skip 7.
 
-Within a transaction, a SKU is given up before it is taken: a consumer that keys its products by SKU ends
-with those that live, as one that keys them by id does.
+Within a transaction, a SKU is released before another product takes it, so that a consumer may key its
+products by SKU instead of by id.
 """
 
 from __future__ import annotations
@@ -51,12 +50,12 @@ def append(connection: sa.Connection, changes: Sequence[Change], at: datetime, r
 
 
 def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Change]:
-    """Entries of one store view so that a SKU is given up before it is taken.
+    """Order the entries of one store view so that a SKU is released before it is taken.
 
     renamed    by id, the SKU that an updated product had before
 
-    Deletions come first, and an update that gives a SKU up before the entry that takes it. Where products
-    exchange their SKUs in a circle, one of them is deleted first and restored with its new SKU.
+    Deletions come first, and an update that releases a SKU precedes the entry that takes it. When products
+    exchange their SKUs in a cycle, one of them is deleted first and restored with its new SKU.
 
     >>> swap = [Change("all", 7, "B", "update", "{}"), Change("all", 8, "A", "update", "{}")]
     >>> [(entry.kind, entry.product_id, entry.sku) for entry in in_order(swap, {7: "A", 8: "B"})]
@@ -66,19 +65,19 @@ def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Chan
         return sorted(entries, key=lambda entry: entry.kind != "delete")
     ordered = [entry for entry in entries if entry.kind == "delete"]
     others = [entry for entry in entries if entry.kind != "delete"]
-    gives_up = {
+    releases = {
         collated(renamed[entry.product_id]): entry
         for entry in others
         if entry.product_id in renamed and collated(renamed[entry.product_id]) != collated(entry.sku)
     }
     placed: set[int] = set()
     for entry in others:
-        chain: list[Change] = []  # each entry takes the SKU that the next one gives up
+        chain: list[Change] = []  # each entry takes the SKU that the next one releases
         following: Change | None = entry
         while following is not None and following.product_id not in placed:
             chain.append(following)
             placed.add(following.product_id)
-            following = gives_up.get(collated(following.sku))
+            following = releases.get(collated(following.sku))
         if following is not None and following in chain:
             former = renamed[following.product_id]
             ordered.append(following._replace(kind="delete", sku=former, fields=None))
@@ -88,7 +87,7 @@ def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Chan
 
 
 def left_empty(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[str]:
-    """The SKUs that a consumer which keys by them has no product for, after these entries."""
+    """The SKUs that no longer have a product after these entries, for a consumer that keys by SKU."""
     if not renamed and all(entry.kind != "delete" for entry in entries):
         return []
     empty: dict[str, str] = {}
@@ -116,7 +115,7 @@ def since(connection: sa.Connection, change_id: int, limit: int) -> list[sa.Row[
 def changed_by(
     connection: sa.Connection, run_id: int, store_views: Collection[str], product_ids: Collection[int]
 ) -> set[int]:
-    """Those of these products of which this run has written an entry."""
+    """The products among these that this run has written an entry for."""
     table = product_changes.c
     entries = sa.select(table.product_id).where(
         table.store_view.in_(store_views), table.product_id.in_(product_ids), table.run_id == run_id

@@ -1,9 +1,8 @@
-"""Store views that the settings name, and those that left: renamed or deleted on the tenant, or not wanted.
+"""Store views that are current, and those that left: dropped from STORE_VIEWS or gone from the tenant.
 
-A store view leaves when STORE_VIEWS named it and does not any more, when the tenant's list loses it, or
-when the tenant refuses it in a pass while it answers for another one. Its rows stay until `forget`, but are
-not current: `products_current`, the views and `export` do not show them.
-A copy that was never given a list shows everything.
+A store view leaves when STORE_VIEWS no longer names it, when the tenant no longer lists it, or when the
+tenant refuses it in a pass but answers for another one. Its rows stay until `forget`, but are not current:
+`products_current`, the views and `export` omit them. In a copy without a stored list, all are current.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _TABLE: Final = sync_store_views.c
 
 
 def left(connection: sa.Connection) -> dict[str, Reason]:
-    """Store views that left, and why."""
+    """The store views that left, with the reason."""
     rows = connection.execute(
         sa.select(_TABLE.store_view, _TABLE.reason)
         .where(_TABLE.left_at.is_not(None))
@@ -43,7 +42,7 @@ def left(connection: sa.Connection) -> dict[str, Reason]:
 
 
 def loaded(connection: sa.Connection) -> list[str]:
-    """Every store view that has products here. One index probe each."""
+    """Every store view that has products in the copy; one index lookup each."""
     found: list[str] = []
     view = products.c.store_view
     following = connection.execute(sa.select(sa.func.min(view))).scalar()
@@ -54,31 +53,31 @@ def loaded(connection: sa.Connection) -> list[str]:
 
 
 def current(connection: sa.Connection) -> list[str]:
-    """Those that did not leave."""
+    """The loaded store views that did not leave."""
     gone = left(connection)
     return [view for view in loaded(connection) if view not in gone]
 
 
 def is_known(connection: sa.Connection, view: str) -> bool:
-    """Whether the copy has, or had, anything of a store view."""
+    """Whether the copy has or had data of a store view."""
     return any(
         connection.scalar(sa.select(sa.exists().where(table.c.store_view == view)))
         for table in (sync_store_views, products, sync_watermarks)
     )
 
 
-def is_settled(connection: sa.Connection, named: Sequence[str], besides: Collection[str] = ()) -> bool:
-    """Whether `settle` has nothing to do."""
+def is_list_saved(connection: sa.Connection, named: Sequence[str], extra: Collection[str] = ()) -> bool:
+    """Whether `save_list` would change nothing."""
     known = _known(connection)
     others = {view: reason for view, reason in known.items() if view not in named}
-    are_left = all(reason == "settings" and view not in besides for view, reason in others.items())
+    are_left = all(reason == "settings" and view not in extra for view, reason in others.items())
     return are_left and all(view in known and known[view] != "settings" for view in named)
 
 
-def settle(tx: sa.Connection, named: Sequence[str], besides: Collection[str] = ()) -> list[str]:
-    """Keep the list that the settings name now; returns the store views that left with it.
+def save_list(tx: sa.Connection, named: Sequence[str], extra: Collection[str] = ()) -> list[str]:
+    """Store the list that the settings name now; return the store views that leave with it.
 
-    besides    store views that a command was given by hand: current, whether the settings name them or not
+    extra    store views given on the command line: current, whether or not the settings name them
     """
     leases.lock(tx)
     known = _known(tx)
@@ -87,23 +86,23 @@ def settle(tx: sa.Connection, named: Sequence[str], besides: Collection[str] = (
         _insert(tx, known)
     _insert(tx, [view for view in named if view not in known])
     _mark(tx, [view for view in named if known.get(view) == "settings"], None)
-    for view in besides:
+    for view in extra:
         if view not in named:
             drop(tx, view)
-    leaving = [view for view in known if known[view] != "settings" and view not in (*named, *besides)]
+    leaving = [view for view in known if known[view] != "settings" and view not in (*named, *extra)]
     _mark(tx, leaving, "settings")
     return leaving
 
 
 def listed(connection: sa.Connection) -> set[str]:
-    """Codes of the tenant's own list of store views, as it was read last."""
+    """Codes of the tenant's list of store views, as last read."""
     return set(connection.execute(sa.select(store_views.c.code)).scalars())
 
 
 def note_list(tx: sa.Connection, before: Collection[str]) -> None:
-    """The tenant's list of store views was read: what it lost has left, what it has again is back.
+    """Apply the tenant's newly read list: store views gone from it leave, those listed again return.
 
-    before    the codes that it had
+    before    the codes of the previous list
     """
     known, now = _known(tx), listed(tx)
     lost = [view for view in before if view not in now and known.get(view, "unknown") is None]
@@ -112,31 +111,31 @@ def note_list(tx: sa.Connection, before: Collection[str]) -> None:
 
 
 def note_lost(tx: sa.Connection, view: str) -> None:
-    """The tenant refused a store view that the settings name: it has left, until it answers again."""
+    """Mark a store view that the tenant refused as left, until the tenant answers for it again."""
     if _known(tx).get(view, "unknown") is None:
         _mark(tx, [view], "tenant")
 
 
 def note_found(tx: sa.Connection, views: Collection[str]) -> None:
-    """The tenant answered for these store views: those that it had lost are back."""
+    """Mark store views that the tenant answered for as current again."""
     known = _known(tx)
     _mark(tx, [view for view in views if known.get(view) == "tenant"], None)
 
 
 def remove(tx: sa.Connection, view: str) -> None:
-    """Remove what is remembered of a store view whose products are gone."""
+    """Remove the remaining rows of a store view whose products were removed."""
     for table in (*CHILDREN, sync_pages, sync_partitions, sync_findings, sync_watermarks, rejected_items):
         tx.execute(table.delete().where(table.c.store_view == view))
     drop(tx, view)
 
 
 def drop(tx: sa.Connection, view: str) -> None:
-    """Take a store view off the list: the settings never named it."""
+    """Remove a store view from the stored list."""
     tx.execute(sync_store_views.delete().where(_TABLE.store_view == view))
 
 
 def _known(connection: sa.Connection) -> dict[str, Reason | None]:
-    """Every store view that the settings named once: None, or why it left."""
+    """Every store view that the settings ever named, with the reason it left or None."""
     return {row.store_view: row.reason for row in connection.execute(sa.select(sync_store_views))}
 
 
@@ -146,7 +145,7 @@ def _insert(tx: sa.Connection, views: Collection[str]) -> None:
 
 
 def _mark(tx: sa.Connection, views: Collection[str], reason: Reason | None) -> None:
-    """Say that these left for a reason, or with None that they are in force."""
+    """Mark store views as left for a reason, or with None as current."""
     if views:
         at = None if reason is None else utc_now(tx)
         chosen = sync_store_views.update().where(_TABLE.store_view.in_(views))

@@ -1,7 +1,7 @@
-"""Where SQLite, PostgreSQL and MariaDB differ, and nowhere else.
+"""The differences between SQLite, PostgreSQL and MariaDB. No other file depends on the server.
 
-Three parts: column types that store the same value everywhere, bulk statements in the form
-each server takes fastest, and which of a driver's errors pass by themselves.
+Three parts: column types that store the same value on every server, bulk statements in each server's
+fastest form, and the driver errors that are transient.
 
     table                    sqlite              postgresql             mariadb
     bulk insert              multi-row INSERT    COPY                   multi-row INSERT
@@ -11,8 +11,8 @@ each server takes fastest, and which of a driver's errors pass by themselves.
     JSON                     text                json                   longtext
     one row's size           1 GB                1 GB                   max_allowed_packet
 
-SQLite keeps a number as an 8-byte float: exact to 15 digits, which is a price of 999 million
-to the sixth decimal. The `document` column keeps every digit. `capacity` tells such limits.
+SQLite stores a number as an 8-byte float: exact to 15 digits, which is a price of 999 million
+to the sixth decimal. The `document` column keeps every digit. `capacity` returns such limits.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from sync.model import Capacity, Interval
 
 Row = tuple[Any, ...]
 MAX_ID = 2**63 - 1
-SQLITE_VALUES = 4000  # in a statement, where its version takes so many; more made no load faster
+SQLITE_VALUES = 4000  # per statement, if its version allows so many; more made no load faster
 MICRO = Decimal("0.000001")
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An aware UTC datetime; see the table above for how each server keeps it."""
+    """An aware UTC datetime; see the table above for its type on each server."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -84,7 +84,7 @@ class Money(sa.types.TypeDecorator[Decimal]):
 
 
 class Json(sa.JSON):
-    """JSON; in MariaDB, where it is text anyway, without its check: that refuses 32 levels and more."""
+    """JSON; LONGTEXT in MariaDB, whose JSON check refuses 32 levels and more."""
 
 
 class LongText(sa.Text):
@@ -100,10 +100,10 @@ def _long_text(_type: sa.types.TypeEngine[Any], _compiler: sa.Compiled, **_optio
 BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER PRIMARY KEY is SQLite's rowid
 
 
-# --- values as the drivers want them ---------------------------------------------------------
+# --- values in the drivers' form -------------------------------------------------------------
 
 
-@lru_cache(1024)  # what a page writes has one time, and a catalogue is imported many products a second
+@lru_cache(1024)  # a page's rows share a few times: its own, and those of imports
 def _sqlite_time(value: datetime) -> str:
     return value.isoformat(" ", "microseconds")[:26]  # mapped times are UTC; strftime takes 5 x as long
 
@@ -112,7 +112,7 @@ def _mariadb_time(value: datetime) -> datetime:
     return value.astimezone(UTC).replace(tzinfo=None)
 
 
-# Columns whose Python value is not what the driver takes; all other columns pass as they are.
+# Column types whose values must be converted for the driver.
 _DRIVER_FORM: dict[str, dict[type[sa.types.TypeEngine[Any]], Callable[[Any], Any]]] = {
     "sqlite": {UtcDateTime: _sqlite_time, Money: str},
     "mysql": {UtcDateTime: _mariadb_time},
@@ -123,7 +123,7 @@ _DRIVER_FORM: dict[str, dict[type[sa.types.TypeEngine[Any]], Callable[[Any], Any
 def driver_rows(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Row]
 ) -> list[Row]:
-    """`rows` with times and money in the driver's own form, ready for a raw statement."""
+    """`rows` with times and money in the driver's form, for a raw statement."""
     forms = _DRIVER_FORM.get(connection.dialect.name, {})
     kinds = (type(table.c[name].type) for name in columns)
     places = [(i, forms[kind]) for i, kind in enumerate(kinds) if kind in forms]
@@ -139,13 +139,13 @@ def driver_rows(
     return converted
 
 
-# --- rows as they can be compared, whatever the driver made of them ---
+# --- rows in comparable form -----------------------------------------------------------------
 
 
 def comparable_rows(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Row]
 ) -> list[Row]:
-    """`rows` as `stored_rows` would give them back, so that sets of both can be compared."""
+    """`rows` in the form that `stored_rows` returns, so that sets of both can be compared."""
     if connection.dialect.name != "sqlite":
         return driver_rows(connection, table, columns, rows)
     money = [i for i, name in enumerate(columns) if isinstance(table.c[name].type, Money)]
@@ -160,7 +160,7 @@ def comparable_rows(
 def stored_rows(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], store_view: str, interval: Interval
 ) -> list[Row]:
-    """A table's rows in an id interval, as the driver gives them: no types are applied."""
+    """A table's rows in an id interval, as the driver returns them, without type conversion."""
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     quote = connection.dialect.identifier_preparer.quote
     names = ", ".join(
@@ -178,11 +178,11 @@ def stored_rows(
 def rows_hash(
     connection: sa.Connection, tables: Sequence[sa.Table], store_view: str, interval: Interval
 ) -> str:
-    """A hash of all rows of these tables in an id interval: another one after any edit of one.
+    """A hash of all rows of these tables in an id interval, which any edit changes.
 
-    sqlite        of every value; it has no hash of its own, so the texts of each column come as one
-    postgresql    of how many row versions there are and which transactions wrote them: an edit makes another
-    mariadb       of every value, worked out by the server
+    sqlite        over every value; without a hash function, it returns each column as one text
+    postgresql    over the number of row versions and the transactions that wrote them
+    mariadb       over every value, computed by the server
     """
     where = {"view": store_view, "after": interval.after, "last": interval.last}
     found = connection.exec_driver_sql(_hashed_rows(connection.dialect.name, tuple(tables)), where).one()
@@ -190,11 +190,11 @@ def rows_hash(
 
 
 def new_rows_hash(connection: sa.Connection, rows: Iterable[int]) -> str | None:
-    """`rows_hash` of an interval that holds what this transaction wrote and nothing else, without reading it.
+    """`rows_hash` of an interval whose rows were all written by this transaction, without reading them.
 
-    rows    how many, by table, in the order of `rows_hash`
+    rows    their number, by table, in the order of `rows_hash`
 
-    None where there is no other way than to read the rows.
+    None where the rows have to be read.
     """
     if connection.dialect.name != "postgresql":
         return None
@@ -214,7 +214,7 @@ def _digest(parts: Iterable[object]) -> str:
 
 @cache
 def _hashed_rows(dialect: str, tables: tuple[sa.Table, ...]) -> str:
-    """One statement for all tables; each brings a row of hashes, or of texts to be hashed."""
+    """One statement for all tables; it returns hashes, or texts to hash."""
     hashes = {"sqlite": _sqlite_texts, "postgresql": _postgresql_versions}.get(dialect, _mariadb_hash)
     names = ("view", "after", "last")
     view, after, last = (f":{name}" if dialect == "sqlite" else f"%({name})s" for name in names)
@@ -225,14 +225,14 @@ def _hashed_rows(dialect: str, tables: tuple[sa.Table, ...]) -> str:
     return f"SELECT * FROM {', '.join(parts)}"
 
 
-# What stands for NULL, and between two values. Written out: `char(30)` would be worked out for each value.
+# NULL, and the separator of values. As literals: `char(30)` would be evaluated for each value.
 _NULL, _BETWEEN = "'\x1e'", "'\x1f'"
 
 
 def _sqlite_texts(table: sa.Table) -> str:
-    """A text for each column: joining the values of a row first takes five times as long.
+    """One text per column: joining the values of each row first takes five times as long.
 
-    Rows come in the order of the key that the range is looked up by.
+    Rows come in the order of the key used to find the range.
     """
     return ", ".join(
         f"CAST(group_concat({_not_null(column)}, {_BETWEEN}) AS BLOB)"
@@ -242,9 +242,9 @@ def _sqlite_texts(table: sa.Table) -> str:
 
 
 def _postgresql_versions(_table: sa.Table) -> str:
-    """`xmin`, the transaction that wrote a row's version, is there without reading the row's values.
+    """`xmin`, the transaction that wrote a row version, needs no reading of the row's values.
 
-    PostgreSQL, "System Columns" (ddl-system-columns); it stays as it is when a row is frozen.
+    PostgreSQL, "System Columns" (ddl-system-columns): freezing a row does not change it.
     """
     return "count(*), sum(xmin::text::bigint)"
 
@@ -259,12 +259,12 @@ def _not_null(column: sa.Column[Any]) -> str:
 
 
 def as_mapped(table: sa.Table, columns: Sequence[str], row: Row) -> Row:
-    """A row of `stored_rows` with times and amounts as mapping makes them, on every server the same."""
+    """A row of `stored_rows` with times and amounts converted as mapping does, on every server."""
     return tuple(_as_mapped(table.c[name].type, value) for name, value in zip(columns, row, strict=True))
 
 
 def _as_mapped(kind: sa.types.TypeEngine[Any], value: Any) -> Any:
-    """What somebody put there by hand, which SQLite takes whatever it is, stays as it is."""
+    """Convert a value; one of another type, which SQLite accepts from manual edits, stays unchanged."""
     try:
         if isinstance(kind, Money) and value is not None:
             return Decimal(str(value)).quantize(MICRO)
@@ -279,18 +279,18 @@ def _as_mapped(kind: sa.types.TypeEngine[Any], value: Any) -> Any:
 
 
 def joined(dialect: str, text: sa.ColumnElement[str], order: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
-    """The texts of all rows as one, in order, with spaces between; of rows that come in that order already.
+    """The texts of all rows joined by spaces, in order; the rows must already come in that order.
 
-    SQLite before 3.44 takes no order there, PostgreSQL would sort again: both keep the one they read in
-    (PostgreSQL, "Aggregate Functions": a sorted subquery usually works). If they did not, a page would be
-    taken for another one and read in full.
+    SQLite before 3.44 accepts no order there, and PostgreSQL would sort again; both keep the order of the
+    input (PostgreSQL, "Aggregate Functions": a sorted subquery usually works). In another order, a page would
+    only count as changed and be read in full.
     """
     every: sa.FunctionElement[str] = sa.func.aggregate_strings(text, " ")
     return every if dialect in ("sqlite", "postgresql") else sa.aggregate_order_by(every, order)
 
 
 def is_ascii(dialect: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Whether a text has as many bytes as characters."""
+    """Whether a text is ASCII: it has as many bytes as characters."""
     if dialect == "sqlite":  # before 3.43 it has no octet_length
         return sa.func.length(text) == sa.func.length(sa.cast(text, sa.LargeBinary))
     return sa.func.char_length(text) == sa.func.octet_length(text)
@@ -302,7 +302,7 @@ def is_ascii(dialect: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bool
 def bulk_insert(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Row]
 ) -> None:
-    """Insert rows that are known to be new.
+    """Insert new rows.
 
     columns    names, in the order of each row's values
     """
@@ -318,7 +318,7 @@ def bulk_insert(
 def bulk_upsert(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Row]
 ) -> None:
-    """Insert rows; where the primary key exists already, write the other columns given."""
+    """Insert rows, or update the given columns where the primary key exists."""
     if not rows:
         return
     ready = driver_rows(connection, table, columns, rows)
@@ -343,9 +343,9 @@ def bulk_upsert(
 def _insert_many(
     connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[Row], clause: str = ""
 ) -> None:
-    """Insert row by row, which PyMySQL joins into large statements; for SQLite so many in a statement.
+    """Insert rows: PyMySQL joins them into large statements, for SQLite they are joined here.
 
-    Its driver lets go of the interpreter at every statement, and may wait for another thread to give it back.
+    SQLite's driver releases the GIL at every statement, and may wait for another thread to get it back.
     """
     done = 0
     for size in _sqlite_sizes(connection, len(columns)):
@@ -361,7 +361,7 @@ def _insert_many(
 
 
 def _flat(rows: Iterable[Row]) -> Row:
-    """All values of all rows; `chain` hands them over one by one, which takes twice as long."""
+    """All values of all rows; `chain` takes twice as long."""
     values: list[Any] = []
     for row in rows:
         values.extend(row)
@@ -369,7 +369,7 @@ def _flat(rows: Iterable[Row]) -> Row:
 
 
 def _sqlite_sizes(connection: sa.Connection, columns: int) -> list[int]:
-    """How many rows go into a statement of SQLite, descending: few sizes, each of which is prepared once."""
+    """Rows per SQLite statement, descending: a few sizes, so that each statement is prepared once."""
     if connection.dialect.name != "sqlite":
         return []
     driver: Any = connection.connection.driver_connection
@@ -395,7 +395,7 @@ def _on_duplicate(rest: Sequence[str]) -> str:
 def _copy(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Row], into: str = ""
 ) -> None:
-    """COPY rows in one stream, in binary form: psycopg makes that in C, and neither side parses a text.
+    """COPY rows in one binary stream: psycopg encodes it in C, and neither side parses text.
 
     into    another table with the columns of `table`
     """
@@ -407,8 +407,8 @@ def _copy(
             copy.write_row(row)
 
 
-# What COPY is told of a column. JSON is its text in binary form, too (PostgreSQL, `json_recv`). No int4:
-# psycopg would cut off what is too large for one.
+# The type of each column for COPY. JSON is text in binary form, too (PostgreSQL, `json_recv`). No int4:
+# psycopg would truncate larger values.
 _COPIED_AS: dict[type[sa.types.TypeEngine[Any]], str] = {
     UtcDateTime: "timestamptz",
     Money: "numeric",
@@ -423,11 +423,11 @@ _COPIED_AS: dict[type[sa.types.TypeEngine[Any]], str] = {
 # --- limits, clocks and errors -----------------------------------------------------------------------
 
 
-_STATEMENT_OVERHEAD = 16_384  # bytes of an INSERT besides its long texts, generously
+_STATEMENT_OVERHEAD = 16_384  # upper bound of an INSERT's bytes besides its long texts
 
 
 def capacity(connection: sa.Connection) -> Capacity:
-    """What this server takes of one product. MariaDB's limit is a session's for life: asked once."""
+    """The server's limits for one product. MariaDB's is constant for a session, so it is read once."""
     if connection.dialect.name == "sqlite":
         return Capacity(digits=15)
     if connection.dialect.name == "postgresql":
@@ -439,7 +439,7 @@ def capacity(connection: sa.Connection) -> Capacity:
 
 
 def utc_now(connection: sa.Connection) -> datetime:
-    """The database server's clock: one clock for every machine that shares the database."""
+    """The database server's time: one clock for all machines that share the database."""
     sql = {"postgresql": "SELECT clock_timestamp()", "sqlite": None}.get(
         connection.dialect.name, "SELECT utc_timestamp(6)"
     )
@@ -451,7 +451,7 @@ def utc_now(connection: sa.Connection) -> datetime:
 
 @cache
 def from_now(dialect: str, life: timedelta) -> sa.ColumnElement[datetime]:
-    """`life` from now by the clock of `utc_now`, as part of a statement: asking for it costs a round trip."""
+    """`utc_now` plus `life` as an SQL expression, which saves a round trip."""
     if dialect == "postgresql":
         return sa.func.clock_timestamp() + sa.literal(life, sa.Interval())
     if dialect in ("mysql", "mariadb"):
@@ -463,9 +463,9 @@ def from_now(dialect: str, life: timedelta) -> sa.ColumnElement[datetime]:
 
 
 def own_schema(connection: sa.Connection) -> str | None:
-    """Where our tables are: in PostgreSQL the first schema of the search path, and in no other of it.
+    """The schema of our tables: in PostgreSQL the first of the search path, whether or not it exists yet.
 
-    It need not be there yet. Another tenant's tables further down the path are not to be taken for ours.
+    Schemas further down the path may hold another tenant's tables.
     """
     if connection.dialect.name != "postgresql":
         return None
@@ -482,17 +482,17 @@ _FIRST_OF_SEARCH_PATH = """
 
 
 def refuse_former_place(connection: sa.Connection) -> None:
-    """Raise SettingsError where a copy is in a schema that only the role's search path names.
+    """Raise SettingsError when a copy is in a schema that only the role's search path names.
 
-    Earlier versions looked there: without the name in DATABASE_URL, a second copy would be made in `public`.
+    Earlier versions used that path; now a second copy would be created in `public`.
     """
     if connection.dialect.name != "postgresql" or own_schema(connection) != "public":
         return
     found = connection.exec_driver_sql(_FORMER_PLACE).scalar_one_or_none()
     if found not in (None, "public"):
         raise SettingsError(
-            f"DATABASE_URL names no schema, and there is a copy in {found}, where the role's path leads.",
-            f"add ?options=-csearch_path={found} to it; or let the role's search path begin with public.",
+            f"DATABASE_URL names no schema, but a copy is in {found}, from the role's search path.",
+            f"add ?options=-csearch_path={found} to it; or make public the first in the role's search path.",
         )
 
 
@@ -508,9 +508,9 @@ _FORMER_PLACE = """
 
 
 def make_schema(connection: sa.Connection) -> None:
-    """Create the schema that the search path begins with, where it is not there and this role may.
+    """Create the first schema of the search path if it does not exist.
 
-    Raises DatabaseUnavailable, with the statement for somebody who may.
+    Raises DatabaseUnavailable when this role may not, with the statement for an administrator.
     """
     schema = own_schema(connection)
     if schema is None or sa.inspect(connection).has_schema(schema):
@@ -528,10 +528,10 @@ def make_schema(connection: sa.Connection) -> None:
 
 @contextmanager
 def schema_lock(connection: sa.Connection) -> Iterator[None]:
-    """Let one process at a time migrate, in one transaction where DDL can be undone.
+    """Lock the schema for one migrating process, in one transaction where DDL can be rolled back.
 
-    Alembic commits step by step unless a transaction is under way; SQLite's begins with the write lock.
-    MariaDB commits at every DDL statement, so its lock belongs to the session and must be given back.
+    Alembic commits step by step unless a transaction is open; SQLite's begins with the write lock.
+    MariaDB commits at every DDL statement, so its lock belongs to the session and must be released.
     """
     if connection.dialect.name == "sqlite":
         connection.begin()
@@ -543,7 +543,7 @@ def schema_lock(connection: sa.Connection) -> Iterator[None]:
     if not connection.exec_driver_sql(f"SELECT GET_LOCK({_MARIADB_LOCK}, {LOCK_TIMEOUT_S})").scalar_one():
         raise DatabaseUnavailable(
             f"another process has been migrating this database for {LOCK_TIMEOUT_S} seconds.",
-            "wait for it to end, or end its connection, and try again.",
+            "wait for it, or end its connection, then try again.",
         )
     try:
         yield
@@ -560,7 +560,7 @@ _MARIADB_TRANSIENT = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013}
 
 
 def is_transient(error: sa.exc.DBAPIError) -> bool:
-    """Whether the same transaction may succeed a moment later: locked, restarting, deadlocked."""
+    """Whether the transaction may succeed when retried: locked, restarting, deadlocked."""
     if error.connection_invalidated:
         return True
     original = error.orig

@@ -1,8 +1,7 @@
-"""Rows for files: products as the copy holds them, in pages, all from one moment.
+"""Read products for an export, page by page, from one snapshot.
 
-Everything is read in one transaction that sees one snapshot, so a pass that writes meanwhile changes
-nothing in the file. Pages are addressed by key, so no driver has to hold a whole result, and one
-after large documents is shorter.
+One transaction with one snapshot reads everything, so a concurrent pass does not affect the file. Keyset
+pagination keeps memory constant in every driver; pages shrink when the values are large.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from sync.db import current_views
 from sync.db.dialects import Row
 from sync.db.flat import FlatColumn, Labels, read_value
 from sync.db.schema import attribute_options, product_attributes, products
-from sync.db.skus import alike
+from sync.db.skus import equivalent
 from sync.errors import UsageError
 
-FIRST_PAGE, LONGEST_PAGE = 100, 2000  # products
+FIRST_PAGE, MAX_PAGE = 100, 2000  # products
 PAGE_CHARACTERS = 4_000_000
 
 Values = Mapping[str, str]  # attribute code -> value, of one product
@@ -30,7 +29,7 @@ Labelled = Mapping[str, str | None]  # option id -> label, of one attribute
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which products; None and empty mean all of them. Tombstones are never among them."""
+    """A filter of live products; None and empty select all of them."""
 
     store_view: str | None = None
     skus: Collection[str] = ()
@@ -38,7 +37,7 @@ class Selection:
     changed_since: datetime | None = None
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """What holds in every store view."""
+        """The conditions besides the store view."""
         found: list[sa.ColumnElement[bool]] = [products.c.deleted_at.is_(None)]
         if self.skus:
             found.append(products.c.sku.in_(self.skus))
@@ -50,41 +49,41 @@ class Selection:
 
 
 def snapshot(engine: sa.Engine) -> sa.Engine:
-    """An engine whose transactions see one moment of the copy; SQLite's do anyway."""
+    """An engine whose transactions read one snapshot; SQLite's always do."""
     return engine.execution_options(sync_snapshot=True)
 
 
 def pages(
     connection: sa.Connection, columns: Sequence[FlatColumn], selection: Selection
 ) -> Iterator[list[Row]]:
-    """The selected products, by store view and id, as values in the order of `columns`.
+    """Yield the selected products, ordered by store view and id, as values in the order of `columns`.
 
-    SKUs are compared as Commerce does.
+    SKUs are compared as in Commerce.
     Decimals have 6 places, times are aware UTC; None is null. Raises UsageError for an unknown store view.
     """
     if selection.skus:
-        named = alike(connection, selection.skus).union(selection.skus)
+        named = equivalent(connection, selection.skus).union(selection.skus)
         selection = replace(selection, skus=named)
     for store_view in _store_views(connection, selection.store_view):
         yield from _pages_of(connection, store_view, columns, selection)
 
 
-def _store_views(connection: sa.Connection, asked: str | None) -> list[str]:
-    """The store view asked for, or all that are current."""
+def _store_views(connection: sa.Connection, requested: str | None) -> list[str]:
+    """The requested store view, or all that are current."""
     gone = current_views.left(connection)
     found = current_views.current(connection)
-    if asked is None:
+    if requested is None:
         return found
-    if asked in gone:
+    if requested in gone:
         raise UsageError(
-            f"the store view {asked} is not current: it left STORE_VIEWS, or the tenant.",
-            f"put it back into STORE_VIEWS and run; or remove it: product-sync forget --store-view {asked}.",
+            f"the store view {requested} is not current: it is no longer in STORE_VIEWS or on the tenant.",
+            f"add it to STORE_VIEWS and run; or remove it: product-sync forget --store-view {requested}.",
         )
-    if asked not in found:
+    if requested not in found:
         raise UsageError(
-            f"the copy holds no store view {asked}.", f"name one of: {', '.join(found) or 'none so far'}."
+            f"the copy has no store view {requested}.", f"name one of: {', '.join(found) or 'none yet'}."
         )
-    return [asked]
+    return [requested]
 
 
 def _pages_of(
@@ -111,10 +110,10 @@ def _pages_of(
 
 
 def _next_limit(page: Sequence[Row]) -> int:
-    """As many products as fill a page, when they are like the last ones; at most 8 times as many."""
+    """The number of products that fill PAGE_CHARACTERS at this average size; at most 8 times as many."""
     characters = sum(len(value) for row in page for value in row if type(value) is str)
-    fitting = len(page) * PAGE_CHARACTERS // max(1, characters)
-    return max(1, min(fitting, 8 * len(page), LONGEST_PAGE))
+    full_page = len(page) * PAGE_CHARACTERS // max(1, characters)
+    return max(1, min(full_page, 8 * len(page), MAX_PAGE))
 
 
 def _values(
@@ -141,16 +140,16 @@ Reader = Callable[[Row, Values], Any]
 
 
 def _readers(columns: Sequence[FlatColumn], labels: Mapping[str, Labelled]) -> list[Reader]:
-    """What finds each column's value in a row of `products`, whose id comes first, and its attributes."""
-    places = iter(range(1, len(columns) + 1))
+    """A function per column that reads its value from a row (product id first) and the attributes."""
+    positions = iter(range(1, len(columns) + 1))
     return [
-        _of_attribute(column, labels.get(column.source, {})) if column.is_attribute else _at(next(places))
+        _of_attribute(column, labels.get(column.source, {})) if column.is_attribute else _at(next(positions))
         for column in columns
     ]
 
 
-def _at(place: int) -> Reader:
-    return lambda row, _values: row[place]
+def _at(position: int) -> Reader:
+    return lambda row, _values: row[position]
 
 
 def _of_attribute(column: FlatColumn, labels: Labelled) -> Reader:
@@ -166,9 +165,9 @@ def _of_attribute(column: FlatColumn, labels: Labelled) -> Reader:
 
 
 def _label(many: Labels, value: str, labels: Labelled) -> str | None:
-    """The label of an option id, or those of several; None where Commerce lists no such option.
+    """The label of one option id or of several; None where Commerce lists no such option.
 
-    Where the copy knows no option of the attribute, the value as it stands.
+    The value itself where the copy has no options of the attribute.
     """
     if not labels:
         return value

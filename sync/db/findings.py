@@ -1,4 +1,4 @@
-"""What a sweep found before it may act on it: kept in the page's transaction, so a crash forgets nothing."""
+"""Findings of a sweep that are not acted upon yet, stored in the page's transaction to survive a crash."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sync.db.schema import sync_findings
 
 FindingKind = Literal["missing", "extra", "different"]
-CHUNK = 1_000  # rows a statement: an emptied tenant leaves a whole catalogue of findings
+CHUNK = 1_000  # rows per statement: an emptied tenant produces a finding for each product
 
 
 def add(
@@ -21,7 +21,7 @@ def add(
     kind: FindingKind,
     found: Iterable[tuple[int, str | None]],
 ) -> None:
-    """Keep findings: (product id, detail). A page that is read twice finds the same again."""
+    """Store findings: (product id, detail). A page that is read twice replaces its own."""
     remaining = iter(found)
     while rows := dict(islice(remaining, CHUNK)):
         settle(connection, run_id, store_view, rows)
@@ -38,7 +38,7 @@ def ids(connection: sa.Connection, run_id: int, store_view: str, kind: FindingKi
     """The product ids found, ascending."""
     table = sync_findings
     rows = connection.execute(
-        sa.select(table.c.product_id).where(*_which(run_id, store_view, kind)).order_by(table.c.product_id)
+        sa.select(table.c.product_id).where(*_where(run_id, store_view, kind)).order_by(table.c.product_id)
     )
     return list(rows.scalars())
 
@@ -50,7 +50,7 @@ def examples(
     table = sync_findings
     rows = connection.execute(
         sa.select(table.c.product_id, table.c.detail)
-        .where(*_which(run_id, store_view, kind))
+        .where(*_where(run_id, store_view, kind))
         .order_by(table.c.product_id)
         .limit(limit)
     )
@@ -58,17 +58,17 @@ def examples(
 
 
 def adopt(connection: sa.Connection, old_run: int, new_run: int) -> None:
-    """Continue another run's findings under a new run."""
+    """Move an earlier run's findings to a new run."""
     connection.execute(sync_findings.update().where(sync_findings.c.run_id == old_run).values(run_id=new_run))
 
 
 def drop(connection: sa.Connection, run_id: int) -> None:
-    """Forget them: acted upon, or not worth continuing."""
+    """Delete all findings of a run."""
     connection.execute(sync_findings.delete().where(sync_findings.c.run_id == run_id))
 
 
 def settle(connection: sa.Connection, run_id: int, store_view: str, ids: Collection[int]) -> None:
-    """Forget the findings that were acted upon."""
+    """Delete the findings that were acted upon."""
     table = sync_findings
     connection.execute(
         table.delete().where(
@@ -77,6 +77,6 @@ def settle(connection: sa.Connection, run_id: int, store_view: str, ids: Collect
     )
 
 
-def _which(run_id: int, store_view: str, kind: FindingKind) -> tuple[sa.ColumnElement[bool], ...]:
+def _where(run_id: int, store_view: str, kind: FindingKind) -> tuple[sa.ColumnElement[bool], ...]:
     table = sync_findings
     return table.c.run_id == run_id, table.c.store_view == store_view, table.c.kind == kind

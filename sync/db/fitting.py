@@ -1,7 +1,6 @@
-"""What a database cannot take, replaced visibly: texts beyond the size of a row, amounts beyond its digits.
+"""Replace values that exceed a database's limits: texts too large for a row, amounts with too many digits.
 
-Pure. Only MariaDB has rows that small: a statement there is no longer than `max_allowed_packet`, 16 MB unless
-somebody set it lower. Only SQLite has amounts that short.
+Pure. The size limit is MariaDB's `max_allowed_packet`, 16 MB by default; the limit of digits is SQLite's.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import msgspec
 from sync.model import CHILD_COLUMNS, PRODUCT_COLUMNS
 
 Row = tuple[Any, ...]
-MARK_BYTES = 100  # a mark is shorter than that
+MARK_BYTES = 100  # upper bound of a mark's size
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-_EXACT_ANYWHERE = 10**9  # with 6 places, an amount below has 15 digits
+_EXACT_ANYWHERE = 10**9  # with 6 places, smaller amounts have at most 15 digits
 
 
-# Where the rows of a product have amounts: table -> column -> its place.
+# Amounts in the rows of a product: table -> column -> its index.
 _AMOUNTS = {
     "products": {name: PRODUCT_COLUMNS.index(name) for name in ("price", "weight")},
     **{
@@ -35,7 +34,7 @@ _AMOUNTS = {
 
 
 class Shortened(NamedTuple):
-    """A value with marks in place of its longest texts, its JSON, and the paths of these texts."""
+    """A value with its longest texts replaced by marks, its JSON, and the paths of these texts."""
 
     value: Any
     text: bytes
@@ -43,7 +42,7 @@ class Shortened(NamedTuple):
 
 
 def fits(text: str | bytes, room: int | None) -> bool:
-    """Whether a statement with `room` bytes can hold a text; it quotes an apostrophe by another."""
+    """Whether a text fits in `room` bytes of a statement, where apostrophes are doubled."""
     if room is None or len(text) * 4 <= room:
         return True
     encoded = text.encode() if isinstance(text, str) else text
@@ -51,10 +50,10 @@ def fits(text: str | bytes, room: int | None) -> bool:
 
 
 def shorten(value: Any, room: int) -> Shortened | None:
-    """Replace the longest texts of a JSON value by marks, until its JSON fits into `room` bytes.
+    """Replace the longest texts of a JSON value by marks until its JSON fits in `room` bytes.
 
-    A mark tells the size of the text and a fingerprint, so that another text has another mark.
-    Returns None when it is not for its texts that the value is too large.
+    A mark holds the text's size and fingerprint, so that different texts have different marks.
+    Returns None when the value is too large even so.
     """
     whole = _size(value)
     excess, shortest = whole - room, whole + 1
@@ -71,11 +70,11 @@ def shorten(value: Any, room: int) -> Shortened | None:
 
 
 def inexact(tables: Mapping[str, Iterable[Row]], digits: int) -> Iterator[tuple[str, Decimal]]:
-    """Amounts in a product's rows that have more than `digits` digits, 15 or more: (column, amount)."""
+    """Yield (column, amount) for amounts in a product's rows with more than `digits` digits (15 or more)."""
     for table, columns in _AMOUNTS.items():
         for row in tables[table]:
-            for column, place in columns.items():
-                amount = row[place]
+            for column, index in columns.items():
+                amount = row[index]
                 if amount is not None and abs(amount) >= _EXACT_ANYWHERE and _digits(amount) > digits:
                     yield column, amount
 
@@ -85,7 +84,7 @@ def _digits(amount: Decimal) -> int:
 
 
 def _marked(value: Any, shortest: int, path: str, left_out: list[str]) -> Any:
-    """Copy `value` with marks for texts of `shortest` bytes and more."""
+    """Copy `value` with marks in place of texts of at least `shortest` bytes."""
     if isinstance(value, dict):
         inside = f"{path}." if path else ""
         return {name: _marked(item, shortest, f"{inside}{name}", left_out) for name, item in value.items()}

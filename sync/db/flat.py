@@ -1,21 +1,21 @@
-"""Columns that people name: of `products`, or codes of attributes, each with the type its values have.
+"""Typed columns of flat views and exports: columns of `products`, or attributes by code.
 
-A name that is both stands for the column; `attribute:document` is the attribute `document`. What Commerce
-itself sends as a column (sku, name, price …) is the same under both names.
+A name that is both means the column; `attribute:document` is the attribute `document`. For the columns that
+Commerce sends as attributes (sku, name, price …), both names mean the same.
 
-A flat view and an export take the same names and give the same values: `views` reads attribute
-values in SQL, `read_value` in Python, by the same rules. A value that is not what its attribute says
+A flat view and an export accept the same names and return the same values: `views` reads attribute
+values in SQL, `read_value` in Python, by the same rules. A value that does not have its attribute's type
 ("abc" for a decimal) reads as null.
 
     frontend_input, backend_type    reads as
-    select, multiselect             the label as text, where labels are asked for; the id as text as long as
-                                    the copy knows no option of the attribute
+    select, multiselect             the label as text, where labels are requested; the id as text while the
+                                    copy has no options of the attribute
     boolean                         true or false
     date                            a date
     price, weight; decimal          a decimal of 13 digits and 6 places
     datetime                        a time in UTC
     int                             an integer of up to 18 digits
-    all others                      text, as it stands
+    all others                      text, unchanged
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _BY_BACKEND: dict[str | None, Kind] = {"decimal": "decimal", "int": "integer", "
 
 @dataclass(frozen=True, slots=True)
 class FlatColumn:
-    """One column: of `products`, or an attribute.
+    """A column of `products`, or an attribute.
 
     name      in the view or the file
     source    name in `products`, or code of the attribute
-    kind      what its values are
-    labels    whether a value is an id, or several, whose label `attribute_options` has
+    kind      type of its values
+    labels    whether a value is one option id or many, whose labels `attribute_options` has
     """
 
     name: str
@@ -86,30 +86,28 @@ def _kind_of(column: sa.types.TypeEngine[Any]) -> Kind:
 # --- names -----------------------------------------------------------------------------------
 
 ATTRIBUTE = "attribute:"
-SENT = {*PRODUCT_COLUMNS} - {"store_view", "product_id", "document"}  # attributes of Commerce's own
+SENT = {*PRODUCT_COLUMNS} - {"store_view", "product_id", "document"}  # also attributes in Commerce
 
 
 def split_names(text: str) -> list[str]:
     """The names in `sku,name,color`. Raises UsageError for none, an empty one, or one given twice."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise UsageError(
-            "--columns holds an empty name.", "write names with one comma between them: sku,name,color."
-        )
+        raise UsageError("--columns contains an empty name.", "separate names by one comma: sku,name,color.")
     seen: set[str] = set()
     for name in names:
-        if name.casefold() in seen:  # SQLite and MariaDB take names of columns in any letters
-            raise UsageError(f"--columns names {name} twice.", "leave one of them out.")
+        if name.casefold() in seen:  # in SQLite and MariaDB, column names are case-insensitive
+            raise UsageError(f"--columns names {name} twice.", "remove one of them.")
         seen.add(name.casefold())
     return names
 
 
 def resolve(connection: sa.Connection, names: Sequence[str], *, labels: bool) -> list[FlatColumn]:
-    """What each name stands for: a column of `products`, else an attribute. Raises UsageError.
+    """The column of each name: of `products`, else an attribute. Raises UsageError.
 
-    An attribute is called by its code, or `attribute_<code>` where another column has that name.
+    An attribute's column has its code as name, or `attribute_<code>` where another column has that name.
 
-    labels    let options read as their labels
+    labels    read options as their labels
     """
     columns = {column.name: column for column in product_columns()}
     codes = {name: name.removeprefix(ATTRIBUTE) for name in names if name not in columns}
@@ -117,37 +115,37 @@ def resolve(connection: sa.Connection, names: Sequence[str], *, labels: bool) ->
     found |= {code: columns[code] for code in SENT}
     if unknown := [name for name, code in codes.items() if code not in found]:
         raise _unknown(connection, unknown)
-    bare = {name.casefold() for name in names}
+    taken = {name.casefold() for name in names}
     for name, code in codes.items():
-        columns[name] = replace(found[code], name=_column_name(name, code, bare))
+        columns[name] = replace(found[code], name=_column_name(name, code, taken))
     return _distinct([columns[name] for name in names])
 
 
-def _column_name(name: str, code: str, bare: Collection[str]) -> str:
-    return f"attribute_{code}" if name != code and code.casefold() in bare else code
+def _column_name(name: str, code: str, taken: Collection[str]) -> str:
+    return f"attribute_{code}" if name != code and code.casefold() in taken else code
 
 
 def _distinct(columns: list[FlatColumn]) -> list[FlatColumn]:
-    """The same columns. Raises UsageError when two have one name, in whatever letters."""
+    """The same columns. Raises UsageError when two have the same name, ignoring case."""
     taken: set[str] = set()
     for column in columns:
         if column.name.casefold() in taken:
-            raise UsageError(f"--columns makes two columns called {column.name}.", "leave one of them out.")
+            raise UsageError(f"--columns gives two columns the name {column.name}.", "remove one of them.")
         taken.add(column.name.casefold())
     return columns
 
 
 def ambiguous(connection: sa.Connection, names: Sequence[str]) -> list[str]:
-    """Names that stand for a column of `products` and are codes of attributes of the copy too."""
+    """Names that mean a column of `products` but are also codes of attributes in the copy."""
     ours = [name for name in names if name in products.c and name not in SENT]
     codes = sa.select(attributes.c.attribute_code).where(attributes.c.attribute_code.in_(ours))
     return sorted(connection.execute(codes).scalars())
 
 
 def _attributes(connection: sa.Connection, codes: Collection[str], labels: bool) -> dict[str, FlatColumn]:
-    """Attributes that the copy knows, by the codes asked for: spelled so, or else in other letters.
+    """The copy's attributes among these codes, in exactly this spelling, else ignoring case.
 
-    Commerce 2.4.9 compares codes without case; before, two may differ in nothing else.
+    Commerce 2.4.9 compares codes without case; earlier versions allow two that differ only in case.
     """
     table = attributes.c
     rows = connection.execute(
@@ -171,13 +169,13 @@ def _attribute(code: str, frontend_input: str | None, backend_type: str | None, 
 def _unknown(connection: sa.Connection, names: Sequence[str]) -> UsageError:
     codes = connection.execute(sa.select(attributes.c.attribute_code)).scalars().all()
     known = [*products.c.keys(), *codes]
-    told = []
+    described = []
     for name in names:
         close = difflib.get_close_matches(name.removeprefix(ATTRIBUTE), known, n=3)
-        told.append(f"{name} (did you mean {' or '.join(close)}?)" if close else name)
+        described.append(f"{name} (did you mean {' or '.join(close)}?)" if close else name)
     return UsageError(
-        f"neither products nor the attributes of the copy have: {', '.join(told)}.",
-        "correct --columns; `product-sync reference` reads attributes that the copy does not know yet.",
+        f"not a column of products nor an attribute in the copy: {', '.join(described)}.",
+        "correct --columns; `product-sync reference` reads attributes that are new on the tenant.",
     )
 
 
@@ -185,7 +183,7 @@ def _unknown(connection: sa.Connection, names: Sequence[str]) -> UsageError:
 
 
 def read_value(kind: Kind, text: str) -> Any:
-    """An attribute's value as what it is; None where the text is not that."""
+    """Convert an attribute's value to its type; None where the text is not of that type."""
     if kind == "text":
         return text
     if kind == "boolean":

@@ -1,4 +1,4 @@
-"""How fresh the copy is and how its last runs ended, in queries that cost the same at a million products."""
+"""The copy's freshness and its last runs, in queries whose cost does not depend on the number of products."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import sqlalchemy as sa
 
 from sync.db.current_views import left
 from sync.db.dialects import utc_now
-from sync.db.overview import CAME_THROUGH
+from sync.db.overview import SUCCEEDED
 from sync.db.rejected import ALTERED, NOT_COPIED, count_open
 from sync.db.schema import sync_runs, sync_watermarks
 from sync.model import PassKind
 
-REMEMBERED: Final = 200  # runs that are looked through for failures in a row
+RUNS_READ: Final = 200  # in search of consecutive failures
 
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """By the database's clock.
+    """A snapshot of the copy, by the database's clock.
 
-    now          when it was asked
+    now          time of the snapshot
     lags         age of each store view's watermark
-    successes    when each kind of pass last came through
-    starts       when that run began
-    running      kinds of pass under way, or left so by a process that died
+    successes    when each kind of pass last succeeded
+    starts       when that run started
+    running      kinds of pass in progress, or marked so by a process that died
     rejected     products that were not copied, by store view
     altered      products copied with a value replaced, by store view
     """
@@ -41,12 +41,12 @@ class Freshness:
     altered: Mapping[str, int] = field(default_factory=dict)
 
     def later(self, span: timedelta) -> Freshness:
-        """The same, so much later, if nothing was done meanwhile."""
+        """The snapshot aged by `span`."""
         return replace(self, now=self.now + span, lags={view: lag + span for view, lag in self.lags.items()})
 
 
 def freshness(connection: sa.Connection) -> Freshness:
-    """Where the copy stands; a few small queries."""
+    """Take a snapshot, in a few small queries."""
     now = utc_now(connection)
     marks = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
     gone = left(connection)
@@ -67,26 +67,26 @@ def freshness(connection: sa.Connection) -> Freshness:
 
 
 def _last_runs(connection: sa.Connection) -> list[sa.Row[Any]]:
-    """The last run of each kind that came through, and those that run."""
+    """The last successful run of each kind, and those in progress."""
     run = sync_runs.c
-    last = sa.select(sa.func.max(run.run_id)).where(run.status.in_(CAME_THROUGH)).group_by(run.kind)
+    last = sa.select(sa.func.max(run.run_id)).where(run.status.in_(SUCCEEDED)).group_by(run.kind)
     wanted = sa.or_(run.run_id.in_(last), run.status == "running")
     return list(connection.execute(sa.select(run.kind, run.started_at, run.finished_at).where(wanted)))
 
 
 def failures(connection: sa.Connection) -> dict[PassKind, tuple[int, str]]:
-    """How many runs of a kind failed in a row, up to the last one, and why that did; kinds that did.
+    """By kind whose last run failed: the number of consecutive failures, and the error of the last one.
 
-    A run that was interrupted says nothing, one under way not yet.
+    Interrupted runs and runs in progress are ignored.
     """
     run = sync_runs.c
-    ended = sa.select(run.kind, run.status, run.error).where(run.status.in_((*CAME_THROUGH, "failed")))
+    ended = sa.select(run.kind, run.status, run.error).where(run.status.in_((*SUCCEEDED, "failed")))
     found: dict[PassKind, tuple[int, str]] = {}
-    over: set[PassKind] = set()
-    for kind, status, error in connection.execute(ended.order_by(run.run_id.desc()).limit(REMEMBERED)):
+    done: set[PassKind] = set()
+    for kind, status, error in connection.execute(ended.order_by(run.run_id.desc()).limit(RUNS_READ)):
         if status != "failed":
-            over.add(kind)
-        elif kind not in over:
+            done.add(kind)
+        elif kind not in done:
             count, first = found.get(kind, (0, error or ""))
             found[kind] = count + 1, first
     return found

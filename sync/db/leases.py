@@ -1,12 +1,11 @@
-"""Who may write to this database: one lease, taken for a while, renewed, taken over when it ran out.
+"""The writer lease: acquired for a limited time, renewed by its holder, taken over once it has expired.
 
-The lease row carries a fencing number that grows with every holder. A page's transaction begins
-by renewing the lease under its own number; a holder that slept through its lease finds another
-number there and cannot commit (M. Kleppmann, "How to do distributed locking", 2016). Workers that read
-for the holder show the same number.
+The lease row carries a fencing token that grows with every holder. A page's transaction begins by
+renewing the lease with its token; a holder whose lease was taken over finds another token and cannot
+commit (M. Kleppmann, "How to do distributed locking", 2016). The holder's workers use the same token.
 
-The row is there from the first migration on: whoever wants the lease locks it. Time is the database
-server's, so that machines with different clocks agree.
+A migration creates the row, and acquiring the lease locks it. Times are the database server's, so that
+machines with different clocks agree.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ LIFE = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A right to write, valid until it is taken over.
+    """The right to write, valid until another process takes over.
 
-    owner    who holds it, in words: host, process, command
-    life     how long it is valid without being renewed
+    owner    description of the holder: host, process, command
+    life     how long it is valid without renewal
     """
 
     owner: str
@@ -44,7 +43,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lease now, since when, until when."""
+    """The current holder of the lease, with the times of acquisition and expiry."""
 
     owner: str
     since: datetime
@@ -52,10 +51,9 @@ class Holder:
 
 
 def acquire(engine: sa.Engine, owner: str, is_dead: Callable[[str], bool], life: timedelta = LIFE) -> Lease:
-    """Take the lease, at once or not at all.
+    """Acquire the lease without waiting.
 
-    is_dead    tells of an owner of this same machine that it no longer runs: then there is
-               no need to wait for its lease to run out
+    is_dead    whether an owner on this machine no longer runs: its lease is taken over before it expires
     life       at most LIFE
 
     Raises LeaseHeld, naming the holder.
@@ -81,21 +79,21 @@ def _acquire(connection: sa.Connection, owner: str, is_dead: Callable[[str], boo
 
 
 def _is_held(row: sa.Row[Any], now: datetime) -> bool:
-    """Whether somebody holds the lease. One that ends later than any lease can was given out before the
-    clock was set back: nobody should wait an hour for it, and a holder that lives is fenced off."""
+    """Whether the lease is held. An expiry beyond any possible one dates from before the clock was set back:
+    the lease is taken over, and a holder that still runs is fenced off."""
     return row.owner is not None and now < row.expires_at < now + 2 * LIFE
 
 
 def lock(tx: sa.Connection) -> None:
-    """Let nobody else write what is not fenced by a lease, until the transaction of `tx` ends."""
+    """Serialise writes that no lease protects, until the transaction of `tx` ends."""
     tx.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER).with_for_update())
 
 
 def renew(connection: sa.Connection, lease: Lease) -> None:
-    """Hold the lease for another life, in the transaction of `connection`.
+    """Extend the lease by its life, in the transaction of `connection`.
 
-    The row stays locked until that transaction ends, so nobody can take over before it does.
-    Raises LeaseHeld when somebody already has: then nothing of this transaction may be kept.
+    The row stays locked until that transaction ends, so no process can take over before.
+    Raises LeaseHeld when another process has taken over: roll this transaction back.
     """
     renewed = connection.execute(_renewal(connection.dialect.name, lease.life), {"mine": lease.fencing})
     if renewed.rowcount != 1:
@@ -113,17 +111,17 @@ def _renewal(dialect: str, life: timedelta) -> sa.Update:
 
 
 def fencing(connection: sa.Connection) -> int:
-    """The number of the lease that was given out last: what workers show who write under it."""
+    """The fencing token of the last lease, which its workers use."""
     return int(
         connection.execute(sa.select(sync_leases.c.fencing).where(sync_leases.c.name == WRITER)).scalar_one()
     )
 
 
 def share(connection: sa.Connection, fencing: int) -> None:
-    """Write beside others under the lease with this number, until the transaction of `connection` ends.
+    """Share the lease with this fencing token until the transaction of `connection` ends.
 
-    For workers: they do not wait for each other here, and whoever wants to take over waits for all of them.
-    Raises LeaseHeld when somebody has taken over: then nothing of this transaction may be kept.
+    For workers: they do not wait for each other, and a process that takes over waits for all of them.
+    Raises LeaseHeld when another process has taken over: roll this transaction back.
     """
     row = connection.execute(_SHARED).one()
     if row.fencing != fencing:
@@ -136,7 +134,7 @@ _SHARED = (
 
 
 def release(engine: sa.Engine, lease: Lease) -> None:
-    """Give the lease back, if it is still ours. Who held it stays on record, for one that comes late."""
+    """Release the lease if it is still ours. The owner stays in the row, for messages."""
     in_transaction(
         engine,
         lambda connection: connection.execute(
@@ -148,7 +146,7 @@ def release(engine: sa.Engine, lease: Lease) -> None:
 
 
 def holder(engine: sa.Engine) -> Holder | None:
-    """Who holds the lease now, or None."""
+    """The current holder of the lease, or None."""
     return reading(engine, _holder)
 
 

@@ -1,4 +1,4 @@
-"""Opening a copy that may be there already: nothing is created, nothing is migrated."""
+"""Open an existing copy, without creating or migrating anything."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sync.settings.parsers import mask_url
 
 
 def connect_existing(url: str) -> sa.Engine:
-    """An engine on the copy at `url`. Raises DatabaseUnavailable when there is none, else as `find`."""
-    engine = find(url, keeps=not url.startswith("sqlite"))  # a restore may put another file in its place
+    """An engine on the copy at `url`. Raises DatabaseUnavailable when there is none, otherwise as `find`."""
+    engine = find(url, keeps=not url.startswith("sqlite"))  # a restore may replace the file
     if engine is None:
         raise DatabaseUnavailable(
             f"there is no copy at {mask_url(SecretStr(url))} yet.",
@@ -37,12 +37,12 @@ def connect_existing(url: str) -> sa.Engine:
 
 
 def find(url: str, *, keeps: bool = True) -> sa.Engine | None:
-    """An engine on the copy at `url`, None when there is nothing yet.
+    """An engine on the copy at `url`, None when there is none yet.
 
     keeps    as in `connect`
 
-    Raises SchemaTooNew when a newer program wrote it, DatabaseUnavailable when an older one did or it is out
-    of reach.
+    Raises SchemaTooNew when a newer program wrote it, DatabaseUnavailable when its schema is older or it
+    cannot be reached.
     """
     engine = connect(url, keeps=keeps)
     with ExitStack() as closing:
@@ -56,26 +56,26 @@ def find(url: str, *, keeps: bool = True) -> sa.Engine | None:
 
 
 def ensure_current(engine: sa.Engine) -> None:
-    """Raise what `find` does unless the copy is there, in the schema of this program."""
+    """Raise as `find` unless the copy exists and has this program's schema."""
     revision = revision_of(engine)
     if revision is None:
-        raise DatabaseUnavailable("the database holds no copy any more.")
+        raise DatabaseUnavailable("the database no longer holds a copy.")
     _check(revision)
 
 
 def try_to_write(url: str) -> None:
-    """Do what the next write will need, and undo it: make a table, and write to those that are there.
+    """Check the write permissions of a pass: create a table and write to the existing ones, then roll back.
 
-    Nothing is left, and no row is locked, so a daemon at work does not notice. A SQLite file is only looked
-    at: to write there would wait for a pass under way.
-    Raises DatabaseUnavailable, with what an administrator should do.
+    It locks no row, so a running daemon is not disturbed. For a SQLite file it checks the permissions only:
+    writing would wait for a running pass.
+    Raises DatabaseUnavailable, with the remedy for an administrator.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         file = Path(parsed.database or "")
         if file.exists() and not is_writable(file):
             raise DatabaseUnavailable(
-                f"{file} can be read, but this user may not write it, or not in its folder.",
+                f"{file} can be read, but this user may not write to it or to its folder.",
                 "change the owner or the mode of both, or correct DATABASE_URL.",
             )
         return
@@ -98,19 +98,19 @@ def _try_to_write(tx: sa.Connection) -> None:
         tx.exec_driver_sql(f"DROP TABLE {name}")
         if tx.dialect.name == "postgresql":
             tx.exec_driver_sql("CREATE TEMPORARY TABLE product_sync_check (id integer) ON COMMIT DROP")
-        there = sa.inspect(tx).get_table_names(schema=schema)
-        for table in (it for it in metadata.sorted_tables if it.name in there):
+        existing = sa.inspect(tx).get_table_names(schema=schema)
+        for table in (it for it in metadata.sorted_tables if it.name in existing):
             _write_nothing(tx, table)
     except sa.exc.DBAPIError as error:
         if is_transient(error):
             raise
         raise DatabaseUnavailable(
-            f"a pass could not write here: {foreign(error.orig or error)}", _remedy(tx, schema)
+            f"a pass could not write to this database: {foreign(error.orig or error)}", _remedy(tx, schema)
         ) from error
 
 
 def _write_nothing(tx: sa.Connection, table: sa.Table) -> None:
-    """Statements that change no row, and that nobody without the right may execute."""
+    """Execute statements that need every write permission but change no row."""
     column = next(iter(table.primary_key))
     none = sa.select(column).where(sa.false())
     tx.execute(table.insert().from_select([column], none, include_defaults=False))
@@ -140,7 +140,7 @@ def _check(revision: str) -> None:
 
 
 def revision_of(engine: sa.Engine) -> str | None:
-    """The revision a database is at, None for an empty one; connecting would create a SQLite file."""
+    """A database's revision, None for an empty one. Connecting would create a missing SQLite file."""
     if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
         return None
     return current_revision(engine)

@@ -1,4 +1,4 @@
-"""Where the copy stands, for people: how much it holds, up to when, and who did it. Reads only."""
+"""The state of the copy for `status` and the page: product counts, watermarks, last runs. Reads only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sync.db.dialects import utc_now
 from sync.db.schema import TOMBSTONED, products, sync_runs, sync_watermarks
 from sync.model import PassKind, RunStatus
 
-CAME_THROUGH: Final = ("succeeded", "partial")
+SUCCEEDED: Final = ("succeeded", "partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class StoreViewState:
     """One store view of the copy.
 
     live, deleted    products; the deleted ones are kept as tombstones
-    watermark        everything stamped before is here; None until a load was completed
-    lag              how long ago that was, by the database's clock
-    left             `settings` or `tenant`: it is not in STORE_VIEWS, or not on the tenant, any more
+    watermark        all changes before it are copied; None until the first load is complete
+    lag              age of the watermark, by the database's clock
+    left             `settings` or `tenant`: no longer in STORE_VIEWS, or no longer on the tenant
     """
 
     store_view: str
@@ -36,7 +36,7 @@ class StoreViewState:
 
 
 def store_views(connection: sa.Connection) -> list[StoreViewState]:
-    """Every store view that the copy holds something of, or once did, by code."""
+    """Every store view that has or had data in the copy, by code."""
     now = utc_now(connection)
     counts = _counts(connection)
     marks = _watermarks(connection)
@@ -53,13 +53,13 @@ def store_views(connection: sa.Connection) -> list[StoreViewState]:
 def _counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
     """Live and deleted products by store view.
 
-    All that is here, and the tombstones: an index counts both, while a product's row holds its document.
+    Counts all rows and the tombstones, each from an index: the table holds the large documents.
     """
     view = products.c.store_view
-    every = sa.select(view, sa.func.count()).group_by(view)
-    here = {code: int(count) for code, count in connection.execute(every)}
-    gone = {code: int(count) for code, count in connection.execute(every.where(TOMBSTONED))}
-    return {code: (count - gone.get(code, 0), gone.get(code, 0)) for code, count in here.items()}
+    counts = sa.select(view, sa.func.count()).group_by(view)
+    total = {code: int(count) for code, count in connection.execute(counts)}
+    deleted = {code: int(count) for code, count in connection.execute(counts.where(TOMBSTONED))}
+    return {code: (count - deleted.get(code, 0), deleted.get(code, 0)) for code, count in total.items()}
 
 
 def _watermarks(connection: sa.Connection) -> dict[str, datetime]:
@@ -69,7 +69,7 @@ def _watermarks(connection: sa.Connection) -> dict[str, datetime]:
 
 @dataclass(frozen=True, slots=True)
 class FeedState:
-    """The last run of a kind that came through, its finish and how long ago that was.
+    """The last successful run of a kind, with its end and age.
 
     status    `partial` when some of it was rejected, refused or held back
     """
@@ -82,11 +82,11 @@ class FeedState:
 
 
 def feeds(connection: sa.Connection) -> list[FeedState]:
-    """When each kind of pass last came through; a kind that never did is not among them."""
+    """The last successful run of each kind of pass; kinds without one are missing."""
     now, run = utc_now(connection), sync_runs.c
     last = (
         sa.select(sa.func.max(run.run_id))
-        .where(run.status.in_(CAME_THROUGH), run.kind != "verify")
+        .where(run.status.in_(SUCCEEDED), run.kind != "verify")
         .group_by(run.kind)
     )
     rows = connection.execute(
@@ -98,12 +98,12 @@ def feeds(connection: sa.Connection) -> list[FeedState]:
 
 
 def has_come_through(connection: sa.Connection, kinds: Collection[PassKind], since: datetime) -> bool:
-    """Whether a run of one of these kinds ended well after `since`, whoever did it."""
+    """Whether a run of one of these kinds, by any process, succeeded after `since`."""
     found = connection.execute(
         sa.select(sync_runs.c.run_id)
         .where(
             sync_runs.c.kind.in_(kinds),
-            sync_runs.c.status.in_(CAME_THROUGH),
+            sync_runs.c.status.in_(SUCCEEDED),
             sync_runs.c.finished_at >= since,
         )
         .limit(1)

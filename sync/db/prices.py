@@ -1,4 +1,4 @@
-"""What the copy holds of prices: those its products carry, and `product_prices`, which the feeds fill."""
+"""Prices in the copy: those in the products' own rows, and `product_prices`, filled from the price feeds."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sync.db.schema import (
 )
 from sync.model import Interval
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # the beginning of a price that has none
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # the start of a price without one
 ATTRIBUTES: Final = ("special_price", "special_from_date", "special_to_date", "cost")
-MEMORY: Final = "prices"  # the name under which sync_state keeps what `prices` learned
+MEMORY: Final = "prices"  # key in sync_state of the scopes and kinds of the last `prices`
 _COLUMNS: Final = ("product_id", "price_kind", "scope_id", "starts_at", "price", "ends_at", "changed_at")
 
 
 class PriceRow(NamedTuple):
-    """A row of `product_prices`, but for the product, the kind and `changed_at`."""
+    """A row of `product_prices` without product, kind and `changed_at`."""
 
     scope_id: int
     starts_at: datetime
@@ -38,7 +38,7 @@ class PriceRow(NamedTuple):
 
 
 class TierRow(NamedTuple):
-    """A tier price as a product of the copy carries it."""
+    """A tier price in a product's own rows."""
 
     customer_group_id: int | None
     website_id: int | None
@@ -49,7 +49,7 @@ class TierRow(NamedTuple):
 
 @dataclass(slots=True)
 class Carried:
-    """The prices a product of one store view carries; `attributes` are texts by name."""
+    """The prices in a product's own rows of one store view; `attributes` are texts by name."""
 
     sku: str
     type_id: str | None
@@ -60,7 +60,7 @@ class Carried:
 
 Key = tuple[int, str]  # product and kind
 Known = dict[Key, set[PriceRow]]
-Moved = dict[Key, tuple[set[PriceRow], set[PriceRow]]]  # the rows that went, the rows that came
+Moved = dict[Key, tuple[set[PriceRow], set[PriceRow]]]  # removed rows, added rows
 
 
 # --- products of the copy --------------------------------------------------------------------
@@ -69,7 +69,7 @@ Moved = dict[Key, tuple[set[PriceRow], set[PriceRow]]]  # the rows that went, th
 def skus(
     connection: sa.Connection, views: Collection[str], interval: Interval, limit: int | None = None
 ) -> list[tuple[int, str]]:
-    """Products that live in any of these store views, ascending: (id, SKU), at most `limit`."""
+    """Products that are live in any of these store views, ascending: (id, SKU), at most `limit`."""
     found: dict[int, str] = {}
     for view in views:
         rows = connection.execute(
@@ -83,7 +83,7 @@ def skus(
 
 
 def carried(connection: sa.Connection, view: str, which: Interval | Collection[int]) -> dict[int, Carried]:
-    """The prices that the products of a store view carry, of an interval or of these ids."""
+    """The prices in the own rows of a store view's products, in an interval or with these ids."""
     rows = connection.execute(
         sa.select(products.c.product_id, products.c.sku, products.c.type_id, products.c.price).where(
             *_living(view), *_inside(products, which)
@@ -107,7 +107,7 @@ def carried(connection: sa.Connection, view: str, which: Interval | Collection[i
 
 
 def scopes(connection: sa.Connection) -> dict[str, tuple[int, int | None]]:
-    """Store views by code, as the reference data has them: (id, website)."""
+    """Store views by code, from the reference data: (id, website)."""
     rows = connection.execute(
         sa.select(store_views.c.code, store_views.c.store_view_id, store_views.c.website_id)
     )
@@ -127,16 +127,16 @@ def _inside(table: sa.Table, which: Interval | Collection[int]) -> list[sa.Colum
 
 
 def compared(connection: sa.Connection) -> dict[str, tuple[int, int | None]]:
-    """Store views whose prices `prices` last compared: (id, website) by code. Empty before its first run."""
+    """Store views of the last `prices` run: (id, website) by code. Empty before the first one."""
     memory = state.load(connection, MEMORY) or {}
     return {view: (scope_id, website_id) for view, (scope_id, website_id) in memory.get("scopes", {}).items()}
 
 
-# --- the prices kept -------------------------------------------------------------------------
+# --- product_prices --------------------------------------------------------------------------
 
 
 def known(connection: sa.Connection, which: Interval | Collection[int]) -> Known:
-    """The stored rows of an interval, or of these products."""
+    """The stored rows of an interval, or of products with these ids."""
     found: Known = {}
     for row in connection.execute(sa.select(product_prices).where(*_inside(product_prices, which))):
         key = (row.product_id, row.price_kind)
@@ -147,9 +147,9 @@ def known(connection: sa.Connection, which: Interval | Collection[int]) -> Known
 def replace(
     connection: sa.Connection, before: Known, after: Mapping[Key, set[PriceRow]], at: datetime
 ) -> Moved:
-    """Make the stored rows of these products and kinds what they are now; only what differs is written.
+    """Replace the stored rows of these products and kinds, writing only the differences.
 
-    before    what is stored
+    before    the stored rows
     """
     moved = {
         key: (before.get(key, set()) - rows, rows - before.get(key, set())) for key, rows in after.items()
@@ -185,13 +185,13 @@ def _delete(connection: sa.Connection, gone: Sequence[tuple[int, str, PriceRow]]
 
 
 def drop(connection: sa.Connection, product_ids: Collection[int]) -> None:
-    """Forget the prices of products that are gone."""
+    """Delete the prices of deleted products."""
     for table in (product_prices, sync_price_answers) if product_ids else ():
         connection.execute(table.delete().where(table.c.product_id.in_(product_ids)))
 
 
 def drop_dead(connection: sa.Connection, product_ids: Collection[int]) -> None:
-    """Forget the prices of those of these products that live in no store view."""
+    """Delete the prices of the products among these that are live in no store view."""
     views = compared(connection) if product_ids else {}
     if views:
         table = products.c
@@ -201,11 +201,11 @@ def drop_dead(connection: sa.Connection, product_ids: Collection[int]) -> None:
         drop(connection, set(product_ids) - set(connection.scalars(alive)))
 
 
-# --- what the feeds last named, where the rows kept are something else ------------------------
+# --- digests of feed answers, where they differ from the stored rows --------------------------
 
 
 def answers(connection: sa.Connection, which: Interval | Collection[int]) -> dict[Key, str]:
-    """Digests of what the feeds named, by product and kind."""
+    """Digests of the feeds' last answers, by product and kind."""
     table = sync_price_answers
     return {
         (row.product_id, row.price_kind): row.digest
@@ -214,7 +214,7 @@ def answers(connection: sa.Connection, which: Interval | Collection[int]) -> dic
 
 
 def remember(connection: sa.Connection, before: Mapping[Key, str], now: Mapping[Key, str | None]) -> None:
-    """Keep these digests; None where the rows kept, or the product, say what the feed named."""
+    """Store digests; None where the stored rows, or the product, equal the feed's answer."""
     table = sync_price_answers
     outdated = [key for key, digest in now.items() if key in before and digest is None]
     if outdated:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from sync.db.dialects import Row, as_mapped, bulk_insert, bulk_upsert, comparable_rows, stored_rows
 from sync.db.schema import CHILDREN, metadata, products
-from sync.db.skus import alike
+from sync.db.skus import equivalent
 from sync.model import CHILD_COLUMNS, PRODUCT_COLUMNS, Interval
 
 _WRITTEN = (*PRODUCT_COLUMNS, "content_hash", "first_seen_at", "changed_at", "deleted_at", "run_id")
@@ -175,7 +175,7 @@ def named(
         sa.select(table.product_id, table.sku).where(
             table.store_view == store_view,
             table.deleted_at.is_(None),
-            table.product_id.in_(ids) | table.sku.in_(alike(connection, skus)),
+            table.product_id.in_(ids) | table.sku.in_(equivalent(connection, skus)),
         )
     )
     return {row.product_id: row.sku for row in rows}
@@ -183,7 +183,7 @@ def named(
 
 def find(connection: sa.Connection, sku: str, store_view: str | None) -> list[sa.Row[tuple[Any, ...]]]:
     """Products with this SKU, tombstones last: one per store view, more where the SKU was used again."""
-    where: list[sa.ColumnElement[bool]] = [products.c.sku.in_(alike(connection, [sku.strip()]))]
+    where: list[sa.ColumnElement[bool]] = [products.c.sku.in_(equivalent(connection, [sku.strip()]))]
     if store_view is not None:
         where.append(products.c.store_view == store_view)
     order = (products.c.deleted_at.is_not(None), products.c.store_view, products.c.product_id.desc())

@@ -1,9 +1,9 @@
-"""Products that could not be copied, or not as they were sent, and why: kept, counted, resolved.
+"""Dead letters: products that were not copied, or copied with a value replaced, with the reason.
 
-A rejection (`unreadable`, `unmappable`) is a product that was not copied; each pass tries it again. A note
-(`altered`) is a value replaced in a product that was copied; it stays open until the product is written
-without, or is gone. A product may have one open row of each sort: its last version was not copied, and the
-one that the copy holds has a value replaced.
+A rejection (`unreadable`, `unmappable`) is a product that was not copied; every pass tries it again. A note
+(`altered`) is a value replaced in a copied product; it stays open until the product is written without one
+or is deleted. A product may have one open row of each: its last version was not copied, and the copied one
+has a value replaced.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from sync.model import Interval
 RejectKind = Literal["unreadable", "unmappable", "altered"]
 NOT_COPIED: tuple[RejectKind, ...] = ("unreadable", "unmappable")
 ALTERED: tuple[RejectKind, ...] = ("altered",)
-MAX_PAYLOAD = 1_000_000  # characters; a document beyond this is cut, and says so
+MAX_PAYLOAD = 1_000_000  # characters; a longer document is cut and marked
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A product, or an id range, that a pass could not copy, or not as it was sent.
+    """A product or an id range that a pass could not copy, or copied with a value replaced.
 
-    interval    the range asked for
-    payload     what the tenant sent, when it sent something
+    interval    the requested range
+    payload     the tenant's answer, if any
     """
 
     store_view: str
@@ -43,7 +43,7 @@ class Reject:
 
 
 def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -> None:
-    """Keep a rejection or a note; one that is known already is counted again, not added."""
+    """Store a rejection or a note; a known one counts another attempt."""
     table = rejected_items
     longest = _longest(connection)
     same = (
@@ -79,7 +79,7 @@ def keep(connection: sa.Connection, reject: Reject, at: datetime, run_id: int) -
 
 
 def _longest(connection: sa.Connection) -> int:
-    """Characters of a reason, or of a payload; one takes up to 4 bytes, and a row holds both."""
+    """Maximum characters of a reason or payload; each takes up to 4 bytes, and a row holds both."""
     room = capacity(connection).row_bytes
     return MAX_PAYLOAD if room is None else min(MAX_PAYLOAD, room // 8)
 
@@ -91,7 +91,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def open_ids(connection: sa.Connection, store_view: str) -> set[int]:
-    """Ids of every rejection and note of `store_view` that is not resolved."""
+    """Product ids of the open rejections and notes of `store_view`."""
     table = rejected_items
     return set(
         connection.execute(
@@ -105,7 +105,7 @@ def open_ids(connection: sa.Connection, store_view: str) -> set[int]:
 
 
 def to_retry(connection: sa.Connection, store_view: str, run_id: int) -> list[Interval]:
-    """The id ranges that run `run_id` owes another try: `(id - 1, id]` where the product is known."""
+    """Id ranges of rejections that run `run_id` has not tried again: `(id - 1, id]` for a known product."""
     table = rejected_items
     rows = connection.execute(
         sa.select(table.c.product_id, table.c.first_id, table.c.last_id)
@@ -117,7 +117,7 @@ def to_retry(connection: sa.Connection, store_view: str, run_id: int) -> list[In
 
 
 def not_in_copy(connection: sa.Connection, store_view: str, up_to: int) -> list[int]:
-    """Ids up to `up_to` that the tenant lists and the copy lacks because they were rejected, ascending."""
+    """Ids up to `up_to` that are missing in the copy because they were rejected, ascending."""
     table = rejected_items
     here = sa.and_(
         products.c.store_view == table.c.store_view,
@@ -147,7 +147,7 @@ def resolve(
     at: datetime,
     kinds: Collection[RejectKind] = NOT_COPIED + ALTERED,
 ) -> None:
-    """These products were copied, or are gone: what was kept of them is settled."""
+    """Resolve rejections and notes of products that were copied or deleted."""
     if ids:
         connection.execute(
             rejected_items.update()
@@ -162,7 +162,7 @@ def resolve(
 
 
 def resolve_others(connection: sa.Connection, store_view: str, run_id: int, at: datetime) -> None:
-    """A sweep has read everything: what it did not reject again was copied, or is gone."""
+    """Resolve rejections that a complete sweep did not repeat."""
     table = rejected_items
     connection.execute(
         table.update()
@@ -173,7 +173,7 @@ def resolve_others(connection: sa.Connection, store_view: str, run_id: int, at: 
 
 
 def count_open(connection: sa.Connection, kinds: Collection[RejectKind]) -> dict[str, int]:
-    """Rows of these kinds that are not resolved, by store view."""
+    """The number of open rows of these kinds, by store view."""
     table = rejected_items.c
     rows = connection.execute(
         sa.select(table.store_view, sa.func.count())

@@ -1,6 +1,6 @@
-"""Runs and watermarks: what was attempted, how it ended, and up to when the copy is proven.
+"""Runs and watermarks: every attempt, its outcome, and the time up to which the copy is complete.
 
-A run's counters grow in the transaction of each page, so they tell the truth after a crash too.
+A run's counters grow in each page's transaction, so they are correct after a crash.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from sync.model import PassKind, RunStatus, Tally, Traffic
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """What two clocks showed at the pass's first answer: the tenant's there, the database's here."""
+    """The tenant's and the database's clock at the pass's first answer."""
 
     there: datetime
     here: datetime
 
     def set_back_since(self, then: Clocks) -> timedelta:
-        """How far the tenant's clock was set back since `then`, when both were read together."""
+        """How far the tenant's clock was set back since the earlier reading `then`."""
         return (self.here - then.here) - (self.there - then.there)
 
 
@@ -32,7 +32,7 @@ class Clocks:
 class Run:
     """One attempt at one pass.
 
-    scope     what it reads, as text: equal scopes mean the same work
+    scope     description of what it reads: equal scopes mean equal work
     clocks    None until the tenant answered
     """
 
@@ -43,7 +43,7 @@ class Run:
 
 
 def begin(connection: sa.Connection, kind: PassKind, store_views: Sequence[str], scope: str) -> int:
-    """Open a run. Whatever still says `running` belongs to a process that died: the lease is ours now."""
+    """Start a run, and end those still marked `running`: we hold the lease, so their processes are dead."""
     now = utc_now(connection)
     connection.execute(
         sync_runs.update()
@@ -63,7 +63,7 @@ def begin(connection: sa.Connection, kind: PassKind, store_views: Sequence[str],
 
 
 def unfinished(connection: sa.Connection, kind: PassKind) -> list[Run]:
-    """Runs of this kind that left ranges behind, newest first: they ended before they were through."""
+    """Runs of this kind with unread partitions, newest first: they ended early."""
     rows = connection.execute(
         sa.select(sync_runs)
         .where(sync_runs.c.kind == kind, sync_runs.c.run_id.in_(sa.select(sync_partitions.c.run_id)))
@@ -79,7 +79,7 @@ def _clocks(there: datetime | None, here: datetime | None) -> Clocks | None:
 
 
 def note_clocks(connection: sa.Connection, run_id: int, clocks: Clocks) -> None:
-    """Keep the clocks of the pass's first answer: the tenant's is the watermark, should the pass complete."""
+    """Store the clocks of the pass's first answer; the tenant's becomes the watermark of a complete pass."""
     connection.execute(
         sync_runs.update()
         .where(sync_runs.c.run_id == run_id)
@@ -88,7 +88,7 @@ def note_clocks(connection: sa.Connection, run_id: int, clocks: Clocks) -> None:
 
 
 def expect(connection: sa.Connection, run_id: int, products: int) -> None:
-    """So many more products are to be read by this run: what its progress is measured by."""
+    """Add to the number of products that this run is expected to read, for its progress."""
     so_far = sa.func.coalesce(sync_runs.c.expected, 0)
     connection.execute(
         sync_runs.update().where(sync_runs.c.run_id == run_id).values(expected=so_far + products)
@@ -96,7 +96,7 @@ def expect(connection: sa.Connection, run_id: int, products: int) -> None:
 
 
 def expect_the_rest(connection: sa.Connection, run_id: int, earlier_run: int) -> None:
-    """This run continues `earlier_run`: what that one did not get to is expected of it."""
+    """Expect this run to read the products that `earlier_run`, which it continues, did not read."""
     left = connection.execute(
         sa.select(sync_runs.c.expected - sync_runs.c.fetched).where(sync_runs.c.run_id == earlier_run)
     ).scalar_one()
@@ -117,13 +117,13 @@ _ADD = (
 
 
 def add_traffic(connection: sa.Connection, run_id: int, traffic: Traffic) -> None:
-    """Add what a worker asked of the tenant to the run."""
+    """Add a worker's requests to the run."""
     more = {name: sync_runs.c[name] + value for name, value in asdict(traffic).items()}
     connection.execute(sync_runs.update().where(sync_runs.c.run_id == run_id).values(more))
 
 
 def counters(connection: sa.Connection, run_id: int) -> tuple[Tally, Traffic]:
-    """What a run has done so far, and what its workers asked of the tenant."""
+    """A run's counters, and the requests of its workers."""
     row = connection.execute(sa.select(sync_runs).where(sync_runs.c.run_id == run_id)).one()
     tally, traffic = ({f.name: getattr(row, f.name) for f in fields(it)} for it in (Tally, Traffic))
     return Tally(**tally), Traffic(**traffic)
@@ -137,7 +137,7 @@ def finish(
     seconds: float,
     error: str | None,
 ) -> None:
-    """Close a run; `seconds` by the clock on the wall."""
+    """End a run; `seconds` is its wall-clock time."""
     connection.execute(
         sync_runs.update()
         .where(sync_runs.c.run_id == run_id)
@@ -148,14 +148,14 @@ def finish(
 
 
 def watermark(connection: sa.Connection, store_view: str) -> datetime | None:
-    """The end of the last window of `store_view` that was fully written."""
+    """The watermark of `store_view`: the end of the last window that was fully written."""
     return connection.execute(
         sa.select(sync_watermarks.c.watermark).where(sync_watermarks.c.store_view == store_view)
     ).scalar_one_or_none()
 
 
 def set_watermark(connection: sa.Connection, store_view: str, to: datetime, run_id: int) -> None:
-    """Everything stamped before `to` is here. It may go back: then the tenant's clock did."""
+    """Set the watermark: all changes before `to` are copied. It moves back when the tenant's clock does."""
     values = {"watermark": to, "updated_by_run": run_id}
     moved = connection.execute(
         sync_watermarks.update().where(sync_watermarks.c.store_view == store_view).values(values)

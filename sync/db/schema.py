@@ -1,9 +1,9 @@
-"""Every table, once. `migrations/` creates them; a test holds the two together.
+"""Every table. `migrations/` creates them; a test proves that both agree.
 
-How each server keeps them (collation, engine, partial indexes, no rowid) only `migrations/` says: an option
-of a dialect loads it with all its drivers, and these options took a twentieth of a pass's start.
+Options of a server (collation, engine, partial indexes, no rowid) are only in `migrations/`: here they would
+load the drivers of every dialect, a twentieth of the time to start a pass.
 
-Product tables are the contract with users; tables named `sync_` are this program's memory.
+Product tables are the contract with users; tables named `sync_` are the program's bookkeeping.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _time(name: str, *, nullable: bool = True) -> Column[Any]:
     return Column(name, UtcDateTime, nullable=nullable)
 
 
-# `document` comes last: SQLite reads a row up to the last column asked for, and it is most of the row.
+# `document` comes last: SQLite reads a row only up to the last selected column, and it is most of the row.
 products = Table(
     "products",
     metadata,
@@ -62,15 +62,15 @@ products = Table(
     Index(None, "sku", "store_view"),
 )
 TOMBSTONED = products.c.deleted_at.is_not(None)
-# Of tombstones alone, where the server can: what lives is counted as all that is here without them.
+# Partial where the server supports it. Live products are counted as all products minus the tombstones.
 Index("ix_products_tombstones", products.c.store_view, products.c.product_id, products.c.deleted_at)
 
 
 def _child(name: str, *columns: Column[Any], key: tuple[str, ...]) -> Table:
-    """A table whose rows belong to one product and go with it.
+    """A table whose rows belong to one product and are deleted with it.
 
-    No foreign key says so: PostgreSQL runs a trigger for every row of one, which made the first load
-    2.3 times as long (286 against 124 µs a product). The page's transaction and reconcile see to it.
+    There is no foreign key: PostgreSQL runs a trigger for every row of one, which made the first load
+    2.3 times as long (286 against 124 µs a product). The page's transaction and reconcile keep it consistent.
     """
     return Table(
         name,
@@ -148,8 +148,8 @@ product_changes = Table(
     Index(None, "store_view", "product_id"),
 )
 
-# `kind`: unreadable (the tenant cannot send it), unmappable (we cannot store it): not copied, and tried again
-# by every pass; altered: copied, with a value replaced.
+# Dead letters. `kind`: unreadable (the tenant cannot send it) and unmappable (we cannot store it) were not
+# copied and are tried again by every pass; altered was copied with a value replaced.
 rejected_items = Table(
     "rejected_items",
     metadata,
@@ -203,7 +203,7 @@ attribute_sets = Table(
     _id("sort_order", nullable=True),
 )
 
-# `path` reads as names, from the root category on; `path_ids` is Commerce's own, `1/2/14`.
+# `path` is made of names, from the root category on; `path_ids` is Commerce's `1/2/14`.
 categories = Table(
     "categories",
     metadata,
@@ -251,7 +251,7 @@ store_views = Table(
     Column("is_active", sa.Boolean),
 )
 
-# What changed in the tables above: `row_key` and `fields` name columns, as `product_changes` names paths.
+# Changes of the tables above: `row_key` and `fields` name columns, where `product_changes` names paths.
 reference_changes = Table(
     "reference_changes",
     metadata,
@@ -265,9 +265,9 @@ reference_changes = Table(
     Index(None, "table_name", "change_id"),
 )
 
-# --- light feeds: what moves without a product's stamp ----------------------------------------
+# --- price and stock feeds: changes that do not move a product's `updated_at` -----------------
 
-# A price without a beginning starts at the epoch: a key holds no null.
+# A price without a start begins at the epoch, because a key cannot be null.
 product_prices = Table(
     "product_prices",
     metadata,
@@ -294,7 +294,7 @@ source_items = Table(
     Index(None, "sku"),
 )
 
-# --- this program's memory -------------------------------------------------------------------
+# --- bookkeeping -----------------------------------------------------------------------------
 
 sync_runs = Table(
     "sync_runs",
@@ -331,7 +331,7 @@ sync_watermarks = Table(
     _id("updated_by_run"),
 )
 
-# Store views that the settings named: in force, or left, because of the `settings` or the `tenant`.
+# Store views that the settings ever named: current, or left because of the `settings` or the `tenant`.
 sync_store_views = Table(
     "sync_store_views",
     metadata,
@@ -355,7 +355,7 @@ sync_partitions = Table(
     PrimaryKeyConstraint("run_id", "store_view", "first_id"),
 )
 
-# Pages as they were read last, so that the same answer need not be read again.
+# Cache of verified pages: an unchanged answer need not be read again.
 sync_pages = Table(
     "sync_pages",
     metadata,
@@ -372,7 +372,7 @@ sync_pages = Table(
     PrimaryKeyConstraint("store_view", "after_id"),
 )
 
-# What a price feed named for a product, as a digest, where the copy's rows do not say it.
+# Digest of a price feed's last answer for a product, where the stored rows differ from it.
 sync_price_answers = Table(
     "sync_price_answers",
     metadata,
@@ -382,7 +382,7 @@ sync_price_answers = Table(
     PrimaryKeyConstraint("product_id", "price_kind"),
 )
 
-# One row: whose turn it is to write. `fencing` grows with every new holder.
+# One row: the writer lease. `fencing` grows with every new holder.
 sync_leases = Table(
     "sync_leases",
     metadata,
@@ -393,7 +393,7 @@ sync_leases = Table(
     _time("expires_at"),
 )
 
-# One row: the last change_id given out. Its row lock makes commits follow the order of the ids.
+# One row: the last change_id assigned. Its row lock makes commits follow the order of the ids.
 sync_feed = Table(
     "sync_feed",
     metadata,
@@ -401,7 +401,7 @@ sync_feed = Table(
     _id("last_change_id"),
 )
 
-# What a sweep found and has not acted on yet: `missing` there, or for a verify also `extra` and `different`.
+# Findings of a sweep that are not acted upon yet: `missing`, and for a verify also `extra` and `different`.
 sync_findings = Table(
     "sync_findings",
     metadata,
@@ -413,7 +413,7 @@ sync_findings = Table(
     PrimaryKeyConstraint("run_id", "store_view", "product_id"),
 )
 
-# What the client learned about the tenant: rate, requests in flight, page size. Small JSON values by name.
+# State that survives a restart, such as rate, requests in flight, page size: small JSON values by name.
 sync_state = Table(
     "sync_state",
     metadata,

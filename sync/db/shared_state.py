@@ -1,7 +1,7 @@
-"""One text by name that processes share: read and replaced by one at a time, under one clock.
+"""State shared between processes: a named text that one process at a time reads and replaces.
 
-For what the processes of a tenant must agree about from request to request: their pace, their token. It is
-a row of sync_state, locked while it is looked at; the clock is the server's. PostgreSQL only.
+A tenant's processes share their pace and their token this way. It is a row of sync_state, locked during an
+update; times are the database server's. PostgreSQL only.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class SharedState:
-    """One such text.
+    """A shared text.
 
-    stop    ends the waiting for a database that is away
+    stop    ends waiting for an unavailable database
     """
 
     def __init__(self, engine: sa.Engine, name: str, stop: Event) -> None:
@@ -31,35 +31,36 @@ class SharedState:
         self._stop = stop
 
     def update(self, step: Callable[[str | None, float], tuple[str | None, T]]) -> T:
-        """Run `step` with the text, None at first, and the time; it returns the new text and what we return.
+        """Call `step` with the text and the time, store the text it returns, and return its result.
 
-        step    a text that is None, or the same, is not written; it may run more than once, so it keeps no
-                state. The time is seconds since 1970 by the server's clock, not before any earlier step's
+        step    gets None as the first text; may return None to leave the text unchanged. May run more than
+                once, so it must have no side effects. The time is seconds since 1970 by the server's clock,
+                and never goes back
 
         Raises DatabaseUnavailable, and Interrupted once `stop` is set.
         """
 
         def work(tx: sa.Connection) -> T:
-            row = tx.execute(_LOOK, {"shelf": self._name}).one_or_none()
+            row = tx.execute(_READ, {"row": self._name}).one_or_none()
             if row is None:
-                tx.execute(_make(), {"name": self._name, "value": None})
-                row = tx.execute(_LOOK, {"shelf": self._name}).one()
+                tx.execute(_insert_missing(), {"name": self._name, "value": None})
+                row = tx.execute(_READ, {"row": self._name}).one()
             text, result = step(row.value, row.now)
             if text is not None and text != row.value:
-                tx.execute(_PUT, {"shelf": self._name, "value": text})
+                tx.execute(_WRITE, {"row": self._name, "value": text})
             return result
 
         return in_transaction(self._engine, work, stop=self._stop)
 
 
 _NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float).label("now")
-_MINE = sync_state.c.name == sa.bindparam("shelf")
-_LOOK = sa.select(sync_state.c.value, _NOW).where(_MINE).with_for_update()
-_PUT = sync_state.update().where(_MINE)
+_ROW = sync_state.c.name == sa.bindparam("row")
+_READ = sa.select(sync_state.c.value, _NOW).where(_ROW).with_for_update()
+_WRITE = sync_state.update().where(_ROW)
 
 
 @cache
-def _make() -> sa.Insert:
-    from sqlalchemy.dialects.postgresql import insert  # all its drivers, 25 ms: only where there is a shelf
+def _insert_missing() -> sa.Insert:
+    from sqlalchemy.dialects.postgresql import insert  # loads all its drivers, 25 ms
 
     return insert(sync_state).on_conflict_do_nothing()

@@ -1,4 +1,4 @@
-"""SKUs of the copy as Commerce compares them: no index of the three databases does."""
+"""Look up SKUs as Commerce compares them, which no index of the three databases does."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sync.db.schema import products
 AT_ONCE = 10_000
 
 
-def spelled_so(connection: sa.Connection, skus: Collection[str]) -> set[str]:
-    """Those of these SKUs that current products here have exactly so."""
+def with_exact_spelling(connection: sa.Connection, skus: Collection[str]) -> set[str]:
+    """The SKUs among these that a current product has in exactly this spelling."""
     where = products.c.sku.in_(skus), *_current(connection)
     found = connection.execute(sa.select(products.c.sku).distinct().where(*where))
     return set(found.scalars())
 
 
-def alike(connection: sa.Connection, skus: Collection[str]) -> set[str]:
-    """All SKUs here that Commerce takes for one of these.
+def equivalent(connection: sa.Connection, skus: Collection[str]) -> set[str]:
+    """All SKUs in the copy that Commerce considers equal to one of these.
 
-    Reads an index from end to end, 0.25 s a million SKUs in SQLite. The database compares those in ASCII; the
-    others, few in most shops, are compared here.
+    Scans an index, 0.25 s per million SKUs in SQLite. The database compares those in ASCII; the others, few
+    in most shops, are compared in Python.
     """
     wanted, sku = {collated(sku) for sku in skus}, products.c.sku
     upper = sa.func.upper(sa.func.rtrim(sku))
@@ -39,12 +39,12 @@ def alike(connection: sa.Connection, skus: Collection[str]) -> set[str]:
 def live_with(
     connection: sa.Connection, store_view: str, skus: Collection[str], *, exactly: bool
 ) -> dict[int, str]:
-    """Live products of a store view with one of these SKUs: SKU by id.
+    """The live products of a store view with one of these SKUs: SKU by id.
 
     exactly    spelled so, which a look-up in an index finds; otherwise as Commerce compares them
     """
     table = products.c
-    spelled = list(skus) if exactly else [*skus, *alike(connection, skus)]
+    spelled = list(skus) if exactly else [*skus, *equivalent(connection, skus)]
     if connection.dialect.name in _EACH_LOOKED_UP:
         statement = _EACH_LOOKED_UP[connection.dialect.name]
         found = connection.execute(statement, {"skus": json.dumps(spelled), "view": store_view})
@@ -71,7 +71,7 @@ _EACH_LOOKED_UP = {
 
 
 class Index:
-    """Current products by SKU as Commerce compares it, of one moment: 16 bytes a product."""
+    """A snapshot of current products, by SKU as Commerce compares it: 16 bytes per product."""
 
     def __init__(self, connection: sa.Connection) -> None:
         pairs = sorted(_digests(connection))
@@ -79,7 +79,7 @@ class Index:
         self._ids = array("q", (product_id for _, product_id in pairs))
 
     def spellings(self, connection: sa.Connection, skus: Iterable[str]) -> dict[str, str]:
-        """How products spell these SKUs; those of no product are missing."""
+        """The products' spelling of these SKUs; SKUs without a product are missing."""
         ids = {sku: product_id for sku in skus if (product_id := self._find(sku)) is not None}
         found = connection.execute(
             sa.select(products.c.product_id, products.c.sku).where(
@@ -95,13 +95,13 @@ class Index:
 
     def _find(self, sku: str) -> int | None:
         digest = hash(collated(sku))
-        place = bisect_left(self._digests, digest)
-        is_there = place < len(self._digests) and self._digests[place] == digest
-        return self._ids[place] if is_there else None
+        index = bisect_left(self._digests, digest)
+        is_found = index < len(self._digests) and self._digests[index] == digest
+        return self._ids[index] if is_found else None
 
 
 def _current(connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
-    """What distinguishes products that live in store views that did not leave."""
+    """The conditions of live products in current store views."""
     return [products.c.deleted_at.is_(None), products.c.store_view.not_in(current_views.left(connection))]
 
 

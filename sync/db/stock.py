@@ -1,4 +1,4 @@
-"""Source items: what the copy holds of each source, and what is written of it."""
+"""Source items: reading and writing the stock of each source."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _COLUMNS = ("source_code", "sku", "quantity", "status", "changed_at", "deleted_a
 
 
 class Level(NamedTuple):
-    """What lies of a SKU in a source."""
+    """The stock of a SKU in a source."""
 
     quantity: Decimal | None
     status: int | None
 
 
 class StoredLevel(NamedTuple):
-    """A row of the copy; a tombstone keeps what was last known."""
+    """A row of the copy; a tombstone keeps its last level."""
 
     level: Level
     is_deleted: bool
 
 
 def known(connection: sa.Connection, source_code: str, skus: Collection[str]) -> dict[str, StoredLevel]:
-    """What the copy has of these SKUs in a source, tombstones included."""
+    """The stored levels of these SKUs in a source, tombstones included."""
     table = source_items.c
     rows = connection.execute(
         sa.select(table.sku, table.quantity, table.status, table.deleted_at.is_not(None)).where(
@@ -43,32 +43,29 @@ def known(connection: sa.Connection, source_code: str, skus: Collection[str]) ->
 def write(
     connection: sa.Connection, source_code: str, levels: Collection[tuple[str, Level]], at: datetime
 ) -> None:
-    """Write rows that are new, differ or are back."""
+    """Write rows that are new, changed or restored."""
     rows = [(source_code, sku, level.quantity, level.status, at, None) for sku, level in levels]
     bulk_upsert(connection, source_items, _COLUMNS, rows)
 
 
 def tombstone(connection: sa.Connection, source_code: str, skus: Collection[str], at: datetime) -> int:
-    """Mark rows as gone; returns how many lived."""
+    """Tombstone rows; return how many of them were live."""
     if not skus:
         return 0
     gone = connection.execute(
         source_items.update()
-        .where(*_living(source_code), source_items.c.sku.in_(skus))
+        .where(*_live(source_code), source_items.c.sku.in_(skus))
         .values(deleted_at=at, changed_at=at)
     )
     return gone.rowcount
 
 
-def living_behind(connection: sa.Connection, source_code: str, sku: str, limit: int) -> Sequence[str]:
-    """SKUs that live in a source and follow one in the order of this database, '' being the first."""
+def live_after(connection: sa.Connection, source_code: str, sku: str, limit: int) -> Sequence[str]:
+    """Live SKUs of a source after `sku` in this database's order; '' starts at the first."""
     table = source_items.c
     return (
         connection.execute(
-            sa.select(table.sku)
-            .where(*_living(source_code), table.sku > sku)
-            .order_by(table.sku)
-            .limit(limit)
+            sa.select(table.sku).where(*_live(source_code), table.sku > sku).order_by(table.sku).limit(limit)
         )
         .scalars()
         .all()
@@ -76,7 +73,7 @@ def living_behind(connection: sa.Connection, source_code: str, sku: str, limit: 
 
 
 def sources(connection: sa.Connection) -> list[str]:
-    """The sources in which anything lives: a look-up for each, not a row for each SKU."""
+    """The sources with live rows; one index lookup per source."""
     return list(_sources(connection))
 
 
@@ -94,5 +91,5 @@ def _sources(connection: sa.Connection) -> Iterator[str]:
         last = found
 
 
-def _living(source_code: str) -> tuple[sa.ColumnElement[bool], ...]:
+def _live(source_code: str) -> tuple[sa.ColumnElement[bool], ...]:
     return source_items.c.source_code == source_code, source_items.c.deleted_at.is_(None)

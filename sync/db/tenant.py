@@ -1,6 +1,6 @@
-"""Whose copy this is: the tenant's name, and what of its products tells it from another one.
+"""The tenant of this copy: its name, and products that distinguish it from another tenant.
 
-The name is that of `notation.tenant_name`, kept in `sync_state`. A copy of an older version has none.
+The name is from `settings.parsers.tenant_name`, stored in `sync_state`. A copy of an older version has none.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from sync.db.schema import (
 from sync.errors import AnotherTenant
 
 NAME = "tenant"
-SINCE_REVISION = "0003"  # the first schema that has every table asked for here
+SINCE_REVISION = "0003"  # the first schema with every table used here
 _FILLED = (products, source_items, product_prices, attributes, categories, websites)
 _LEARNED = ("pace", "page_size", "shared_pace", "shared_token", "reference_broken", MEMORY, ASKED, TAKEN)
-_LAST, _FIRST = 10, 5  # products in a sample: the last that changed, and the first and the last made
+_LAST, _FIRST = 10, 5  # products in a sample: last changed; first and last created
 
 
 def name(connection: sa.Connection) -> str | None:
-    """The tenant that this copy is of; None for one that has no name yet."""
+    """The tenant's name; None for a copy without a stored name."""
     found: str | None = state.load(connection, NAME)
     return found
 
 
 def remember(tx: sa.Connection, tenant: str, known_as: str | None) -> None:
-    """Keep the tenant's name. Raises AnotherTenant when that was not `known_as` any more."""
+    """Store the tenant's name. Raises AnotherTenant when the stored one is no longer `known_as`."""
     leases.lock(tx)
     if (found := name(tx)) not in (known_as, tenant):
         raise AnotherTenant(found, tenant)
@@ -52,16 +52,16 @@ def remember(tx: sa.Connection, tenant: str, known_as: str | None) -> None:
 
 
 def is_empty(connection: sa.Connection) -> bool:
-    """Whether nothing of any tenant is here, no tombstone either."""
+    """Whether the copy has no data of any tenant, not even tombstones."""
     return not any(connection.scalar(sa.select(sa.exists().select_from(table))) for table in _FILLED)
 
 
 def adopt(tx: sa.Connection, name: str, at: datetime) -> None:
     """Make this the copy of another tenant.
 
-    Products stay until they are read again. What tells a pass that it need not read them goes: watermarks,
-    pages, what is left of runs, rejections, and what was learned of the other tenant. A note on a product's
-    values stays as long as the product.
+    Products stay until they are read again. Everything that lets a pass skip them is deleted: watermarks,
+    cached pages, unfinished runs, rejections, and state learned about the other tenant. Notes on altered
+    values stay with their product.
     """
     for table in (sync_watermarks, sync_pages, sync_partitions, sync_findings):
         tx.execute(table.delete())
@@ -72,7 +72,7 @@ def adopt(tx: sa.Connection, name: str, at: datetime) -> None:
 
 
 def view_to_compare(connection: sa.Connection, preferred: Sequence[str]) -> str | None:
-    """A store view that has live products here: `all`, else a preferred one; None where none has."""
+    """A store view with live products: `all`, else a preferred one, else any; None without live products."""
     view = products.c.store_view
     for code in ("all", *preferred):
         living = sa.exists().where(view == code, products.c.deleted_at.is_(None))
@@ -82,7 +82,7 @@ def view_to_compare(connection: sa.Connection, preferred: Sequence[str]) -> str 
 
 
 def sample(connection: sa.Connection, store_view: str) -> dict[int, str]:
-    """Some live products, as Commerce sent them, by id: those changed last, the first and the last."""
+    """Documents of some live products, by id: the last changed, the first and the last ids."""
     table = products.c
     found: dict[int, str] = {}
     for order, count in (
@@ -104,7 +104,7 @@ def sample(connection: sa.Connection, store_view: str) -> dict[int, str]:
 
 
 def count_stamped(connection: sa.Connection, store_view: str, begin: datetime, end: datetime) -> int:
-    """How many live products were stamped from `begin` on and before `end`."""
+    """The number of live products with `updated_at` in `[begin, end)`."""
     table = products.c
     counted = sa.select(sa.func.count()).where(
         table.store_view == store_view,

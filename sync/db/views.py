@@ -1,11 +1,10 @@
-"""Flat views that people have made: one typed column per attribute, a row per live product and store view.
+"""Flat views that users create: one typed column per attribute, a row per live product and store view.
 
-A view stands on the tables alone, so PostgreSQL would refuse a migration that changes a column the
-view shows. Their names and columns are therefore kept in `sync_state`, and `set_aside` drops
-them for the time of a migration.
+PostgreSQL refuses a migration that changes a column of a view. The names and columns of the views are
+therefore stored in `sync_state`, and `dropped_views` drops them during a migration.
 
 Each attribute is a subquery by the primary key of `product_attributes`: it costs nothing in a query that
-does not name it, and no server's limit of joined tables (61 in MariaDB, 64 in SQLite) is in its way.
+does not select it, and avoids the servers' limits of joined tables (61 in MariaDB, 64 in SQLite).
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from sync.logs.redaction import foreign
 
 OWN = ("products_current", "product_attribute_labels", "product_overrides")
 KEY = ("store_view", "product_id")
-VIEWS = "views"  # the name under which sync_state keeps what was made
+VIEWS = "views"  # key in sync_state
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
-# What a store view may have of its own, and so may lack.
-FALLING_BACK = ("name", "type_id", "attribute_set_id", "status", "visibility", "price", "weight")
+# Columns that a store view may override, and otherwise inherits from `all`.
+INHERITED = ("name", "type_id", "attribute_set_id", "status", "visibility", "price", "weight")
 
 
 def create(connection: sa.Connection, name: str, columns: Sequence[str]) -> str:
-    """Make the view, or make it anew, and return its name as SQL writes it. Raises UsageError.
+    """Create or replace a view and return its quoted name. Raises UsageError.
 
-    columns    names as `flat.resolve` takes them; what tells the rows apart is put before them
+    columns    names as in `flat.resolve`; the key columns are added in front
     """
     made = _made(connection)
     _check_name(connection, name, made)
@@ -48,20 +47,20 @@ def create(connection: sa.Connection, name: str, columns: Sequence[str]) -> str:
 
 
 def drop(connection: sa.Connection, name: str) -> None:
-    """Drop a view that `create` made. Raises UsageError when it made none of this name."""
+    """Drop a view that `create` made. Raises UsageError for any other."""
     made = _made(connection)
     if name not in made:
-        raise UsageError(f"`product-sync view` made no view {name}.", _made_here(made))
+        raise UsageError(f"`product-sync view` created no view {name}.", _created(made))
     _drop(connection, name)
     state.save(connection, VIEWS, {other: made[other] for other in made if other != name})
 
 
 @contextmanager
-def set_aside(connection: sa.Connection) -> Iterator[None]:
-    """Drop every view that people made, and make it again behind what is done meanwhile.
+def dropped_views(connection: sa.Connection) -> Iterator[None]:
+    """Drop the users' flat views for the context, and create them again after it.
 
-    One that cannot be dropped, because a view of theirs stands on it, stays; one whose columns are gone,
-    or whose name was taken, stays away.
+    A view that another one depends on cannot be dropped and stays; a view whose columns are gone, or whose
+    name is taken by then, is not created again.
     """
     for name in _made(connection):
         _try(connection, partial(_drop, connection, name))
@@ -72,7 +71,7 @@ def set_aside(connection: sa.Connection) -> Iterator[None]:
 
 
 def _try(connection: sa.Connection, work: Callable[[], object]) -> None:
-    """Do it, or leave everything as it was. In MariaDB a view comes and goes at once, with no way back."""
+    """Run `work`, or roll it back when it fails. MariaDB cannot roll back DDL."""
     with suppress(UsageError):
         if connection.dialect.name in ("mysql", "mariadb"):
             work()
@@ -82,25 +81,25 @@ def _try(connection: sa.Connection, work: Callable[[], object]) -> None:
 
 
 def _made(connection: sa.Connection) -> Mapping[str, Sequence[str]]:
-    """Views by name, with the columns they were made with."""
+    """The columns of each view that `create` made, by name."""
     if not sa.inspect(connection).has_table("sync_state", schema=own_schema(connection)):
         return {}
     return state.load(connection, VIEWS) or {}
 
 
 def _check_name(connection: sa.Connection, name: str, made: Mapping[str, object]) -> None:
-    """Refuse what is no plain name, and what would take the place of something else."""
+    """Raise UsageError for an invalid name, and for one that is already in use."""
     if not NAME.fullmatch(name):
         raise UsageError(
-            "--name is no name for a view.", "use up to 63 letters, digits and _, and no digit first."
+            "--name is not a valid name of a view.", "use up to 63 letters, digits and _, and no digit first."
         )
     choose = "choose another --name."
     if name.lower() in OWN:
-        raise UsageError(f"{name} is a view of product-sync's own.", choose)
+        raise UsageError(f"{name} is a view of product-sync itself.", choose)
     if name.lower() in _tables(connection):
         raise UsageError(f"the database has a table {name}.", choose)
     if name.lower() in _views(connection) and name not in made:
-        raise UsageError(f"{name} is a view that this command did not make.", "drop it, or " + choose)
+        raise UsageError(f"{name} is a view that this command did not create.", "drop it, or " + choose)
 
 
 def _tables(connection: sa.Connection) -> set[str]:
@@ -113,8 +112,8 @@ def _views(connection: sa.Connection) -> set[str]:
     return {name.lower() for name in found}
 
 
-def _made_here(made: Iterable[str]) -> str:
-    return f"it made: {', '.join(sorted(made)) or 'none so far'}."
+def _created(made: Iterable[str]) -> str:
+    return f"it created: {', '.join(sorted(made)) or 'none yet'}."
 
 
 def _full(connection: sa.Connection, name: str) -> str:
@@ -128,7 +127,7 @@ def _drop(connection: sa.Connection, name: str) -> None:
 
 
 def _execute(connection: sa.Connection, sql: str) -> None:
-    """Raises UsageError in the database's words: it may have rules for names that the others lack."""
+    """Execute DDL. Raises UsageError with the database's message: each has its own rules for names."""
     try:
         connection.exec_driver_sql(sql)
     except sa.exc.DBAPIError as error:
@@ -136,7 +135,7 @@ def _execute(connection: sa.Connection, sql: str) -> None:
             raise
         raise UsageError(
             f"the database refuses this view: {foreign(error.orig)}",
-            "drop what stands on the view, or choose other names.",
+            "drop what depends on the view, or choose other names.",
         ) from error
 
 
@@ -144,7 +143,7 @@ def _execute(connection: sa.Connection, sql: str) -> None:
 
 
 def _select(connection: sa.Connection, columns: Sequence[FlatColumn]) -> str:
-    """A row per live product of each store view, with what is missing there taken from `all`."""
+    """Select the live products of each store view, with missing values inherited from `all`."""
     quote = connection.dialect.identifier_preparer.quote_identifier
     shown = ", ".join(
         f"{_attribute(connection, column) if column.is_attribute else _of_product(column.source)}"
@@ -160,18 +159,18 @@ def _select(connection: sa.Connection, columns: Sequence[FlatColumn]) -> str:
 
 
 def _current(connection: sa.Connection) -> str:
-    """Without the store views that left; a schema that was taken back to before 0011 knows none."""
+    """A condition that excludes store views that left; a schema before 0011 does not have them."""
     is_known = sa.inspect(connection).has_table("sync_store_views", schema=own_schema(connection))
     return f" AND p.store_view NOT IN {LEFT_SQL}" if is_known else ""
 
 
 def _of_product(name: str) -> str:
-    """What may be missing in a store view is taken from `all`; what tells about the row itself is not."""
-    return f"COALESCE(p.{name}, d.{name})" if name in FALLING_BACK else f"p.{name}"
+    """A column of `products`, inherited from `all` where a store view may override it."""
+    return f"COALESCE(p.{name}, d.{name})" if name in INHERITED else f"p.{name}"
 
 
 def _attribute(connection: sa.Connection, column: FlatColumn) -> str:
-    """One value: typed, or its label. Which options there are is asked with each query."""
+    """One value, typed or as its label. The options are looked up in each query."""
     code = _literal(connection, column.source)
     value, joins = "COALESCE(own.value, base.value)", ""
     if column.labels == "none":
@@ -200,7 +199,7 @@ LABEL = "COALESCE(mine.label, admins.label)"
 
 
 def _options(code: str, value: str) -> str:
-    """Joins that find the label of one option, in this store view and in `all`."""
+    """Joins for the label of one option, in this store view and in `all`."""
     return "".join(
         f" LEFT JOIN attribute_options {alias} ON {alias}.store_view = {store_view}"
         f" AND {alias}.attribute_code = {code} AND {alias}.option_value = {value}"
@@ -209,7 +208,7 @@ def _options(code: str, value: str) -> str:
 
 
 def _labels(connection: sa.Connection, code: str, value: str) -> str:
-    """The labels of a multiselect's ids, in the order of the value."""
+    """The labels of a multiselect's option ids, in the order of the value."""
     family = _family(connection)
     return f"(SELECT {JOINED[family]} FROM {IDS[family].format(value)} ids{_options(code, 'ids.id')})"
 
@@ -225,7 +224,7 @@ def _family(connection: sa.Connection) -> str:
     return "mysql" if connection.dialect.name == "mariadb" else connection.dialect.name
 
 
-# The ids of a multiselect, one a row, in the order of the value: `n` and `id`.
+# The option ids of a multiselect value, one per row and in its order: `n` and `id`.
 IDS = {
     "sqlite": (
         "(SELECT key AS n, value AS id FROM json_each('[' || replace(json_quote({}), ',', '\",\"') || ']'))"
@@ -243,11 +242,11 @@ JOINED = {
 }
 
 
-# --- a text as a number or a time, null where it is none; `flat.read_value` says the same in Python ---
+# --- a text as a number or a time, else null; `flat.read_value` is the same in Python ---------
 
 
 def _when(condition: str, value: str) -> str:
-    """`value` where it cannot fail: only CASE is sure to be evaluated in this order."""
+    """`value` where `condition` holds: only CASE guarantees this order of evaluation."""
     return f"CASE WHEN {condition} THEN {value} END"
 
 
@@ -274,7 +273,7 @@ def _postgresql(kind: Kind, value: str) -> str:
 
 
 def _mysql(kind: Kind, value: str) -> str:
-    """`$` matches in front of a last line feed too, so there must be none."""
+    """`$` also matches before a final line feed, so `_matches` excludes line feeds."""
     if kind == "decimal":
         return _when(_matches(value, DECIMAL), f"CAST({value} AS DECIMAL(20,6))")
     if kind == "integer":
@@ -294,7 +293,7 @@ def _matches(value: str, pattern: str) -> str:
 
 
 def _sqlite(kind: Kind, value: str) -> str:
-    """Without regular expressions: other programs read the file too, and SQLite brings none."""
+    """Without regular expressions: SQLite has none, and other programs read the file too."""
     digits = f"substr({value}, 1 + (substr({value}, 1, 1) IN ('-', '+')))"
     if kind == "decimal":
         number = f"{digits} GLOB '[0-9]*[0-9]' OR {digits} GLOB '[0-9]'"
@@ -309,7 +308,7 @@ def _sqlite(kind: Kind, value: str) -> str:
 
 
 def _is_time(value: str) -> str:
-    """SQLite's own functions take more than a date: a 30th of February is the 2nd of March to them."""
+    """Check strictly: SQLite's own functions accept a 30th of February as the 2nd of March."""
     day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
     clock = f"{day}[ T][0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
     part = f"substr({value}, 21)"
@@ -324,7 +323,7 @@ def _is_time(value: str) -> str:
 
 
 def _time(value: str) -> str:
-    """As the tables hold times: to the microsecond."""
+    """A time in the tables' format, to the microsecond."""
     clock = f"CASE WHEN length({value}) > 10 THEN substr({value}, 12, 8) ELSE '00:00:00' END"
     return f"substr({value}, 1, 10) || ' ' || {clock} || '.' || substr(substr({value}, 21) || '000000', 1, 6)"
 

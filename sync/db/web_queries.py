@@ -1,7 +1,7 @@
-"""What the status page looks up: a page of rows at a time, by a key, at a million products as at ten.
+"""Queries of the status page, with keyset pagination: their cost does not depend on the catalogue's size.
 
-Nothing here counts, sorts or scans a whole table. Where no index answers a question (a kind of change, a
-name), a stretch of rows is looked through and the answer says how far it came: `Stretch`.
+None counts, sorts or scans a whole table. Without an index (a kind of change, a name), a query scans a
+limited number of rows and returns where to continue: `Stretch`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from sync.db.schema import (
 
 Row = dict[str, Any]
 PAGE: Final = 50
-CHANGES_LOOKED_THROUGH: Final = 20_000  # entries of the feed for one page of it
-NAMES_AT_ONCE: Final = 1_000  # products between two looks at the clock
-NAMES_FOR_S: Final = 0.04
-SKUS_WALKED: Final = 300  # of an index whose order is a language's, not that of the bytes
+CHANGES_LOOKED_THROUGH: Final = 20_000  # feed entries for one page
+NAMES_PER_QUERY: Final = 1_000  # products, before the time is checked again
+NAME_SEARCH_S: Final = 0.04
+MAX_SKUS_SCANNED: Final = 300  # of an index in the order of a language, not of bytes
 _LAST_LETTER = chr(0x10FFFF)
 _BRIEF = [
     products.c[name]
@@ -47,7 +47,7 @@ _BRIEF = [
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows that were found, and where to go on looking; `next` None means there is no more."""
+    """The rows found, and the key to continue after; `next` is None at the end."""
 
     rows: list[Row]
     next: int | None
@@ -58,7 +58,7 @@ def _rows(connection: sa.Connection, statement: sa.Select[Any]) -> list[Row]:
 
 
 def _page(connection: sa.Connection, statement: sa.Select[Any], key: str) -> Stretch:
-    """The first rows of an ordered statement, and the key of the last where more follow."""
+    """The first page of an ordered statement, and the key of its last row when more follow."""
     rows = _rows(connection, statement.limit(PAGE + 1))
     return Stretch(rows[:PAGE], rows[PAGE - 1][key] if len(rows) > PAGE else None)
 
@@ -80,7 +80,7 @@ def run(connection: sa.Connection, run_id: int) -> Row | None:
 
 
 def partitions(connection: sa.Connection, run_id: int) -> list[Row]:
-    """The id ranges that a run has not read to their end, a page of them."""
+    """The first page of a run's unfinished partitions."""
     table = sync_partitions
     statement = sa.select(table).where(table.c.run_id == run_id).order_by(*table.primary_key)
     return _rows(connection, statement.limit(PAGE))
@@ -94,9 +94,9 @@ def rejected(
     store_view: str | None = None,
     before: int | None = None,
 ) -> Stretch:
-    """Rejections and notes, newest first, without what the tenant sent.
+    """Rejections and notes, newest first, without their payload.
 
-    resolved    those that are settled too
+    resolved    include resolved ones
     """
     table = rejected_items.c
     where: list[sa.ColumnElement[bool]] = [] if resolved else [table.resolved_at.is_(None)]
@@ -113,9 +113,9 @@ def rejected(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries of the change feed are asked for; None is all of them.
+    """A filter of the change feed; None selects everything.
 
-    product_ids    found by their key, however old; the rest is looked for in stretches
+    product_ids    uses an index; the other conditions scan
     """
 
     store_view: str | None = None
@@ -151,7 +151,7 @@ def changes(connection: sa.Connection, wanted: Wanted, before: int | None = None
 
 
 def _is_older(connection: sa.Connection, change_id: int, since: datetime | None) -> bool:
-    """Whether everything before this entry happened before `since`: the feed is in the order of time."""
+    """Whether all entries before this one are older than `since`: the feed is ordered by time."""
     if since is None:
         return False
     table = product_changes.c
@@ -161,7 +161,7 @@ def _is_older(connection: sa.Connection, change_id: int, since: datetime | None)
 
 
 def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -> Stretch:
-    """By (store view, product): the index needs both."""
+    """Changes of some products, by (store view, product), the key of the index."""
     table = product_changes.c
     views = [wanted.store_view] if wanted.store_view is not None else current_views.loaded(connection)
     keys = [(view, i) for view in views for i in wanted.product_ids or ()]
@@ -190,7 +190,7 @@ def products_after(connection: sa.Connection, store_view: str, after: int) -> St
 
 
 def with_id(connection: sa.Connection, product_id: int, views: Sequence[str]) -> list[Row]:
-    """One product, as each of these store views has it."""
+    """One product in each of these store views."""
     table = products.c
     return _rows(
         connection,
@@ -207,11 +207,10 @@ def ids_of(connection: sa.Connection, sku: str) -> list[int]:
 
 
 def with_sku(connection: sa.Connection, beginning: str, views: Collection[str]) -> list[Row]:
-    """Products of these store views whose SKU begins so, as it is written, in capitals or in small letters;
-    one more than a page where there are more.
+    """Products of these store views whose SKU has this prefix, as given, in upper or in lower case.
 
-    The index is walked from there on. Where its order is a language's (PostgreSQL), SKUs that begin
-    otherwise lie between: then so many entries are looked at and no more.
+    Returns one row more than a page when more follow. Scans an index from the prefix on; PostgreSQL may order
+    it by a language, with other prefixes in between, so the scan is limited.
     """
     found: dict[tuple[str, int], Row] = {}
     for form in dict.fromkeys((beginning, beginning.upper(), beginning.lower())):
@@ -222,7 +221,7 @@ def with_sku(connection: sa.Connection, beginning: str, views: Collection[str]) 
 
 def _walk(connection: sa.Connection, form: str, views: Collection[str]) -> list[Row]:
     table = products.c
-    where, limit = [table.sku >= form], SKUS_WALKED
+    where, limit = [table.sku >= form], MAX_SKUS_SCANNED
     if connection.dialect.name != "postgresql":
         where.append(table.sku <= form + _LAST_LETTER)
     rows = _rows(connection, sa.select(*_BRIEF).where(*where).order_by(table.sku).limit(limit))
@@ -236,13 +235,13 @@ def with_name(
     after: int,
     clock: Callable[[], float] = monotonic,
 ) -> Stretch:
-    """Products of a store view behind `after` whose name contains `text`, whatever the case of its letters.
+    """Products of a store view after `after` whose name contains `text`, ignoring case.
 
-    No index knows names: products are looked through for NAMES_FOR_S seconds, in the order of their ids.
+    There is no index of names: it scans products in the order of their ids for NAME_SEARCH_S seconds.
     """
-    until, found, cursor = clock() + NAMES_FOR_S, list[Row](), after
+    until, found, cursor = clock() + NAME_SEARCH_S, list[Row](), after
     while True:
-        last = _nth_behind(connection, store_view, cursor)
+        last = _nth_after(connection, store_view, cursor)
         if last is None:
             return Stretch(found, None)
         found += _named(connection, text, store_view, cursor, last)
@@ -253,14 +252,14 @@ def with_name(
             return Stretch(found, cursor)
 
 
-def _nth_behind(connection: sa.Connection, store_view: str, after: int) -> int | None:
-    """The id NAMES_AT_ONCE products behind, the last where there are fewer; None behind the last."""
+def _nth_after(connection: sa.Connection, store_view: str, after: int) -> int | None:
+    """The id of the NAMES_PER_QUERY-th product after `after`, or of the last; None when none follows."""
     table = products.c
     some = (
         sa.select(table.product_id)
         .where(table.store_view == store_view, table.product_id > after)
         .order_by(table.product_id)
-        .limit(NAMES_AT_ONCE)
+        .limit(NAMES_PER_QUERY)
         .subquery()
     )
     last: int | None = connection.execute(sa.select(sa.func.max(some.c.product_id))).scalar_one()
@@ -293,14 +292,14 @@ def product(connection: sa.Connection, store_view: str, product_id: int) -> Row 
 
 
 def attribute_labels(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
-    """A product's attributes with what their codes and option ids mean."""
+    """A product's attributes, with labels of codes and option ids."""
     names = [_LABELS.c[name] for name in ("attribute_code", "attribute_label", "value", "value_label")]
     where = _of(_LABELS, store_view, product_id)
     return _rows(connection, sa.select(*names).where(*where).order_by(_LABELS.c.attribute_code))
 
 
 def category_paths(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
-    """The categories a product is in, with their paths in this store view, else in `all`."""
+    """The product's categories, with their paths in this store view, else in `all`."""
     assigned, here, base = product_categories.c, categories.alias().c, categories.alias().c
     statement = (
         sa.select(
@@ -351,9 +350,9 @@ def stock(connection: sa.Connection, sku: str) -> list[Row]:
 
 
 def variants(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
-    """The simple products of a configurable one, as far as they are in the copy, a page of them.
+    """The first page of a configurable product's variants that are in the copy.
 
-    An outer join, so that a server without statistics does not begin with all products.
+    An outer join, so that a server without statistics does not start from all products.
     """
     child = product_variants.c
     here = (products.c.store_view == child.store_view) & (products.c.product_id == child.child_product_id)

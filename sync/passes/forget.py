@@ -6,8 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from sync.db import changes, products
-from sync.db import current_views as in_force
+from sync.db import changes, current_views, products
 from sync.db.changes import Change
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
@@ -24,7 +23,7 @@ def forget(sync: Sync, view: str) -> Summary:
 
     Raises UsageError for a store view that the copy does not know.
     """
-    if not reading(sync.db, lambda c: in_force.is_known(c, view)):
+    if not reading(sync.db, lambda c: current_views.is_known(c, view)):
         raise UsageError(
             f"the copy holds no store view {view}.", "`product-sync status` lists those that it holds."
         )
@@ -33,7 +32,7 @@ def forget(sync: Sync, view: str) -> Summary:
             run.commit(lambda tx: _remove_some(tx, run, view))
         for table in ("attribute_options", "categories"):
             remove_rows(run, table, {"store_view": view})
-        run.transact(lambda tx: in_force.remove(tx, view))
+        run.transact(lambda tx: current_views.remove(tx, view))
     return run.summary()
 
 

@@ -25,9 +25,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from sync.commerce.reference import Reference
-from sync.db import current_views as in_force
+from sync.db import current_views, state
 from sync.db import reference as db
-from sync.db import state
 from sync.db.dialects import capacity, utc_now
 from sync.db.reference import Key, Row, Value, Where
 from sync.errors import (
@@ -138,14 +137,14 @@ class _Work:
             self._settle("categories", {"store_view": view}, listed, again)
 
     def stores(self) -> None:
-        before = self._run.read(in_force.listed)
+        before = self._run.read(current_views.listed)
         for table, read, row in (
             ("websites", self.source.websites, rows.website_row),
             ("store_groups", self.source.store_groups, rows.store_group_row),
             ("store_views", self.source.store_views, rows.store_view_row),
         ):
             self._settle_whole(table, {}, partial(_mapped, read, row))
-        self._run.transact(lambda tx: in_force.note_list(tx, before))
+        self._run.transact(lambda tx: current_views.note_list(tx, before))
 
     # --- attributes --------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ class _Work:
 
     def _as_products_spell(self, items: Sequence[SourceItem]) -> list[SourceItem]:
         named = [item.sku for item in items]
-        others = set(named) - self.run.read(lambda c: skus.spelled_so(c, named))
+        others = set(named) - self.run.read(lambda c: skus.with_exact_spelling(c, named))
         if not others:
             return list(items)
         index = self.products = self.products or self.run.read(skus.Index)
@@ -193,7 +193,7 @@ class _Work:
 def _living(run: Run, code: str) -> Iterator[Sequence[str]]:
     """The SKUs that live in a source of the copy, some at a time."""
     last = ""
-    while some := run.read(lambda c: stored.living_behind(c, code, last, AT_ONCE)):  # noqa: B023
+    while some := run.read(lambda c: stored.live_after(c, code, last, AT_ONCE)):  # noqa: B023
         yield some
         last = some[-1]
 

@@ -143,7 +143,7 @@ def test_forget_refuses_what_is_in_force_and_what_it_does_not_know(shop: Shell) 
 
     assert (in_force.code, unknown.code) == (64, 64)
     assert "STORE_VIEWS" in in_force.err
-    assert "holds no store view fr" in unknown.err
+    assert "has no store view fr" in unknown.err
     assert rows(shop, "SELECT count(*) FROM products") == [(40,)]
 
 

@@ -93,7 +93,7 @@ def test_check_says_that_a_file_cannot_be_written(shared: Shell) -> None:
     ended = as_nobody(shared, "check")
 
     assert ended.code == 69
-    assert "may not write it" in ended.out
+    assert "may not write to it" in ended.out
 
 
 # --- roles -----------------------------------------------------------------------------------

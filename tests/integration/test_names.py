@@ -130,14 +130,14 @@ def test_two_columns_of_one_name_are_refused(sqlite: sa.Engine) -> None:
         shelf.attribute(code, "text")
 
     for names in ("document,attribute:document,attribute_document", "Store_View"):
-        with pytest.raises(UsageError, match="two columns called"):
+        with pytest.raises(UsageError, match="gives two columns the name"):
             exported(sqlite, names)
 
 
 def test_a_view_with_such_an_attribute_is_there_again_after_a_migration(shelf: Shelf) -> None:
     before = viewed(shelf.db, "document,attribute:document")
 
-    with shelf.db.execution_options(sync_write=True).begin() as tx, views.set_aside(tx):
+    with shelf.db.execution_options(sync_write=True).begin() as tx, views.dropped_views(tx):
         pass
 
     with shelf.db.connect() as connection:

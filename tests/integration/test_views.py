@@ -332,7 +332,7 @@ def test_a_name_is_letters_digits_and_underscores(sqlite: sa.Engine, name: str) 
 
 def test_a_table_or_a_view_of_our_own_is_not_replaced(db: sa.Engine) -> None:
     for name in ("products", "Attributes", "sync_runs", "products_current", "PRODUCT_overrides"):
-        with pytest.raises(UsageError, match=r"the database has a table|a view of product-sync's own"):
+        with pytest.raises(UsageError, match=r"the database has a table|a view of product-sync itself"):
             make(db, "sku", name)
 
 
@@ -340,9 +340,9 @@ def test_a_view_of_somebody_else_is_not_replaced(db: sa.Engine) -> None:
     with db.begin() as tx:
         tx.exec_driver_sql("CREATE VIEW theirs AS SELECT sku FROM products")
 
-    with pytest.raises(UsageError, match="did not make"):
+    with pytest.raises(UsageError, match="did not create"):
         make(db, "sku", "theirs")
-    with pytest.raises(UsageError, match="made no view"):
+    with pytest.raises(UsageError, match="created no view"):
         in_transaction(db, lambda tx: views.drop(tx, "theirs"))
 
 
@@ -364,9 +364,9 @@ def test_a_dropped_view_is_gone_and_its_name_free(db: sa.Engine) -> None:
     in_transaction(db, lambda tx: views.drop(tx, "flat"))
 
     assert "flat" not in sa.inspect(db).get_view_names()
-    with pytest.raises(UsageError, match="made no view flat") as refused:
+    with pytest.raises(UsageError, match="created no view flat") as refused:
         in_transaction(db, lambda tx: views.drop(tx, "flat"))
-    assert refused.value.fix == "it made: none so far."
+    assert refused.value.fix == "it created: none yet."
 
 
 # --- migrations ------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_a_flat_view_does_not_stand_in_a_migrations_way(postgres: sa.Engine) -> 
     with postgres.begin() as tx:
         tx.exec_driver_sql("CREATE VIEW theirs AS SELECT type_id FROM left_alone")
 
-    with postgres.begin() as tx, views.set_aside(tx):
+    with postgres.begin() as tx, views.dropped_views(tx):
         tx.exec_driver_sql("DROP VIEW products_current, product_attribute_labels, product_overrides")
         tx.exec_driver_sql("ALTER TABLE products ALTER COLUMN sku TYPE text")
 
@@ -407,7 +407,7 @@ def test_a_flat_view_whose_attribute_is_gone_stays_away(db: sa.Engine) -> None:
     make(db, "sku,color")
     make(db, "sku", "other")
 
-    with db.execution_options(sync_write=True).begin() as tx, views.set_aside(tx):
+    with db.execution_options(sync_write=True).begin() as tx, views.dropped_views(tx):
         tx.exec_driver_sql("DELETE FROM attributes WHERE attribute_code = 'color'")
 
     assert {*sa.inspect(db).get_view_names()} == {*views.OWN, "other"}

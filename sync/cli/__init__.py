@@ -1,12 +1,12 @@
 """The command line: one function per command: parse, call, print, exit code.
 
-    shared      the application, options of several commands, the settings in force
-    console     streams, signals, errors in words
-    passes · daemon · looking · feed · files · trying      the commands
+    options     the application, options of several commands, the settings in force
+    console     streams, signals, error messages
+    passes · daemon · inspection · feed · files · sandbox      the commands
 
-Everything heavy is imported by the command that needs it, so that `--help` answers at once. What a
-command prints goes to standard output; logs, the progress bar and the closing line of a pass
-go to standard error. Only `outcome` catches errors and turns them into words and an exit code.
+Each command imports what it needs, so that `--help` answers at once. Results go to standard output; logs, the
+progress bar and the summary of a pass go to standard error. Only `outcome` catches errors and turns them into
+a message and an exit code.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from sync.errors import UsageError
 from sync.runtime import end_undisturbed, load_undisturbed, share_one_heap
 
 # isort: off
-from sync.cli import passes, daemon, inspection as looking, feed, files, sandbox as trying  # noqa: F401 - in the order of --help
+from sync.cli import passes, daemon, inspection, feed, files, sandbox  # noqa: F401 - in the order of --help
 # isort: on
 
 __all__ = ["app", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; what went wrong is one sentence on standard error."""
+    """Run one command and return its exit code; an error is one sentence on standard error."""
     share_one_heap()
     load_undisturbed()
     open_streams()
@@ -46,7 +46,7 @@ def _run(arguments: Sequence[str]) -> None:
     try:
         "".join(arguments).encode()
     except UnicodeEncodeError:
-        raise UsageError("an argument holds bytes that are not UTF-8 text.") from None
+        raise UsageError("an argument contains bytes that are not UTF-8 text.") from None
     get_command(app).main(args=arguments, prog_name="product-sync")
 
 
@@ -63,10 +63,10 @@ def options(
     """Keep a SQL copy of an Adobe Commerce catalogue complete and fresh.
 
     \b
-      product-sync demo        the whole story, without an Adobe account
+      product-sync demo        a complete demonstration, without an Adobe account
       product-sync check       try the settings in the environment and .env
       product-sync backfill    load everything
-      product-sync run         read what changed since; or let `product-sync daemon` do it
+      product-sync run         read what changed since then; `product-sync daemon` repeats it
     """
 
 

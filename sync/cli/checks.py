@@ -1,6 +1,6 @@
-"""`product-sync check`: each thing a sync needs, tried in turn, with the remedy where one fails.
+"""`product-sync check`: tests each requirement of a sync in turn, and prints a remedy for each failure.
 
-It tries for a few seconds only: somebody is waiting for the answer.
+Each test takes a few seconds at most, because a person waits for the answer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Status = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one try. `exit_code` is not 0 when it failed."""
+    """The result of one test. `exit_code` is not 0 if it failed."""
 
     subject: str
     status: Status
@@ -45,9 +45,9 @@ class Finding:
 def check(
     settings: Settings, stop: Event, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Iterator[Finding]:
-    """Try everything, yielding as it goes; what cannot work behind a step that failed is not tried.
+    """Run all tests, yielding each result; skips tests that depend on a failed one.
 
-    now    our clock, which is compared with the tenant's
+    now    our clock, to compare with that of Commerce
     """
     yield Finding("settings", "ok", f"complete, for {settings.api_endpoint}")
     for hint in [*unknown_variables(), *settings.exposed_files]:
@@ -64,12 +64,12 @@ def check(
 
 
 def failure(subject: str, error: SyncError) -> Finding:
-    """The finding that an error is."""
+    """The finding for an error."""
     return Finding(subject, "failed", error.advice, error.exit_code)
 
 
 def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
-    """The words that `attempt` returns, or the error it ends with."""
+    """The finding for the text that `attempt` returns, or for its error."""
     try:
         return Finding(subject, "ok", attempt())
     except SyncError as error:
@@ -102,13 +102,13 @@ def _token(tenant: Tenant) -> str:
 
 
 def _store_views(tenant: Tenant, views: Sequence[str]) -> str:
-    """Look them up; where listing is not allowed, which reading products does not need, ask each one."""
+    """List the store views; without the permission to list, which a sync does not need, request each one."""
     try:
         known = [ADMIN, *store_views(tenant.client)]
     except AccessDenied:
         for view in views:
             tenant.products.count(view)
-        return f"{', '.join(views)} answer; listing them takes the permission Magento_Backend::store"
+        return f"{', '.join(views)} answer; listing all of them needs the permission Magento_Backend::store"
     unknown = [view for view in views if view not in known]
     if unknown:
         raise SettingsError(
@@ -120,7 +120,7 @@ def _store_views(tenant: Tenant, views: Sequence[str]) -> str:
 
 def _clock(theirs: datetime | None, ours: datetime) -> Finding:
     if theirs is None:
-        return Finding("clock", "warning", "the tenant does not tell its time")
+        return Finding("clock", "warning", "Commerce does not send its time")
     skew = (ours - theirs).total_seconds()
     if abs(skew) <= MOST_SKEW_S:
         return Finding("clock", "ok", "agrees with the tenant's")
@@ -135,11 +135,11 @@ def _clock(theirs: datetime | None, ours: datetime) -> Finding:
 
 
 def _database(url: str) -> str:
-    """The state of the copy, and whether it can be written; nothing is left there."""
+    """The state of the copy, and whether it is writable; leaves no trace."""
     engine = opening.find(url)
     shown = mask_url(SecretStr(url))
     if engine is None:
-        _look_for_the_folder(sa.make_url(url))
+        _check_folder(sa.make_url(url))
         opening.try_to_write(url)
         return f"{shown} is empty: the first load sets it up"
     engine.dispose()
@@ -148,20 +148,20 @@ def _database(url: str) -> str:
 
 
 def _copy(engine: sa.Engine, settings: Settings, stop: Event) -> str:
-    """Whose copy it is. Raises AnotherTenant."""
+    """Which tenant's copy it is. Raises AnotherTenant."""
     name = tenant_name(settings.api_endpoint)
     if should_claim_copy(engine, settings, stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S):
-        return f"nothing in it is another tenant's: the next pass makes it the copy of {name}"
+        return f"it has no data of another tenant: the next pass makes it the copy of {name}"
     return f"of {name}"
 
 
-def _look_for_the_folder(url: sa.URL) -> None:
-    """A SQLite file is created by the first load, its folder is not."""
+def _check_folder(url: sa.URL) -> None:
+    """Check the folder of a SQLite file; the first load creates the file, but not the folder."""
     if url.get_backend_name() == "sqlite":
         folder = Path(url.database or "").absolute().parent
         if not os.access(folder, os.W_OK):
             raise DatabaseUnavailable(
-                f"the folder {folder} is not there, or not ours to write to.",
+                f"the folder {folder} does not exist or is not writable.",
                 "create it, or correct DATABASE_URL.",
             )
 
@@ -172,5 +172,5 @@ def _look_for_the_folder(url: sa.URL) -> None:
 def _broker(settings: Settings) -> str:
     from sync.service.worker import worker_status
 
-    count, hands = worker_status(settings)
-    return f"reachable; {count} workers answer, who read {hands} ranges at once"
+    count, slots = worker_status(settings)
+    return f"reachable; {count} workers online, capacity {slots}"

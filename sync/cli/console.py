@@ -1,4 +1,4 @@
-"""What every command shares with whoever called it: streams, signals, and the exit code of an error."""
+"""Standard streams, signals, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from sync.errors import SyncError
 from sync.logs.redaction import redacted
 
 USAGE, UNAVAILABLE, BUG, INTERRUPTED = 64, 69, 70, 130
-REPORT = "run it again with LOG_LEVEL=DEBUG, and report what that prints."
+REPORT = "run it again with LOG_LEVEL=DEBUG and report the output."
 
 
 def outcome(work: Callable[[], object]) -> int:
-    """The exit code of a piece of work; what went wrong is one sentence on standard error."""
+    """Run `work` and return its exit code; an error is one sentence on standard error."""
     try:
         work()
     except typer.Exit as end:
         return end.exit_code
-    except SystemExit as end:  # typer's: 2 for a usage error, 1 when the reader of its help has left
+    except SystemExit as end:  # typer's: 2 for a usage error, 1 if the reader of its help has closed the pipe
         if isinstance(end.__context__, BrokenPipeError):
             return 0
         return USAGE if end.code == 2 else int(end.code or 0)
     except SyncError as error:
         complain("\n  ".join([*f"product-sync: {redacted(str(error))}".splitlines(), f"To do: {error.fix}"]))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the last one to see it
+    except Exception as error:  # noqa: BLE001 - nothing above catches it
         if getattr(error.__context__, "exit_code", None) == 2:  # a usage error that typer could not print
             return USAGE
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # no place for typer's help
-            complain(f"product-sync: {error.strerror}.\n  To do: free some space, and run it again.")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # no disk space for typer's help
+            complain(f"product-sync: {error.strerror}.\n  To do: free some space and run it again.")
             return UNAVAILABLE
-        complain(f"product-sync: a fault of its own: {type(error).__name__}.\n  To do: {REPORT}")
+        complain(f"product-sync: an internal error: {type(error).__name__}.\n  To do: {REPORT}")
         if logging.getLogger("sync").isEnabledFor(logging.DEBUG):
             complain(redacted(traceback.format_exc()))
         return BUG
@@ -53,16 +53,16 @@ def outcome(work: Callable[[], object]) -> int:
 
 @contextmanager
 def stoppable(notice: str = "") -> Iterator[Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one kills the process, which loses no page.
+    """An event that the first SIGINT or SIGTERM sets; a second one kills the process, and no page is lost.
 
-    notice    what is said about it on standard error
+    notice    a message for standard error after the first signal
     """
     stop = Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         for number in former:
             signal.signal(number, signal.SIG_DFL)
-        Thread(target=obey).start()  # not here: this thread may be writing, or hold the event's lock
+        Thread(target=obey).start()  # in a thread: this one may be writing, or hold the event's lock
 
     def obey() -> None:
         stop.set()
@@ -81,13 +81,13 @@ def stoppable(notice: str = "") -> Iterator[Event]:
 
 
 def _show_cursor() -> None:
-    """The progress bar hides it, and a killed process cannot show it again."""
+    """Show the cursor, which the progress bar hides; a killed process could not."""
     if sys.__stderr__ is not None and sys.__stderr__.isatty():
         sys.__stderr__.write("\x1b[?25h")
 
 
 def open_streams() -> None:
-    """Open the standard streams that the caller closed: else a database file could take the place of one."""
+    """Open standard streams that the caller closed; otherwise a database file could get the number of one."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -98,11 +98,13 @@ def open_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a locale without umlauts is no reason to stop
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a locale without umlauts must not stop the program
 
 
 def flush_streams() -> None:
-    """Write what is left; else Python tries at its end, and exits with 120 where the reader has left."""
+    """Flush the streams; otherwise Python does at exit, and exits with 120 if the pipe is closed."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -111,19 +113,19 @@ def flush_streams() -> None:
 
 
 def silence(stream: TextIO) -> None:
-    """Let nothing more go to a stream that cannot be written."""
+    """Redirect a stream that cannot be written to /dev/null."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def emit(text: str) -> None:
-    """Write to standard output. A reader that has left, as `head` does, changes nothing else."""
+    """Write to standard output. A closed pipe, as after `head`, is ignored."""
     print_out(_spoken(text))
 
 
 def print_out(text: str) -> bool:
-    """Write to standard output as it is, for programs; False when the reader has left.
+    """Write to standard output unchanged, for programs; False if the pipe is closed.
 
-    Raises NotWritten where it is a file that cannot be written.
+    Raises NotWritten if it is a file that cannot be written.
     """
     try:
         print(text, flush=True)  # noqa: T201 - this is the command line
@@ -139,13 +141,13 @@ def print_out(text: str) -> bool:
 
 
 def end_quietly() -> NoReturn:
-    """End a command whose only work is to write for a reader that has left."""
+    """End a command whose output nobody reads any more."""
     silence(sys.stdout)
     raise typer.Exit
 
 
 def complain(text: str) -> None:
-    """Write to standard error, where somebody reads it."""
+    """Write a message to standard error."""
     try:
         print(_spoken(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the command line
     except OSError:
@@ -157,7 +159,7 @@ _subject: ContextVar[str] = ContextVar("subject", default="")
 
 @contextmanager
 def speaking_of(name: str) -> Iterator[None]:
-    """Let every line for people begin with this name."""
+    """Prefix every message line with this name."""
     token = _subject.set(f"{name}: ")
     try:
         yield

@@ -1,4 +1,4 @@
-"""What runs until it is told to stop, and asking it how it is."""
+"""The commands that run until stopped, and `health`."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 @app.command(short_help="Run and reconcile on schedule.")
 def daemon(*, tenants: TenantsFile = None) -> None:
-    """Run and reconcile on schedule, in the foreground, until told to stop.
+    """Run and reconcile on schedule, in the foreground, until stopped.
 
-    SIGTERM and Ctrl-C finish the page in hand and end it; SIGHUP reads the settings again.
+    SIGTERM and Ctrl-C stop it after the current page; SIGHUP reloads the settings.
 
     \b
-      SYNC_INTERVAL=15m                what changed, the first time at once
+      SYNC_INTERVAL=15m                changes, starting at once
       SYNC_RECONCILE_CRON="0 3 * * *"  the whole catalogue, in SYNC_TIMEZONE
-      SYNC_PRICES_INTERVAL=1h          the price feeds, the first time behind the first run
-      SYNC_STOCK_INTERVAL=15m          the source items, likewise
-      SYNC_REFERENCE_CRON="30 2 * * *" attributes, categories, store views; the first time at once
+      SYNC_PRICES_INTERVAL=1h          the price feeds, starting after the first run
+      SYNC_STOCK_INTERVAL=15m          the source items, starting after the first run
+      SYNC_REFERENCE_CRON="30 2 * * *" attributes, categories, store views; starting at once
 
-    Many tenants are served in turns, as many at once as the file says; one whose settings, credential,
-    database or API fails is reported by name, and keeps no other from being served. SIGHUP also takes up
-    tenants that were added, and lets go of those that were removed.
+    Many tenants are served in turns; the file sets how many at once. A tenant whose settings, credential,
+    database or API fails is reported by name, and the others are served. SIGHUP also starts added tenants and
+    stops removed ones.
 
     \b
       product-sync daemon --tenants /etc/product-sync/tenants.toml
@@ -53,7 +53,7 @@ def daemon(*, tenants: TenantsFile = None) -> None:
 
 
 def _served(tenants: Path | None, kind: type[Settings]) -> ServedTenants:
-    """Whom to serve; what is logged from now on follows the settings of the process. Raises SettingsError."""
+    """The tenants to serve; also configures the log. Raises SettingsError."""
     from sync.settings import served
     from sync.settings.tenants import load
 
@@ -64,19 +64,19 @@ def _served(tenants: Path | None, kind: type[Settings]) -> ServedTenants:
 
 @app.command(short_help="Read ranges for --executor celery.")
 def worker(*, tenants: TenantsFile = None) -> None:
-    """Read ranges of ids that `backfill` and `reconcile --executor celery` order, until told to stop.
+    """Read id ranges for `backfill` and `reconcile --executor celery`, until stopped.
 
-    One process reads SYNC_CONCURRENCY ranges at once; start one for each processor core, on as many machines
-    as you like. All of them keep to one pace. Needs PostgreSQL, CELERY_BROKER_URL and the extra [celery].
+    One process reads SYNC_CONCURRENCY ranges at once; start one per processor core, on one or more machines.
+    All workers share one request rate. Needs PostgreSQL, CELERY_BROKER_URL and the extra [celery].
 
     \b
       product-sync worker &
       product-sync worker &
       product-sync backfill --executor celery
-      product-sync worker --tenants tenants.toml    for all tenants of a file, whose runs take turns
+      product-sync worker --tenants tenants.toml    for all tenants of a file
 
-    SIGTERM and Ctrl-C finish the pages in hand; what is left goes to other workers. Killed, it leaves its
-    ranges to them within 15 seconds.
+    SIGTERM and Ctrl-C stop it after the current pages; other workers read the rest. They also take over the
+    ranges of a killed worker within 15 seconds.
 
     Exit status: 0 stopped, 69 database out of reach at the start, 78 settings.
     """
@@ -88,16 +88,16 @@ def worker(*, tenants: TenantsFile = None) -> None:
 
 @app.command(short_help="Serve the status page over a copy.")
 def serve(*, tenants: TenantsFile = None) -> None:
-    """Serve the status page alone, in the foreground, until told to stop: it only reads.
+    """Serve the status page alone, in the foreground, until stopped; read-only.
 
-    For a copy that another machine or cron keeps; the daemon serves the same page by itself.
+    For a copy that cron or another machine keeps fresh; the daemon serves the same page.
 
     \b
       product-sync serve                             at STATUS_BIND, http://127.0.0.1:8321/
-      STATUS_BIND=0.0.0.0:80 product-sync serve      for everybody who reaches this machine
-      product-sync serve --tenants tenants.toml      a list of all, and the pages of each
+      STATUS_BIND=0.0.0.0:80 product-sync serve      for every machine that can connect
+      product-sync serve --tenants tenants.toml      a list of all tenants, and the pages of each
 
-    Exit status: 0 stopped, 69 database out of reach or no copy yet, 78 settings, or STATUS_BIND is taken.
+    Exit status: 0 stopped, 69 database out of reach or no copy yet, 78 settings, or STATUS_BIND in use.
     """
     from sync.settings import CopySettings
     from sync.web.server import serving
@@ -105,7 +105,9 @@ def serve(*, tenants: TenantsFile = None) -> None:
     served = _served(tenants, CopySettings)
     bind = served.process.status_bind
     if bind is None:
-        raise SettingsError("STATUS_BIND: is off: there is nowhere to serve.", "set it to host:port.")
+        raise SettingsError(
+            "STATUS_BIND: is off, so there is no address to serve at.", "set it to host:port."
+        )
     with stoppable() as stop, _page(served) as page, serving(page, bind) as url:
         complain(f"product-sync: the status page is at {url}")
         stop.wait()
@@ -113,7 +115,7 @@ def serve(*, tenants: TenantsFile = None) -> None:
 
 @contextmanager
 def _page(served: ServedTenants) -> Iterator[Starlette]:
-    """The page over the only copy, which must be there, or over those of many."""
+    """The page of the only copy, which must exist, or of many copies."""
     from sync.app import copy_of
     from sync.service.copy_monitor import CopyMonitors
     from sync.web.app import application, application_for
@@ -122,31 +124,34 @@ def _page(served: ServedTenants) -> Iterator[Starlette]:
         with copy_of(served.process) as engine:
             yield application(engine, served.process)
         return
-    with closing(CopyMonitors(served)) as onlookers:
-        yield application_for(onlookers, served.process)
+    with closing(CopyMonitors(served)) as monitors:
+        yield application_for(monitors, served.process)
 
 
 @app.command(short_help="Ask a running daemon how it is.")
 def health(
     *,
     ready: Annotated[
-        bool, typer.Option("--ready", help="Whether the copy is fresh, not just whether it is alive.")
+        bool,
+        typer.Option(
+            "--ready", help="Report whether the copy is fresh, not only whether the daemon is alive."
+        ),
     ] = False,
 ) -> None:
-    """Ask the daemon at STATUS_BIND whether it is alive; what a container's HEALTHCHECK runs.
+    """Ask the daemon at STATUS_BIND whether it is alive; for a container's HEALTHCHECK.
 
     \b
-      product-sync health            /healthz: alive, its worker is not stuck
-      product-sync health --ready    /readyz: the copy is as fresh as SYNC_MAX_LAG asks
+      product-sync health            /healthz: the daemon is alive, no worker is stuck
+      product-sync health --ready    /readyz: the copy is as fresh as SYNC_MAX_LAG requires
 
-    Exit status: 0 it is, 1 it is not, 69 nobody answers, 78 settings.
+    Exit status: 0 yes, 1 no, 69 no answer, 78 settings.
     """
     from http.client import HTTPConnection, HTTPException
     from json import loads
 
     bind = copy_settings().status_bind
     if bind is None:
-        raise SettingsError("STATUS_BIND: is off: there is nobody to ask.", "set it to host:port.")
+        raise SettingsError("STATUS_BIND: is off, so no daemon can answer.", "set it to host:port.")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)  # noqa: S104 - asked, not bound
     connection = HTTPConnection(host, bind.port, timeout=5)
     try:

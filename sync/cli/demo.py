@@ -1,7 +1,7 @@
-"""`product-sync demo`: the whole story on one screen, with a simulated tenant in this very process.
+"""`product-sync demo`: a complete demonstration on one screen, with a simulated tenant in this process.
 
-Each step is a command that a user would type, run as it is, with settings that lead to the tenant
-and nothing of the user's own: neither the environment nor a `.env` can disturb it.
+Each step is a real command with settings for the simulated tenant. The user's environment and `.env` have no
+effect.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Command = Callable[[Sequence[str]], int]
 
 
 def play(command: Command, folder: Path | None) -> int:
-    """Tell the story; returns 0 when the copy came out right, else the code of the step that failed.
+    """Run the demonstration. Returns 0 if the copy is correct, else the exit code of the failed step.
 
     command    runs `product-sync` with these arguments
-    folder     where the copy is kept; None makes a temporary one, which stays for a look
+    folder     where the copy is kept; None makes a temporary folder, which is not removed
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="product-sync-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,10 +42,10 @@ def play(command: Command, folder: Path | None) -> int:
             "LOG_LEVEL": "WARNING",
         }
         with _surroundings(settings):
-            return _tell(command, tenant, database)
+            return _play(command, tenant, database)
 
 
-def _tell(command: Command, tenant: Sandbox, database: Path) -> int:
+def _play(command: Command, tenant: Sandbox, database: Path) -> int:
     sku = str(tenant.catalogue.document(EDITED)["sku"])
     _say(
         f"A simulated tenant with {PRODUCTS} products and two store views is up; its copy goes to {database}."
@@ -56,7 +56,7 @@ def _tell(command: Command, tenant: Sandbox, database: Path) -> int:
     _say(f"Now somebody edits product {sku} on the tenant, and deletes another one.")
     tenant.catalogue.edit(EDITED, name="Edited in the demo", price=12.5)
     tenant.catalogue.delete(DELETED)
-    loaded = PRODUCTS * len(STORE_VIEWS)  # one entry of the feed for each
+    loaded = PRODUCTS * len(STORE_VIEWS)  # one feed entry for each
     feed = ["changes", "--since", str(loaded)]
     code = _type(command, ["run"], feed, ["show", sku, "--history"], ["status"], ["verify"])
     query = "SELECT sku, name, price FROM products_current LIMIT 5"
@@ -65,7 +65,7 @@ def _tell(command: Command, tenant: Sandbox, database: Path) -> int:
 
 
 def _type(command: Command, *steps: Sequence[str]) -> int:
-    """Show each command and run it; returns the exit code of the first that fails, and stops there."""
+    """Print and run each command. Stops at the first failure and returns its exit code."""
     for step in steps:
         _say(f"$ product-sync {shlex.join(step)}")
         if code := command(step):
@@ -80,7 +80,7 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _surroundings(settings: dict[str, str]) -> Iterator[None]:
-    """An environment with these settings alone, in an empty folder; afterwards all is as it was."""
+    """An environment with these settings alone, in an empty folder; restored afterwards."""
     environment = dict(os.environ)
     kept = {name: environment[name] for name in KEPT if name in environment}
     os.environ.clear()

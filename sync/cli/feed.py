@@ -28,48 +28,50 @@ def changes(
         int, typer.Option(min=0, max=MAX_ID, metavar="ID", help="Begin after this change_id.")
     ] = 0,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=MAX_ID, help="Tell so many entries at most.")
+        int | None, typer.Option(min=1, max=MAX_ID, help="Print at most this many entries.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more, until stopped.")] = False,
     state: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Remember here how far it came, and go on from there.")
+        Path | None, typer.Option(metavar="FILE", help="Store the position in this file, and resume from it.")
     ] = None,
     webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="Post it there in signed batches instead of printing.")
+        str | None, typer.Option(metavar="URL", help="Post signed batches to this URL instead of printing.")
     ] = None,
     rewind: Annotated[
-        bool, typer.Option("--rewind", help="Forget how far it came: begin anew, or after --since.")
+        bool,
+        typer.Option(
+            "--rewind", help="Discard the stored position: start at the beginning, or after --since."
+        ),
     ] = False,
 ) -> None:
     """Print the change feed, oldest first, one JSON object a line; or post it to a webhook.
 
-    A reader that remembers the last change_id and asks for what is after it misses nothing. With --state,
-    FILE remembers: it moves behind what was written out, so after a crash the last entries come once more,
-    and none is missing. --since then says where to begin while there is no FILE yet. One process at a time
-    may use it (FILE.lock), and only with the database it came from.
+    A reader that stores the last change_id and passes it to --since misses nothing. With --state, FILE stores
+    the position after each written entry: after a crash the last entries are repeated, and none is missing.
+    --since then applies only until FILE exists. One process at a time can use FILE (FILE.lock), and only with
+    the database it came from.
 
-    --webhook posts {"first_id", "last_id", "changes": [...]}, up to 100 changes and about 900 kB at a time,
-    in order; the next when the one before was answered 2xx. Each change arrives at least once: after a crash
-    or an answer that was lost some come again, so a receiver drops every change it has had: one with the same
-    change_id and changed_at. A copy that was restored gives change_ids anew, with other times. How far a URL
-    came is kept in the copy, or in FILE.
+    --webhook posts {"first_id", "last_id", "changes": [...]}, up to 100 changes and about 900 kB per batch,
+    in order; each batch after the 2xx for the one before. Each change arrives at least once: after a crash or
+    a lost answer some are repeated, so a receiver must ignore a change_id and changed_at that it already has.
+    A restored copy reuses change_ids with other times. The position of a URL is kept in the copy, or in FILE.
 
     \b
       Idempotency-Key           first_id-last_id-DIGEST, the same for the same changes
       X-Product-Sync-Signature  t=SECONDS,v1=HEX: HMAC-SHA256 of SECONDS.BODY with WEBHOOK_SECRET
 
-    An answer has 30 seconds. No connection, 408, 425, 429 and 5xx are tried again, as Retry-After says, for
-    SYNC_MAX_RETRY_TIME, with --follow for as long as it takes. 413 halves the batch. Any other answer ends it
-    after four tries, a redirect at once; started again, it posts the same again.
+    The receiver must answer within 30 seconds. Connection errors, 408, 425, 429 and 5xx are retried after the
+    time in Retry-After, for SYNC_MAX_RETRY_TIME, with --follow without limit. 413 halves the batch. Any other
+    answer ends the command after four tries, a redirect at once; a restart posts the same batch again.
 
     \b
       product-sync changes --since 4711 --limit 100          the next hundred
-      product-sync changes --follow --state search.json      all of it and what comes, across restarts
+      product-sync changes --follow --state search.json      all entries and new ones, across restarts
       product-sync changes --follow --webhook https://search.example/products
-      product-sync changes --webhook URL --rewind            everything from the first entry on once more
+      product-sync changes --webhook URL --rewind            everything again from the first entry
 
     Exit status: 0, 64 a FILE or a URL that cannot be used, 69 database or receiver out of reach, receiver
-    refuses, or no copy yet, 75 another process moves the same position, 77 receiver answers 401 or 403, 78
+    refuses, or no copy yet, 75 another process uses the same position, 77 receiver answers 401 or 403, 78
     settings, or a position from another or a restored database, 130 interrupted.
     """
     from sync.app import copy_of
@@ -97,7 +99,7 @@ def changes(
 def _sender(
     opened: ExitStack, settings: Settings, webhook: str | None, stop: Event, *, follow: bool
 ) -> tuple[Sender, str]:
-    """What hands the feed on, and the receiver's host, blank for standard output."""
+    """The sender of entries, and the receiver's host; blank for standard output."""
     if webhook is None:
         return lambda entries: _printed(entries, stop), ""
     from sync.app import open_webhook
@@ -108,7 +110,7 @@ def _sender(
 
 
 def _printed(entries: Sequence[Entry], stop: Event) -> Iterator[Sequence[Entry]]:
-    """Print entries, and yield those that were written out before `stop` was set."""
+    """Print entries, and yield those that were printed before `stop` was set."""
     for count, entry in enumerate(entries, 1):
         if not print_out(entry.json.decode()):
             raise typer.Exit

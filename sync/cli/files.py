@@ -1,4 +1,4 @@
-"""The copy as files, as flat SQL views, and its schema."""
+"""The commands for files, flat SQL views, `adopt` and the schema."""
 
 from __future__ import annotations
 
@@ -30,29 +30,28 @@ def export(
         str | None, typer.Option(metavar="A,B,…", help="Columns of products and attribute codes.")
     ] = None,
     sku: Annotated[
-        list[str] | None, typer.Option(metavar="SKU", help="Just this product; may be given again.")
+        list[str] | None, typer.Option(metavar="SKU", help="Only this product; repeatable.")
     ] = None,
     type_id: Annotated[
-        list[str] | None, typer.Option("--type", metavar="T", help="Just this type; may be given again.")
+        list[str] | None, typer.Option("--type", metavar="T", help="Only this type; repeatable.")
     ] = None,
     changed_since: Annotated[
-        str | None, typer.Option(metavar="T", help="Only what the copy saw change since: a time, or 24h.")
+        str | None, typer.Option(metavar="T", help="Only products changed in the copy since a time, or 24h.")
     ] = None,
-    labels: Annotated[bool, typer.Option("--labels", help="Labels of options instead of ids.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="Option labels instead of ids.")] = False,
     form: Annotated[
-        str | None, typer.Option("--format", metavar="F", help="parquet, csv or jsonl, whatever the suffix.")
+        str | None, typer.Option("--format", metavar="F", help="parquet, csv or jsonl, for any suffix.")
     ] = None,
 ) -> None:
-    """Write the products that live in the copy to a file: .parquet, .csv or .jsonl by its suffix.
+    """Write the live products of the copy to a file: .parquet, .csv or .jsonl by its suffix.
 
-    The products are those of one moment, also while a pass writes. The file takes its name when it is
-    complete; a failure leaves what was there. It is no more readable than the copy: it has at most the
-    permissions of the SQLite file, and of a copy on a server only its owner can read it. Write to - for a
-    file of other permissions. A symbolic link is refused.
+    The export is a consistent snapshot, even while a pass writes. The file appears when it is complete; a
+    failure keeps the former file. Its permissions are at most those of the SQLite file; for a copy on a
+    server, only the owner can read it. Write to - for other permissions. A symbolic link is refused.
 
-    Without --columns, it has every column of the table products; with --columns, the store view comes first
-    unless --store-view names one. A name that is a column and an attribute means the column; attribute:NAME
-    is the attribute. Attributes have the types that Commerce gives them; a value that is none of its type is
+    Without --columns, the file has every column of the table products; with --columns, the store view comes
+    first unless --store-view chooses one. If a column and an attribute have the same name, NAME is the column
+    and attribute:NAME the attribute. Attributes have the types of Commerce; a value of another type becomes
     null. With --labels, an attribute with options is text.
 
     \b
@@ -83,7 +82,7 @@ def export(
 
 
 def _say_ambiguous(engine: sa.Engine, columns: str | None) -> None:
-    """Say which of the names asked for mean a column although there is such an attribute too."""
+    """Report requested names that mean a column although an attribute has the same name."""
     from sync.db.engine import reading
     from sync.db.flat import ATTRIBUTE, ambiguous, split_names
 
@@ -114,21 +113,21 @@ def _output(path: str, engine: sa.Engine) -> Iterator[BinaryIO]:
         raise not_written("standard output", error) from error
 
 
-@app.command(short_help="Make a flat SQL view of attributes.")
+@app.command(short_help="Create a flat SQL view of attributes.")
 @for_tenants()
 def view(
     *,
-    name: Annotated[str, typer.Option(metavar="V", help="What the view is called.")],
+    name: Annotated[str, typer.Option(metavar="V", help="The name of the view.")],
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Columns of products and attribute codes.")
     ] = None,
     drop: Annotated[bool, typer.Option("--drop", help="Drop the view instead.")] = False,
 ) -> None:
-    """Make a flat SQL view, or make it anew: a row per product and store view, a typed column per name.
+    """Create or replace a flat SQL view: a row per product and store view, a typed column per name.
 
-    Options read as their labels, as ids while the copy knows none. What a store view lacks is taken from
-    `all`; a value that is none of its attribute's type ("abc" for a decimal) is null. store_view and
-    product_id are always there. A name that is a column and an attribute means the column; attribute:NAME is
+    Options appear as labels, or as ids while the copy has no labels. A value that a store view lacks is taken
+    from `all`; a value of the wrong type ("abc" for a decimal) becomes null. store_view and product_id are
+    always included. If a column and an attribute have the same name, NAME is the column and attribute:NAME
     the attribute.
 
     \b
@@ -155,17 +154,17 @@ def view(
     emit(f"View {made} is ready. Try:\n  SELECT * FROM {made} WHERE store_view = 'all' LIMIT 10;")
 
 
-# --- whose it is -----------------------------------------------------------------------------
+# --- the tenant of a copy --------------------------------------------------------------------
 
 
-@app.command(short_help="Take over a copy for this tenant.")
+@app.command(short_help="Assign a copy to this tenant.")
 @for_tenants(one_by_one=False)
 def adopt() -> None:
-    """Make the copy at DATABASE_URL that of the tenant at API_ENDPOINT, whosever it was.
+    """Assign the copy at DATABASE_URL to the tenant at API_ENDPOINT.
 
-    For a copy that other commands refuse because it is another tenant's, and that you want to go on with. No
-    product is touched yet: the next `run` or `reconcile` reads the whole catalogue and writes what differs.
-    Where more is missing than SYNC_MAX_DELETE_FRACTION allows, deletions wait for --allow-mass-delete.
+    For a copy that other commands refuse because it belongs to another tenant. Changes no product: the next
+    `run` or `reconcile` reads the whole catalogue and writes what differs. If more products are missing than
+    SYNC_MAX_DELETE_FRACTION allows, deletions need --allow-mass-delete.
 
     \b
       product-sync adopt
@@ -194,13 +193,13 @@ def adopt() -> None:
     emit("Next: product-sync reconcile, which reads the whole catalogue.")
 
 
-# --- its schema ------------------------------------------------------------------------------
+# --- the schema ------------------------------------------------------------------------------
 
 
 @db.command()
 @for_tenants()
 def upgrade() -> None:
-    """Bring the database to the newest schema; commands that write do it by themselves.
+    """Upgrade the database to the newest schema; commands that write do this automatically.
 
     Exit status: 0, 69 database out of reach, 78 settings, or a database written by a newer version.
     """
@@ -214,7 +213,7 @@ def upgrade() -> None:
 @db.command()
 @for_tenants()
 def current() -> None:
-    """Print the schema revision the database is at.
+    """Print the schema revision of the database.
 
     Exit status: 0, 69 database out of reach, 78 settings.
     """

@@ -1,4 +1,4 @@
-"""Looking at the settings and at the copy."""
+"""The commands that inspect the settings and the copy."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from sync.settings.tenants import Tenants
 
 
-@app.command(short_help="Try everything that a sync needs.")
+@app.command(short_help="Test everything that a sync needs.")
 @for_tenants()
 def check() -> None:
-    """Try everything a sync needs: settings, token, API, permission, store views, clock, database, and whose
-    copy that is.
+    """Test everything a sync needs: settings, token, API, permission, store views, clock, database, and the
+    tenant of the copy.
 
-    Prints a line for each, with the remedy where one failed. Writes nothing.
+    Prints a line for each test, with a remedy after each failure. Writes nothing.
 
-    Exit status: 0 all well, else that of the first failure: 69 out of reach, 77 refused, 78 settings.
+    Exit status: 0 all passed, else that of the first failure: 69 out of reach, 77 refused, 78 settings.
     """
     worst = 0
     with stoppable() as stop:
@@ -56,9 +56,9 @@ def _findings(stop: Event) -> Iterator[Finding]:
 @app.command(short_help="Print the settings in force.")
 @for_tenants()
 def config() -> None:
-    """Print the settings in force and where each came from, secrets masked.
+    """Print the settings in force and the source of each; secrets are masked.
 
-    Exit status: 0, or 78 when they cannot be used.
+    Exit status: 0, or 78 if they are invalid.
     """
     from sync.cli.text import table
     from sync.settings import describe, unknown_variables
@@ -84,20 +84,20 @@ def _status_of_all(file: Tenants, *, runs: int, as_json: bool) -> None:
     raise typer.Exit(worst(it.exit_code if isinstance(it, SyncError) else 0 for it in found.values()))
 
 
-@app.command(short_help="Print where the copy stands.")
+@app.command(short_help="Print the state of the copy.")
 @for_tenants(together=_status_of_all)
 def status(
     *,
     runs: Annotated[int, typer.Option(min=1, max=MAX_ID, help="How many runs to list.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Print how much the copy holds, up to when it is complete, the last runs, and who is writing.
+    """Print the size and freshness of the copy, the last runs, and the process that is writing.
 
     \b
       product-sync status                           one tenant
       product-sync status --tenants tenants.toml    a line for each; with --json, an object by name
 
-    Exit status: 0, 69 database out of reach or not there yet, 78 settings.
+    Exit status: 0, 69 database out of reach or no copy yet, 78 settings.
     """
     from sync.cli import text
 
@@ -135,19 +135,19 @@ def show(
     sku: Annotated[str, typer.Argument(metavar="SKU")],
     *,
     store_view: StoreView = None,
-    history: Annotated[bool, typer.Option("--history", help="What happened to it, oldest first.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Print its changes, oldest first.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print one product from the copy, as each store view shows it; a deleted one as it was last.
+    """Print one product from the copy in each store view; a deleted one in its last state.
 
-    Store views that left come last, and are named as not current.
+    Store views that left come last and are marked as not current.
 
     \b
-      product-sync show BAG-1                    its columns and what belongs to it
+      product-sync show BAG-1                    its columns and child rows
       product-sync show BAG-1 --history          what changed, with old and new values
       product-sync show BAG-1 --json             one JSON object a line, the document included
 
-    Exit status: 0, 64 no such product, 69 database out of reach or not there yet, 78 settings.
+    Exit status: 0, 64 no such product, 69 database out of reach or no copy yet, 78 settings.
     """
     from sync.app import copy_of
     from sync.db import current_views, products
@@ -158,7 +158,7 @@ def show(
         left = reading(engine, current_views.left)
         if not found:
             raise UsageError(
-                f"the copy holds no product {sku}.", "check the SKU; `product-sync status` counts products."
+                f"the copy has no product {sku}.", "check the SKU; `product-sync status` counts products."
             )
         for row in sorted(found, key=lambda row: row.store_view in left):
             product = row._asdict() | {"left": left.get(row.store_view)}
@@ -166,7 +166,7 @@ def show(
 
 
 def _shown(engine: sa.Engine, product: Mapping[str, Any], *, history: bool, as_json: bool) -> str:
-    """One product as `show` prints it."""
+    """Format one product for `show`."""
     from sync.cli import text
     from sync.db import changes, products
     from sync.db.engine import reading

@@ -27,31 +27,32 @@ db = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The copy's s
 app.add_typer(db, name="db")
 
 StoreView = Annotated[str | None, typer.Option(metavar="CODE", help="This store view only.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and report, write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and report; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Executor = Annotated[
     Literal["local", "celery"],
     typer.Option(
-        help="Who reads: this process, or the workers at CELERY_BROKER_URL (`product-sync worker`)."
+        help="What reads: this process, or the workers at CELERY_BROKER_URL (`product-sync worker`)."
     ),
 ]
 MetricsFile = Annotated[
-    Path | None, typer.Option(metavar="PATH", help="Write metrics there, for node-exporter's textfiles.")
+    Path | None,
+    typer.Option(metavar="PATH", help="Write metrics to this file, for node-exporter's textfile collector."),
 ]
 
 
-_told: set[str] = set()  # warnings of files that others may read
+_warned: set[str] = set()  # warnings already logged
 
 
 def settings_in_force() -> Settings:
-    """The settings in force; what is logged from now on follows them. Raises SettingsError."""
+    """The settings in force; also configures the log. Raises SettingsError."""
     from sync.settings import Settings
 
     return _in_force(load(Settings))
 
 
 def copy_settings() -> Settings:
-    """The same for a command that only looks into the copy, where no tenant need be named."""
+    """The same for a command that only reads the copy and needs no tenant's credentials."""
     from sync.settings import CopySettings
 
     return _in_force(load(CopySettings))
@@ -63,9 +64,9 @@ def _in_force(settings: Settings) -> Settings:
 
 
 def configure_logs(settings: Settings, also: Iterable[Settings | SettingsError] = ()) -> None:
-    """Log as these settings say.
+    """Configure the log by these settings.
 
-    also    whose secrets must not be logged either
+    also    more settings whose secrets must not be logged
     """
     import structlog
 
@@ -78,6 +79,6 @@ def configure_logs(settings: Settings, also: Iterable[Settings | SettingsError] 
         if not isinstance(each, SettingsError):
             hide(each.secrets)
             for warning in each.exposed_files:
-                if warning not in _told:
+                if warning not in _warned:
                     log.warning("secret_file.exposed", reason=warning)
-                    _told.add(warning)
+                    _warned.add(warning)

@@ -1,4 +1,4 @@
-"""The passes: what is read from the tenant, and how that ended."""
+"""The commands that run a pass."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ if TYPE_CHECKING:
     from sync.passes.run import Summary, Sync, Watch
     from sync.passes.workers import Queue
 
-STOPPING = "product-sync: stopping behind the page in hand; once more ends it at once."
+STOPPING = "product-sync: Stopping after the current page; press Ctrl-C again to quit now."
 
 
 @app.command(short_help="Load the whole catalogue.")
 @for_tenants()
 def backfill(
     *,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, do not continue.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start from the beginning instead of continuing.")
+    ] = False,
     store_view: StoreView = None,
     first_id: Annotated[int, typer.Option(min=1, max=MAX_ID, help="Lowest product id to load.")] = 1,
     last_id: Annotated[
@@ -52,15 +54,15 @@ def backfill(
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load the whole catalogue, or continue a load that did not come to its end.
+    """Load the whole catalogue, or continue an interrupted load.
 
-    Products that are already here and did not change are not written again.
+    Products that are already in the copy and unchanged are not written again.
 
     \b
       product-sync backfill                    everything, or the rest of it
       product-sync backfill --store-view fr    one store view only
       product-sync backfill --restart          everything, from the beginning
-      product-sync backfill --executor celery  by workers; interrupted and started again, it continues
+      product-sync backfill --executor celery  with workers; started again after an interruption, it continues
 
     Exit status: 0 loaded, 1 some products rejected, 69 out of reach, 75 busy, 77 refused, 78 settings, 130
     interrupted.
@@ -69,7 +71,7 @@ def backfill(
     from sync.passes import backfill as passes
 
     if last_id is not None and last_id < first_id:
-        raise UsageError(f"--last-id {last_id} lies before --first-id {first_id}.")
+        raise UsageError(f"--last-id {last_id} is lower than --first-id {first_id}.")
     interval = Interval(first_id - 1, last_id)
 
     def work(sync: Sync) -> Summary:
@@ -91,23 +93,23 @@ def backfill(
 def run(
     *,
     sku: Annotated[
-        list[str] | None, typer.Option(metavar="SKU", help="Just this product; may be given again.")
+        list[str] | None, typer.Option(metavar="SKU", help="Only this product; repeatable.")
     ] = None,
     product_id: Annotated[
         list[int] | None,
-        typer.Option("--id", min=1, max=MAX_ID, metavar="N", help="Just this product; may be given again."),
+        typer.Option("--id", min=1, max=MAX_ID, metavar="N", help="Only this product; repeatable."),
     ] = None,
     store_view: StoreView = None,
     dry_run: DryRun = False,
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read what changed since the last finished pass, and what was deleted; write it, and exit.
+    """Read what was changed and deleted since the last finished pass, write it, and exit.
 
     Safe to stop at any time: the next run resumes at the last committed page.
 
     \b
-      product-sync run                     what the daemon does, once, by hand
+      product-sync run                     what the daemon does, once
       product-sync run --store-view fr     one store view only
       product-sync run --sku BAG-1         one product, whether it changed or not
 
@@ -136,7 +138,7 @@ def _named(sync: Sync, ids: list[int], skus: list[str]) -> Summary:
 def reconcile(
     *,
     allow_mass_delete: Annotated[
-        bool, typer.Option("--allow-mass-delete", help="Believe it when a large share is gone.")
+        bool, typer.Option("--allow-mass-delete", help="Accept that a large share was deleted.")
     ] = False,
     store_view: StoreView = None,
     executor: Executor = "local",
@@ -144,15 +146,15 @@ def reconcile(
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read the whole catalogue and make the copy equal to it, silent changes and deletions included.
+    """Read the whole catalogue and make the copy equal to it, even for changes without a timestamp.
 
-    Deletes nothing when more than SYNC_MAX_DELETE_FRACTION of the products would go. Interrupted, it begins
-    again: only reading a product shows that it changed in silence.
+    Deletes nothing if more than SYNC_MAX_DELETE_FRACTION of the products would be deleted. After an
+    interruption it starts from the beginning: only reading a product shows such a change.
 
     \b
       product-sync reconcile                        what the daemon does at night
       product-sync reconcile --dry-run              what it would do
-      product-sync reconcile --allow-mass-delete    after a clearance on the tenant
+      product-sync reconcile --allow-mass-delete    after a large deletion in Commerce
 
     Exit status: 0 equal, 1 some products rejected or deletions held back, 69 out of reach, 75 busy, 77
     refused, 78 settings, 130 interrupted.
@@ -176,7 +178,7 @@ def reconcile(
 @app.command(short_help="Report how the copy differs.")
 @for_tenants()
 def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
-    """Read the whole catalogue and report how the copy differs; no product is written.
+    """Read the whole catalogue and report how the copy differs; writes no product.
 
     \b
       product-sync verify           missing, extra and different products, with examples
@@ -206,21 +208,21 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
 @app.command(short_help="Read the light price feeds.")
 @for_tenants()
 def prices(*, metrics_file: MetricsFile = None, as_json: AsJson = False) -> None:
-    """Read base, special and tier prices and costs, and again the products whose prices moved in silence.
+    """Read base, special and tier prices and costs, and products whose prices changed without a timestamp.
 
-    The bulk price endpoints of Commerce change prices without moving `updated_at`, so `run` does not see it.
-    The feeds answer 300 SKUs at a time, at a twentieth of what product pages cost the tenant. A product that
-    carries other prices is read again in every store view. What it then carries is kept in product_prices;
-    for scopes that are not copied what the feeds name, but for special prices whose dates are ambiguous.
-    From then on, every pass that reads a product writes its prices too.
+    The bulk price endpoints of Commerce change prices without changing `updated_at`, so `run` misses them.
+    The feeds return 300 SKUs per request, at a twentieth of the cost of product pages. A product whose prices
+    differ is read again in every store view, and its prices are stored in product_prices. For scopes that are
+    not copied, the prices of the feeds are stored, except special prices with ambiguous dates. From then on,
+    every pass that reads a product also writes its prices.
 
     \b
       product-sync prices           what the daemon does every SYNC_PRICES_INTERVAL
-      product-sync prices --json    fetched: products compared, and each store view of those read again;
-                                    inserted: products whose first prices were kept;
+      product-sync prices --json    fetched: products compared, plus each store view of those read again;
+                                    inserted: products whose prices were stored for the first time;
                                     updated: products whose document or prices changed
 
-    Exit status: 0 up to date, 1 a feed is refused or not believed or some products rejected, 69 out of reach,
+    Exit status: 0 up to date, 1 a feed is refused or implausible or some products rejected, 69 out of reach,
     75 busy, 77 refused, 78 settings, 130 interrupted.
     """
     from sync.passes import prices as passes
@@ -233,14 +235,14 @@ def prices(*, metrics_file: MetricsFile = None, as_json: AsJson = False) -> None
 def stock(
     *,
     allow_mass_delete: Annotated[
-        bool, typer.Option("--allow-mass-delete", help="Believe it when no source shows anything.")
+        bool, typer.Option("--allow-mass-delete", help="Accept that all sources are empty.")
     ] = False,
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read the source items: how many of a SKU lie in each source. What is gone is kept as a tombstone.
+    """Read the source items: the quantity of each SKU in each source. Removed items are kept as tombstones.
 
-    Commerce stamps no stock with a time, so all of it is read, SKU by SKU in each source.
+    Stock has no timestamps in Commerce, so all of it is read, source by source.
 
     \b
       product-sync stock           what the daemon does every SYNC_STOCK_INTERVAL
@@ -262,20 +264,20 @@ def stock(
 def reference(
     *,
     allow_mass_delete: Annotated[
-        bool, typer.Option("--allow-mass-delete", help="Believe it when a large share is gone.")
+        bool, typer.Option("--allow-mass-delete", help="Accept that a large share was deleted.")
     ] = False,
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read what the values in products refer to: attributes with the labels of their options, attribute sets,
-    categories, websites, store groups and store views.
+    """Read what product values refer to: attributes with their option labels, attribute sets, categories,
+    websites, store groups and store views.
 
-    Labels and names are those of each store view of STORE_VIEWS. Only differences are written; what changed
-    is in the table reference_changes. What the credential may not read is named, and the rest goes on.
+    Labels and names are read for each store view of STORE_VIEWS. Only differences are written; the table
+    reference_changes records them. Lists that the credential may not read are reported and skipped.
 
     \b
       product-sync reference                        what the daemon does at SYNC_REFERENCE_CRON
-      product-sync reference --allow-mass-delete    after a clearance on the tenant
+      product-sync reference --allow-mass-delete    after a large deletion in Commerce
 
     Exit status: 0 up to date, 1 some of it not readable or deletions held back, 69 out of reach, 75 busy, 77
     refused, 78 settings, 130 interrupted.
@@ -295,10 +297,10 @@ def forget(
     store_view: Annotated[str, typer.Option(metavar="CODE", help="The store view to remove.")],
     as_json: AsJson = False,
 ) -> None:
-    """Remove a store view that is not in STORE_VIEWS any more: its products, and all that belongs to them.
+    """Remove a store view that is no longer in STORE_VIEWS: its products and their child rows.
 
-    The change feed gets a `delete` entry for each product. Put back into STORE_VIEWS later, the store view is
-    loaded anew.
+    The change feed gets a `delete` entry for each product. If the store view returns to STORE_VIEWS later, it
+    is loaded again.
 
     \b
       product-sync forget --store-view de
@@ -315,7 +317,7 @@ def forget(
         )
     with _live() as live, _watched(live) as watch:
         summary = work(live.sync("forget", watch, (store_view,)), store_view)
-    _tell(summary, as_json)
+    _print_summary(summary, as_json)
 
 
 def _run_pass(
@@ -328,7 +330,7 @@ def _run_pass(
     metrics_file: Path | None,
     executor: str = "local",
 ) -> None:
-    """Run a pass to its end and tell how it ended, also when that was an error."""
+    """Run a pass and print its summary, also after an error."""
     if executor != "local":
         _check_workers(executor, dry=dry)
     with _metered(command, metrics_file) as metrics_hook:
@@ -353,24 +355,24 @@ def _run_metered(
                 summary = work(replace(live.sync(command, watch, _views(store_view)), queue=queue))
         except SyncError:
             if live.run_log.last is not None:
-                _tell(live.run_log.last, as_json)
+                _print_summary(live.run_log.last, as_json)
             raise
-    _tell(summary, as_json)
+    _print_summary(summary, as_json)
     raise typer.Exit(summary.exit_code)
 
 
 def _check_workers(executor: str, *, dry: bool) -> None:
-    """Refuse what workers cannot do before anything is opened, or made."""
+    """Refuse what workers cannot do, before anything is opened."""
     from sync.service.worker import broker_of
 
     if dry:
-        raise UsageError(f"--dry-run reads by itself: it cannot go with --executor {executor}.")
+        raise UsageError(f"--dry-run cannot be combined with --executor {executor}: workers always write.")
     broker_of(settings_in_force())
 
 
 @contextmanager
 def _queue(live: App, executor: str) -> Iterator[Queue | None]:
-    """Where workers get their orders; None when this process reads by itself."""
+    """The queue of the workers; None if this process reads alone."""
     if executor == "local":
         yield None
         return
@@ -380,7 +382,7 @@ def _queue(live: App, executor: str) -> Iterator[Queue | None]:
         yield queue
 
 
-def _tell(summary: Summary, as_json: bool) -> None:
+def _print_summary(summary: Summary, as_json: bool) -> None:
     from sync.cli import text
 
     complain(text.summary_line(summary))
@@ -390,7 +392,7 @@ def _tell(summary: Summary, as_json: bool) -> None:
 
 @contextmanager
 def _metered(command: str, path: Path | None) -> Iterator[MetricsHook | None]:
-    """Count what happens, and write it to `path`, however the command ends; without a path, do neither."""
+    """Collect metrics, and write them to `path` when the command ends, also after an error."""
     if path is None:
         yield None
         return
@@ -416,7 +418,7 @@ def _metered(command: str, path: Path | None) -> Iterator[MetricsHook | None]:
 
 
 def _write_metrics(metrics: Metrics, path: str) -> None:
-    """Add them to the file for node-exporter, with the tenant's name where there are many. Raises OSError."""
+    """Add the metrics to the file for node-exporter, labelled with a chosen tenant. Raises OSError."""
     from sync.metrics import TenantsMetrics
 
     it = chosen()
@@ -455,14 +457,14 @@ def _live(
 
 @contextmanager
 def _watched(live: App) -> Iterator[Watch]:
-    """The progress bar where a person sees it, the log elsewhere."""
+    """The progress bar on a terminal, the log otherwise."""
     if live.settings.log_format == "json" or not sys.stderr.isatty():
         yield live.run_log
         return
     from sync.hooks.progress import Bar
 
     with Bar(live.run_log) as bar:
-        configure_logs(live.settings)  # anew: what is logged now must scroll above the bar
+        configure_logs(live.settings)  # again: log lines must now scroll above the bar
         yield bar
 
 

@@ -2,9 +2,9 @@
 
     @app.command()
     @for_tenants()
-    def prices(...) -> None: ...       asks `load` for its settings, as it does without a file
+    def prices(...) -> None: ...       gets its settings from `load`, with or without a file
 
-Where a command runs for each, it goes on behind a failure, and ends with the worst of their exit codes.
+A command that runs for each tenant continues after a failure, and exits with the worst exit code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ TenantsFile = Annotated[
     typer.Option("--tenants", metavar="FILE", help="Many tenants: a TOML file with the settings of each."),
 ]
 TenantName = Annotated[
-    str | None, typer.Option("--tenant", metavar="NAME", help="This tenant of FILE, instead of each in turn.")
+    str | None,
+    typer.Option("--tenant", metavar="NAME", help="Only this tenant of FILE, instead of each in turn."),
 ]
 Command = Callable[..., None]
 # From the best to the worst: done, in part, busy, out of reach, refused, settings, usage, a bug, stopped.
@@ -41,7 +42,7 @@ WORSE_AND_WORSE: Final = (0, 1, 75, 69, 77, 78, USAGE, BUG, INTERRUPTED)
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The tenant of a file that a command is for."""
+    """The tenant of a file for which a command runs."""
 
     tenants: Tenants
     name: str
@@ -51,7 +52,7 @@ _chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)
 
 
 def chosen() -> Chosen | None:
-    """The tenant that the command is for just now; None where there is no file."""
+    """The tenant for which the command runs now; None without a file."""
     return _chosen.get()
 
 
@@ -62,7 +63,7 @@ def load(kind: type[AnySettings]) -> AnySettings:
 
 
 def named(facts: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object that says whom it is about, where there is a file."""
+    """A JSON object, with the tenant's name if there is a file."""
     it = chosen()
     return facts if it is None else {"tenant": it.name, **facts}
 
@@ -71,7 +72,7 @@ def for_tenants(*, one_by_one: bool = True, together: Command | None = None) -> 
     """Give a command the two options.
 
     one_by_one    without --tenant, run it for each in turn; False: then --tenant must be given
-    together      what is done for all of a file instead, told the file and the command's options
+    together      called once with the file and the command's options, instead of the command for each
     """
 
     def give(command: Command) -> Command:
@@ -90,7 +91,9 @@ def for_tenants(*, one_by_one: bool = True, together: Command | None = None) -> 
             elif one_by_one:
                 raise typer.Exit(worst(_each(file, lambda: command(*arguments, **options))))
             else:
-                raise UsageError("this is done for one tenant at a time.", f"add --tenant {file.names[0]}.")
+                raise UsageError(
+                    "this command runs for one tenant at a time.", f"add --tenant {file.names[0]}."
+                )
 
         _add_options(with_tenants, command)
         return with_tenants
@@ -99,10 +102,10 @@ def for_tenants(*, one_by_one: bool = True, together: Command | None = None) -> 
 
 
 def _opened(path: Path | None, tenant: str | None) -> Tenants | None:
-    """The file, which has this tenant in it. Raises UsageError, and SettingsError for the file."""
+    """Load the file and check that it has this tenant. Raises UsageError, and SettingsError for the file."""
     if path is None:
         if tenant is not None:
-            raise UsageError(f"--tenant {tenant} stands in no file.", "add --tenants FILE.")
+            raise UsageError(f"--tenant {tenant} needs a file of tenants.", "add --tenants FILE.")
         return None
     from sync.settings.tenants import load as load_file
 
@@ -113,7 +116,7 @@ def _opened(path: Path | None, tenant: str | None) -> Tenants | None:
 
 
 def _each(file: Tenants, command: Callable[[], None]) -> Iterator[int]:
-    """The exit code of each tenant; who interrupts one interrupts all."""
+    """Run the command for each tenant and yield the exit codes; an interruption ends all."""
     for name in file.names:
         with _choosing(Chosen(file, name)), speaking_of(name):
             code = outcome(command)
@@ -143,9 +146,9 @@ def _choosing(it: Chosen) -> Iterator[None]:
 
 
 def _add_options(wrapper: Any, command: Command) -> None:
-    """Let typer see the command's own parameters and the two more."""
+    """Show typer the command's parameters and the two added ones."""
     more = {"tenants": TenantsFile, "tenant": TenantName}
-    signature = inspect.signature(command, eval_str=True)  # typer evaluates none that it is given
+    signature = inspect.signature(command, eval_str=True)  # typer does not evaluate a given signature
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in more.items()

@@ -1,7 +1,7 @@
-"""What a person reads on standard output: runs, drift, products, changes, as plain text. Pure.
+"""Formats runs, drift, products and changes as plain text for standard output. Pure.
 
-Nothing here knows a terminal's width or colours, so that output can be piped and compared. Texts of
-the catalogue are made printable: a product name must not steer a terminal.
+The output has no colours and no terminal width, so that it can be piped and compared. Catalogue texts are
+made printable, so that a product name cannot control a terminal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sync.errors import SyncError
 from sync.logs import printable
 from sync.model import Tally
 
-if TYPE_CHECKING:  # `show` and `changes` need not wait for an HTTP client to be loaded
+if TYPE_CHECKING:  # `show` and `changes` start faster without the HTTP client
     from sync.db.leases import Holder
     from sync.db.overview import FeedState, StoreViewState
     from sync.passes.reconcile import Drift
@@ -26,14 +26,14 @@ if TYPE_CHECKING:  # `show` and `changes` need not wait for an HTTP client to be
 LONGEST_VALUE = 100  # characters of one value in a card or a change
 _JSON = msgspec.json.Encoder(decimal_format="number")
 _DRIFT = {
-    "missing": "the tenant has, the copy lacks",
-    "extra": "the copy has, the tenant lacks",
-    "different": "are not the same",
+    "missing": "in Commerce, but not in the copy",
+    "extra": "in the copy, but not in Commerce",
+    "different": "that differ",
 }
 
 
 def table(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as left-aligned columns, two blanks between them; None is left blank."""
+    """Format rows as left-aligned columns, separated by two blanks; None is blank."""
     cells = [["" if value is None else printable(str(value)) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
@@ -41,7 +41,7 @@ def table(rows: Iterable[Sequence[object]]) -> str:
 
 
 def json_line(value: object) -> str:
-    """Anything as JSON on one line: times as ISO 8601, decimals as numbers with all their places."""
+    """A value as JSON on one line: times as ISO 8601, decimals as numbers with all their digits."""
     return _JSON.encode(value).decode()
 
 
@@ -69,7 +69,7 @@ def duration(span: timedelta | None) -> str | None:
 
 
 def summary_line(summary: Summary) -> str:
-    """How a run ended, in one line, and what stands out behind it."""
+    """The outcome of a run in one line, then remarks."""
     title = "dry run, nothing was written" if summary.dry else f"{summary.kind} {summary.status}"
     views = ", ".join(summary.store_views)
     traffic = f"{summary.traffic.requests} requests, {summary.seconds:.1f} s"
@@ -91,12 +91,12 @@ def _tally(tally: Tally, dry: bool) -> str:
         "rejected": tally.rejected,
         "altered": tally.altered,
     }
-    told = [f"{count} {word}" for word, count in counts.items() if count]
-    return ", ".join([f"{tally.fetched} read", *told])
+    counted = [f"{count} {word}" for word, count in counts.items() if count]
+    return ", ".join([f"{tally.fetched} read", *counted])
 
 
 def drift_report(drift: Sequence[Drift]) -> str:
-    """How the copy differs from the catalogue, a paragraph for each way."""
+    """The differences between the copy and the catalogue, a paragraph for each kind."""
     if not drift:
         return "The copy equals the catalogue."
     return "\n".join(line for found in drift for line in _drift(found))
@@ -112,7 +112,7 @@ def _drift(found: Drift) -> Iterator[str]:
 
 
 def drift_as_json(summary: Summary, drift: Sequence[Drift]) -> dict[str, Any]:
-    """The summary's object, and in `drift` one for each way the copy differs."""
+    """The summary as an object; `drift` has an object for each kind of difference."""
     ways = [
         asdict(found) | {"examples": [{"product_id": i, "detail": detail} for i, detail in found.examples]}
         for found in drift
@@ -125,12 +125,12 @@ def drift_as_json(summary: Summary, drift: Sequence[Drift]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where the copy stands. `runs` are rows of `sync_runs`, newest first; `lease` is who writes now.
+    """The state of the copy. `runs` are rows of `sync_runs`, newest first; `lease` is the current writer.
 
     open_rejections    products that were not copied
-    feeds              the last run that came through of each kind of pass, newest first
+    feeds              the last successful run of each kind of pass, newest first
     altered            products copied with a value replaced
-    copy_of            the tenant, None when the copy does not know yet
+    copy_of            the tenant; None if not recorded yet
     problems           why the copy is not as fresh as the settings require; empty while it is
     """
 
@@ -202,7 +202,7 @@ def _status_facts(status: Status) -> dict[str, Any]:
 
 
 def statuses_report(statuses: Mapping[str, Status | SyncError]) -> str:
-    """A line for each tenant, and below them why something cannot be told, or failed."""
+    """A line for each tenant, then their errors."""
     columns = ("tenant", "rows", "complete up to", "behind", "rejected", "altered", "last run", "status")
     rows = [(name, *_status_row(status)) for name, status in statuses.items()]
     told = [(name, _trouble(status)) for name, status in statuses.items()]
@@ -211,7 +211,7 @@ def statuses_report(statuses: Mapping[str, Status | SyncError]) -> str:
 
 def _status_row(status: Status | SyncError) -> tuple[object, ...]:
     if isinstance(status, SyncError):
-        return None, None, None, None, None, None, "not to be told"
+        return None, None, None, None, None, None, "unknown"
     views = [view for view in status.store_views if view.left is None]
     marks = [view.watermark for view in views]
     whole = [mark for mark in marks if mark is not None]
@@ -263,7 +263,7 @@ def _holding(holder: Holder | None) -> str:
 
 
 def title(product: Mapping[str, Any]) -> str:
-    """Which product it is, whether it lives and whether its store view is current (`left`)."""
+    """The product's SKU and store view, and whether it is deleted or not current (`left`)."""
     gone = "" if product["deleted_at"] is None else f", deleted {moment(product['deleted_at'])}"
     left = ", not current: the store view left" if product["left"] else ""
     return f"{printable(product['sku'])} in store view {product['store_view']}{left}{gone}"
@@ -274,13 +274,13 @@ def product_json(
     children: Mapping[str, Sequence[Mapping[str, Any]]],
     changes: Sequence[Mapping[str, Any]] | None,
 ) -> str:
-    """One product: its columns, the document as an object, a list for each child table, and its changes."""
+    """One product as JSON: columns, document, a list for each child table, and changes."""
     facts = {**product, "document": msgspec.Raw(product["document"].encode()), **children}
     return json_line(facts if changes is None else facts | {"changes": [dict(change) for change in changes]})
 
 
 def product_card(product: Mapping[str, Any], children: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """One product of one store view: its columns, then each child table that has rows."""
+    """One product of one store view as text: columns, then each child table with rows."""
     plain = [(name, shown(value)) for name, value in product.items() if name not in ("document", "left")]
     parts = [title(product), _indented(table(plain))]
     for name, rows in children.items():
@@ -292,7 +292,7 @@ def product_card(product: Mapping[str, Any], children: Mapping[str, Sequence[Map
 
 
 def history(changes: Iterable[Mapping[str, Any]]) -> str:
-    """One product's entries of the change feed, oldest first, a line for each path that changed."""
+    """A product's change feed entries, oldest first, a line for each changed path."""
     return "\n".join(line for change in changes for line in _told(change))
 
 
@@ -303,7 +303,7 @@ def _told(change: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _values(values: Mapping[str, Any]) -> str:
-    """The old and the new value; a member without an old one was added, without a new one removed."""
+    """The old and the new value; without an old one it was added, without a new one removed."""
     if "old" not in values:
         return f"added {shown(values['new'])}"
     if "new" not in values:
@@ -312,7 +312,7 @@ def _values(values: Mapping[str, Any]) -> str:
 
 
 def shown(value: object) -> str | None:
-    """One value of a product, short enough for a line."""
+    """A value of a product, shortened to one line."""
     if value is None:
         return None
     return shortened(moment(value) or "" if isinstance(value, datetime) else str(value))

@@ -1,1 +1,1 @@
-"""Whether a copy is fresh, and who is told when it is not."""
+"""How fresh a copy is, and the alerts when it is not."""

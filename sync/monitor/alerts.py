@@ -1,15 +1,15 @@
-"""One message for an outage, and one when it is over.
+"""Alerts: one message when an outage begins, and one when it is over.
 
-    look ──> what is wrong now ──> compared, under a lock, with the incidents in the database
-                                       └──> what is new or over ──> claimed ──> posted ──> noted as told
+    look ──> current problems ──> compared, under a lock, with the incidents in the database
+                                       └──> new or resolved ──> claimed ──> posted ──> marked as sent
 
-An incident is everything that broke together: what goes wrong while it lasts joins it and is not told, unless
-that worked after the incident began. It is over when nothing of it is wrong. Deletions held back are an
-incident of their own.
+An incident groups all problems of one outage. A problem that appears during an incident joins it without a
+message of its own, unless its feed worked after the incident began. An incident is over when none of its
+problems remains. Deletions held back form an incident of their own.
 
-Invariant: a message is noted as told only after the receiver's 2xx, and nobody else posts it meanwhile. So
-restarts and several daemons send it once; a crash between the two sends it twice, with the same
-Idempotency-Key. What came and went before anybody could be told is not told.
+Invariant: a message is marked as sent only after the receiver's 2xx, and no other process posts it meanwhile.
+So restarts and several daemons send it once. A crash between the two steps sends it twice, with the same
+Idempotency-Key. An incident that begins and ends before its message could be sent is never sent.
 
 Sources: Slack, "Formatting text for app surfaces" (escape `&`, `<`, `>`); Mattermost, "Incoming webhooks" (at
 most 16,383 characters); Microsoft Teams, "Create Incoming Webhooks" (28 KB).
@@ -38,11 +38,11 @@ from sync.monitor.freshness import FreshnessPolicy, Problem, problems
 
 NAME: Final = "alerts"  # in sync_state
 FAILURES: Final = 3  # in a row
-CLAIM: Final = timedelta(minutes=5)  # longer than posting a message is tried
+CLAIM: Final = timedelta(minutes=5)  # longer than all tries to post one message
 LONGEST_TEXT: Final = 1_000  # characters
-HELD_BACK: Final = "held_back:"  # begins the key of such a problem
+HELD_BACK: Final = "held_back:"  # prefix of the key of such a problem
 JOBS: Final[Mapping[str, str]] = {"incremental": "run", "backfill": "run"}
-CHECK: Final = "run `product-sync check`, which says what stands in the way."
+CHECK: Final = "run `product-sync check`, which names the cause."
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
@@ -50,14 +50,14 @@ _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 class Alert:
     """One incident.
 
-    feed       the first feed that was wrong
-    reason     everything that was wrong when it began
-    since      when that was seen, ISO 8601
-    told       the receiver knows
-    is_over    well again, and the receiver does not know that yet
-    claimed    until when somebody is posting it, ISO 8601; blank: nobody
+    feed       the first feed with a problem
+    reason     all problems at the start of the incident
+    since      when they were found, ISO 8601
+    told       whether the receiver has the message that it began
+    is_over    whether it is over and the receiver does not have that message yet
+    claimed    until when a process is posting it, ISO 8601; blank: none is
     fix        what to do
-    members    keys of the problems that last
+    members    keys of the problems that remain
     """
 
     feed: str
@@ -75,11 +75,11 @@ class Alert:
 
 
 class _Observation(NamedTuple):
-    """What a look found.
+    """What one look found.
 
     wrong         problems by key
-    well_at       ISO 8601, by feed: the latest time at which it is known to have worked
-    running       kinds of pass under way
+    well_at       ISO 8601, by feed: when it last worked
+    running       kinds of pass in progress
     """
 
     wrong: Mapping[str, Problem]
@@ -88,12 +88,12 @@ class _Observation(NamedTuple):
 
 
 class Alerts:
-    """Looks at the copy, and posts what changed; one thread at a time.
+    """Finds the problems of a copy and posts what changed; one thread at a time.
 
-    held_back    by kind of pass, what its last run here did not believe: "" for nothing
-    sender       what a message begins with: the tenant's name, or the host that the copy is of
-    tenant       whose copy it is, where there are many; "" for the only one
-    failures     by job, why it failed here when it was last tried, and what to do
+    held_back    by kind of pass, the deletions that its last run in this process held back; "" for none
+    sender       the start of each message: the tenant's name, or the Commerce host
+    tenant       the tenant's name; "" if the process serves only one
+    failures     by job, the error and remedy of its last run in this process
     """
 
     def __init__(
@@ -115,12 +115,12 @@ class Alerts:
         self._troubles = {} if failures is None else failures
         self._first_seen: dict[str, datetime] = {}
         self._unreachable = 0
-        self._database: Alert | None = None  # what was told while nothing could be looked up
+        self._database: Alert | None = None  # sent while the database was away
         self._is_known_bad = False
         self._lock = Lock()
 
     def look(self) -> None:
-        """Find what is wrong, and tell what is news; what cannot be told now is told another time."""
+        """Find problems and post what changed. A later look sends what cannot be sent now."""
         with self._lock:
             try:
                 self._look()
@@ -161,12 +161,12 @@ class Alerts:
         return _Observation({problem.key: problem for problem in wrong}, well_at, found.running)
 
     def _is_overdue(self, problem: Problem, found: Freshness) -> bool:
-        """Whether what was never read should have been by now: none of it, while a load is at work."""
+        """Whether a feed that was never read should have been by now; never during a load."""
         since = self._first_seen.setdefault(problem.key, found.now)
         return not found.running and found.now - since > self._policy.max_lag
 
     def _updated(self, known: Mapping[str, Alert], seen: _Observation, now: str) -> dict[str, Alert]:
-        """The incidents after a look: what is wrong joins one or begins one, what was told is over.
+        """The incidents after a look: a new problem joins or begins one; one without problems is over.
 
         now    ISO 8601
         """
@@ -194,10 +194,10 @@ class Alerts:
         }
 
     def _lasts(self, key: str, seen: _Observation) -> bool:
-        """Whether a problem is there, or cannot be judged.
+        """Whether a problem remains, or may remain.
 
-        Deletions held back are known of runs of this process only. A feed that is being read is not overdue,
-        and not yet well again.
+        This process knows of deletions held back only from its own runs. A feed that is being read is no
+        longer overdue, but has not recovered either.
         """
         kind = key.rpartition(":")[2]
         if key in seen.wrong:
@@ -209,7 +209,7 @@ class Alerts:
     def _claim(
         self, tx: sa.Connection, known: dict[str, Alert], seen: _Observation
     ) -> tuple[dict[str, Alert], dict[str, Alert]]:
-        """What is known now, and of it what is ours to post."""
+        """All incidents, and those that this process now posts."""
         now = utc_now(tx)
         moved = self._updated(known, seen, now.isoformat())
         until = (now + CLAIM).isoformat()
@@ -220,10 +220,10 @@ class Alerts:
         }
         return moved | mine, mine
 
-    # --- telling it --------------------------------------------------------------------------
+    # --- sending -----------------------------------------------------------------------------
 
     def _send(self, mine: Mapping[str, Alert]) -> None:
-        """Post each and note so; where one fails, leave the rest to the next look, whoever's that is."""
+        """Post each and mark it as sent. After a failure, release the rest for the next look."""
         unsent = dict(mine)
         try:
             for key, alert in mine.items():
@@ -256,7 +256,7 @@ class Alerts:
     # --- the database is away ----------------------------------------------------------------
 
     def _database_failed(self, error: SyncError) -> None:
-        """Where nothing can be looked up, this process alone remembers what it told."""
+        """Post an alert about the database, which only this process can remember for now."""
         self._unreachable += 1
         if self._unreachable < FAILURES or self._database is not None or self._is_known_bad:
             return
@@ -265,7 +265,7 @@ class Alerts:
         self._database = replace(alert, told=True)
 
     def _database_answers(self) -> None:
-        """Note what was told meanwhile: it is over when all that went wrong by it is well again."""
+        """Store the incident that was posted while the database was away."""
         self._unreachable, told = 0, self._database
         if told is not None:
             _locked(self._db, lambda tx, known: (known | {_name("database", known, told.since): told}, None))
@@ -273,9 +273,9 @@ class Alerts:
 
 
 def chat_text(sender: str, alert: Alert) -> str:
-    """What a chat shows of a message: whom it is about, what happened, what to do.
+    """The text of a chat message: which tenant, what happened, what to do.
 
-    Texts of servers are hostile: no sign of theirs is mark-up, and nobody is called by them.
+    Texts from servers are hostile: none of their characters becomes mark-up or mentions a user.
 
     >>> chat_text("eu", Alert("stock", "<!channel> @all", "", fix="look."))
     'eu: &lt;!channel&gt; @\u200ball To do: look.'
@@ -297,8 +297,8 @@ def _is_held_back(key: str) -> bool:
 
 
 def _joins(problem: Problem, name: str, alert: Alert, seen: _Observation) -> bool:
-    """Whether a problem belongs to an incident that is known."""
-    if alert.is_over:  # the receiver does not know that yet
+    """Whether a problem belongs to this incident."""
+    if alert.is_over:  # the receiver does not have that message yet
         return name.partition("#")[0] == problem.key
     if _is_held_back(problem.key):
         return any(_is_held_back(key) for key in alert.members)
@@ -308,18 +308,18 @@ def _joins(problem: Problem, name: str, alert: Alert, seen: _Observation) -> boo
 def _new_alert(problems: Sequence[Problem], now: str) -> Alert:
     reason = " ".join(problem.reason for problem in problems)
     fix = next((problem.fix for problem in problems if problem.fix), "")
-    if not fix and not _is_held_back(problems[0].key):  # what is held back says it in its reason
+    if not fix and not _is_held_back(problems[0].key):  # the reason of held-back deletions has it
         fix = CHECK
     return Alert(problems[0].feed, reason, now, fix=fix, members=[problem.key for problem in problems])
 
 
 def _name(key: str, taken: Collection[str], now: str) -> str:
-    """The first problem's key names an incident, as long as no other one has it."""
+    """The name of an incident: the key of its first problem, made unique."""
     return f"{key}#{now}" if key in taken else key
 
 
 def _sent(known: dict[str, Alert], key: str, posted: Alert) -> dict[str, Alert]:
-    """What is known once the receiver has taken a message: what is over is forgotten."""
+    """The incidents after the receiver accepted a message: one that is over is dropped."""
     if key not in known:
         return known
     if posted.is_over and known[key].is_over:
@@ -332,7 +332,7 @@ def _unclaimed(known: dict[str, Alert], keys: Collection[str]) -> dict[str, Aler
 
 
 def _load(connection: sa.Connection) -> dict[str, Alert]:
-    """What is known, also as an older version wrote it: one for each problem."""
+    """The stored incidents; an older version stored one for each problem."""
     try:
         kept = state.load(connection, NAME) or {}
         return {name: Alert(**({"members": [name]} | alert)) for name, alert in kept.items()}
@@ -343,7 +343,7 @@ def _load(connection: sa.Connection) -> dict[str, Alert]:
 def _locked(
     db: sa.Engine, edit: Callable[[sa.Connection, dict[str, Alert]], tuple[dict[str, Alert], Any]]
 ) -> Any:
-    """Change what is known, one process after the other; return the second value of `edit`."""
+    """Change the stored incidents under a lock; return the second value of `edit`."""
 
     def work(tx: sa.Connection) -> Any:
         state.lock(tx, NAME)

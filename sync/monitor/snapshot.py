@@ -1,4 +1,4 @@
-"""What is seen of a tenant's copy at one moment, and how the tenant is by that when somebody asks later."""
+"""A snapshot of a copy's health, aged on read, and the tenant's status derived from it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sync.monitor.freshness import FreshnessPolicy, Problem, problems
 
 TenantState = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
 EMPTY = Problem("empty", "database", "There is no copy yet.", is_first=True)
-UNSEEN = Problem("unseen", "database", "The copy was not looked at yet.", is_first=True)
+UNSEEN = Problem("unseen", "database", "The copy was not checked yet.", is_first=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was found in a copy.
+    """The health of a copy at one moment.
 
-    found      None where it could not be read, or is not there yet
-    failing    by kind of pass, how many runs of it failed in a row, and why the last one did
-    why_not    why nothing was found
+    found      None if the copy could not be read or does not exist yet
+    failing    by kind of pass, how many runs failed in a row, and the error of the last one
+    why_not    why `found` is None
     """
 
     found: Freshness | None = None
@@ -35,12 +35,12 @@ class Snapshot:
     why_not: Problem = UNSEEN
 
     def problems(self, promise: FreshnessPolicy, elapsed: timedelta) -> list[Problem]:
-        """What keeps the copy from being as fresh as promised, so long after it was seen."""
+        """Why the copy is not fresh, `elapsed` after the snapshot."""
         return [self.why_not] if self.found is None else problems(promise, self.found.later(elapsed))
 
 
 def look(copy: sa.Engine) -> Snapshot:
-    """See how fresh a copy is. A copy that cannot be read is a sight too."""
+    """Take a snapshot of a copy. An unreadable copy gives a snapshot with the reason."""
     try:
         if revision_of(copy) is None:
             return Snapshot(why_not=EMPTY)
@@ -51,13 +51,13 @@ def look(copy: sa.Engine) -> Snapshot:
 
 
 class TenantStatus(NamedTuple):
-    """How one of many tenants is.
+    """The status of one tenant.
 
-    problems    why its copy is not as fresh as promised, and what failed lately
-    failing     what failed when it was last tried, and why; that may not matter yet
-    lag         of the store view that is furthest behind; None until all were loaded
+    problems    why its copy is not fresh, and which passes failed
+    failing     by pass, the error of its last run if that failed, also while the copy is fresh
+    lag         the largest lag of its store views; None until all were loaded
     rejected    products that were not copied
-    busy        what the daemon does for it just now
+    busy        the pass in progress; "" for none
     """
 
     name: str
@@ -78,9 +78,9 @@ def tenant_status(
     busy: str = "",
     failures: Mapping[str, str] | None = None,
 ) -> TenantStatus:
-    """How a tenant is, so long after its copy was seen.
+    """The status of a tenant, `elapsed` after the snapshot of its copy.
 
-    failures    what failed, where more is known of that than the copy tells
+    failures    errors by pass that the daemon knows; they replace those in the copy
     """
     failing = failures or {kind: error for kind, (_, error) in snapshot.failing.items()}
     problems = snapshot.problems(promise, elapsed)
@@ -108,6 +108,6 @@ def _state(snapshot: Snapshot, problems: list[Problem], is_failing: bool, is_bus
 
 
 def refused(name: str, error: SyncError) -> TenantStatus:
-    """A tenant whose settings cannot be used."""
+    """The status of a tenant whose settings cannot be used."""
     problem = Problem("settings", "settings", error.advice, tenant=name)
     return TenantStatus(name, "refused", [problem], {})

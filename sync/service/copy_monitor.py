@@ -1,7 +1,7 @@
-"""A tenant's copy as it is seen from outside, by a thread of its own.
+"""Watches one tenant's copy in a thread of its own.
 
-The thread looks every so often, and when there is news, and keeps what it saw. So the page, `/readyz` and
-`/metrics` of many tenants ask no database, and one that hangs keeps no other from being seen.
+The thread takes a snapshot at intervals and after each pass, and keeps the last one. So the page, `/readyz`
+and `/metrics` of many tenants query no database, and a database that hangs affects its own tenant only.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from sync.settings.served import ServedTenants
 from sync.web.app import shown_copy
 from sync.web.pages import NotFound, ShownCopy
 
-LOOK_S: Final = 60.0  # how often, at least
+LOOK_S: Final = 60.0  # at least this often
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
 class CopyMonitor:
-    """Sees one copy for as long as its settings are in force; `start` before anything is seen.
+    """Watches one copy under one set of settings, from `start` until `close`.
 
     name     of the tenant
-    copy     is closed with it
-    on_look  is called behind each look but the first: it may be about what was seen
+    copy     disposed of when the monitor ends
+    on_look  called after each look but the first
     """
 
     def __init__(
@@ -49,45 +49,45 @@ class CopyMonitor:
         self._on_look = on_look
         self._snapshot, self._seen_at = Snapshot(), monotonic()
         self._news, self._closed = Event(), Event()
-        self._thread = Thread(target=self._watch, name=f"lookout {name}", daemon=True)
+        self._thread = Thread(target=self._watch, name=f"monitor {name}", daemon=True)
 
     @property
     def is_watching(self) -> bool:
-        """Whether its thread runs: behind `close`, for as long as something is being told."""
+        """Whether its thread runs; after `close`, until an alert in progress is sent."""
         return self._thread.is_alive()
 
     def start(self) -> None:
         self._thread.start()
 
     def news(self) -> None:
-        """Something was done: look at once."""
+        """Look at once, because a pass ended."""
         self._news.set()
 
     def look(self) -> Snapshot:
-        """See how the copy is now, in the caller's thread."""
+        """Take a snapshot now, in the caller's thread."""
         self._snapshot, self._seen_at = look(self.copy), monotonic()
         return self._snapshot
 
     def tenant_status(self, busy: str = "", failures: Mapping[str, str] | None = None) -> TenantStatus:
-        """How the tenant is, by the last look; arguments as there."""
+        """The tenant's status by the last snapshot; arguments as in `snapshot.tenant_status`."""
         elapsed = self._elapsed()
         return tenant_status(self.name, self._snapshot, self.policy, elapsed, busy=busy, failures=failures)
 
     def freshness(self) -> Freshness:
-        """Where the copy stands, by the last look. Raises DatabaseUnavailable where that found nothing."""
+        """The copy's freshness by the last snapshot. Raises DatabaseUnavailable if that failed."""
         if self._snapshot.found is None:
             raise DatabaseUnavailable(self._snapshot.why_not.reason)
         return self._snapshot.found.later(self._elapsed())
 
     def close(self) -> None:
-        """Look no more; what is under way goes on to its end, see `wait_closed`."""
+        """Stop watching. A look in progress continues to its end; see `wait_closed`."""
         self._closed.set()
         self._news.set()
         if self._thread.ident is None:
             self.copy.dispose()
 
     def wait_closed(self, within_s: float) -> None:
-        """Wait, behind `close`, until what it saw is told and noted so. A look that hangs is left behind."""
+        """After `close`, wait until the thread has sent its alert. A look that hangs is abandoned."""
         if self._thread.ident is not None:
             self._thread.join(within_s)
 
@@ -104,17 +104,17 @@ class CopyMonitor:
                 if not self._closed.is_set():
                     self._try(self.look)
                     self._try(self._on_look or (lambda: None))
-        self.copy.dispose()  # here: what is closed while in use would be left open
+        self.copy.dispose()  # in this thread: disposing while in use leaks a connection
 
     def _try(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except Exception as fault:  # noqa: BLE001 - it must not end for one bad look
+        except Exception as fault:  # noqa: BLE001 - one failed look must not end the thread
             _log.error("look.failed", error=type(fault).__name__)
 
 
 class CopyMonitors:
-    """The copies of many tenants, for a page that only looks; its `TenantDirectory`."""
+    """The monitors of many tenants, for `serve`: the page without the daemon."""
 
     def __init__(self, served: ServedTenants) -> None:
         self._members = served.members
@@ -127,14 +127,14 @@ class CopyMonitors:
             monitor.start()
 
     def statuses(self) -> Sequence[TenantStatus]:
-        """How each tenant is, by what was seen last."""
+        """The status of each tenant by its last snapshot."""
         return [
             refused(name, found) if isinstance(found, SettingsError) else self._monitors[name].tenant_status()
             for name, found in self._members.items()
         ]
 
     def site(self, tenant: str) -> ShownCopy:
-        """Where the pages of one look. Raises Missing, and SettingsError where its settings are wrong."""
+        """The copy that a tenant's pages show. Raises NotFound; SettingsError if its settings are wrong."""
         found = self._members.get(tenant)
         if isinstance(found, SettingsError):
             raise found

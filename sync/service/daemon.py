@@ -1,13 +1,13 @@
-"""The clock: the same passes as on the command line, on schedule, in the foreground, for one tenant or many.
+"""The daemon: runs passes on schedule in the foreground, for one tenant or many.
 
-    main thread          takes signals:  SIGTERM, SIGINT -> stop;  SIGHUP -> read the settings again
-                         and tells systemd that the workers are alive
-    scheduler thread     says what is due
-    dispatcher thread    says whose turn it is (dispatcher.py, by fair_queue.py)
-    a thread a turn      runs one pass of one tenant (tenant_service.py)
-    lookout threads      look at a copy each, and for what is worth an alert, also while a pass hangs
+    main thread          handles signals:  SIGTERM, SIGINT -> stop;  SIGHUP -> reload the settings;
+                         and reports to systemd that the workers are alive
+    scheduler thread     queues jobs at their times
+    dispatcher thread    assigns slots to tenants (dispatcher.py, fair_queue.py)
+    a thread a pass      runs one pass of one tenant (tenant_service.py)
+    monitor threads      watch one copy each and send alerts, even while a pass hangs
 
-One tenant is a fleet of one: nobody else waits, so it is never asked to make room.
+An only tenant has no one to yield to; the code is the same.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ from sync.web.app import application, application_for
 from sync.web.health import health_routes
 from sync.web.server import serving
 
-BEAT_S: Final = 5.0  # how often the service manager is told how it goes, at least
-GOODBYE_S: Final = 4.0  # for the passes under way to end, once told to stop
-JITTER_SHARE: Final = 0.05  # of the interval: daemons of many shops should not ask at the same second
+BEAT_S: Final = 5.0  # longest time between two status reports to the service manager
+GOODBYE_S: Final = 4.0  # for passes in progress to end after the signal to stop
+JITTER_SHARE: Final = 0.05  # of the interval: many daemons should not send requests in the same second
 LONGEST_JITTER_S: Final = 30
-CLOCK_STEP: Final = timedelta(seconds=2)  # smaller ones are corrections that change no schedule
+CLOCK_STEP: Final = timedelta(seconds=2)  # smaller steps are clock corrections and change no schedule
 _MADE: Final = 0  # no signal has this number
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
 def serve(served: ServedTenants, reread: Callable[[], ServedTenants]) -> None:
-    """Run passes until SIGTERM or SIGINT; the page in hand is finished, a second signal ends it at once.
+    """Run passes until SIGTERM or SIGINT. The current page is finished; a second signal quits at once.
 
-    reread    whom to serve now, and how; raises SettingsError
+    reread    reads the settings of all tenants again; raises SettingsError
 
-    Raises SchemaTooNew, AnotherTenant and DatabaseUnavailable when the only copy cannot be opened at first.
+    Raises SchemaTooNew, AnotherTenant and DatabaseUnavailable if an only tenant's copy cannot be opened.
     """
     received: SimpleQueue[int] = SimpleQueue()
     notifier = Notifier()
@@ -77,7 +77,7 @@ def serve(served: ServedTenants, reread: Callable[[], ServedTenants]) -> None:
     while _next_signal(received, daemon, notifier) == signal.SIGHUP:
         notifier.reloading()
         daemon.reread_soon()
-        notifier.ready()  # taken: a pass under way ends with the settings it began with
+        notifier.ready()  # a pass in progress ends with the settings it began with
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     notifier.stopping()
@@ -85,9 +85,7 @@ def serve(served: ServedTenants, reread: Callable[[], ServedTenants]) -> None:
 
 
 def _opened(make: Callable[[], Daemon], received: SimpleQueue[int]) -> Daemon:
-    """The daemon once it is made. A migration, or a lock of another program, may take long: told to end
-    meanwhile, this process does.
-    """
+    """Build the daemon in a thread, since a migration may take long; a signal ends the process."""
     made: Future[Daemon] = Future()
 
     def work() -> None:
@@ -104,7 +102,7 @@ def _opened(make: Callable[[], Daemon], received: SimpleQueue[int]) -> Daemon:
     if number != _MADE:
         later = [number]
         wait([made], GOODBYE_S)
-        if not made.done() or made.exception() is not None:  # what is not migrated to its end never was
+        if not made.done() or made.exception() is not None:  # an unfinished migration is rolled back
             _exit_at_once("opening the copy")
     for number in later:
         received.put(number)
@@ -112,14 +110,14 @@ def _opened(make: Callable[[], Daemon], received: SimpleQueue[int]) -> Daemon:
 
 
 def _exit_at_once(work: str) -> NoReturn:
-    """End this process while one of its threads hangs."""
+    """End this process although one of its threads hangs."""
     _log.warning("daemon.left_behind", work=work)
     logging.shutdown()
     os._exit(0)
 
 
 def _next_signal(received: SimpleQueue[int], daemon: Daemon, notifier: Notifier) -> int:
-    """The next signal; meanwhile the service manager is told how it goes."""
+    """Wait for the next signal, and report the status to the service manager meanwhile."""
     beat_s = min(BEAT_S, notifier.watchdog_s / 2 or BEAT_S)
     while True:
         if daemon.registry.why_stuck() is None:
@@ -131,9 +129,9 @@ def _next_signal(received: SimpleQueue[int], daemon: Daemon, notifier: Notifier)
 
 
 def _close_in_time(daemon: Daemon) -> None:
-    """Close the daemon; where it hangs (a lock that another program holds), end without it.
+    """Close the daemon; if that hangs (another program holds a lock), end the process without it.
 
-    What was committed is there, what was not is read again: nothing is lost by not waiting.
+    Nothing is lost: committed pages stay, and the next run reads the others again.
     """
     closing = Thread(target=daemon.close, name="closing", daemon=True)
     closing.start()
@@ -143,14 +141,14 @@ def _close_in_time(daemon: Daemon) -> None:
 
 
 class Daemon:
-    """Serves a fleet from the moment it is made until `close`."""
+    """Serves tenants from its construction until `close`."""
 
     def __init__(self, served: ServedTenants, reread: Callable[[], ServedTenants]) -> None:
         self._served, self._reread = served, reread
-        self._changing = Lock()  # whom to serve, and how
+        self._changing = Lock()  # the served tenants
         self.registry = TenantRegistry(served, __version__)
         self._dispatcher = Dispatcher(served.at_once, served.turn_s, self._ended)
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # what it does is no news
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # its own messages add nothing
         self._scheduler = BackgroundScheduler(
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}, timezone=UTC
         )
@@ -162,14 +160,14 @@ class Daemon:
         self._scheduler.start()
         self._dispatcher.start()
 
-    # --- orders ------------------------------------------------------------------------------
+    # --- signals -----------------------------------------------------------------------------
 
     def reread_soon(self) -> None:
-        """Read the settings again, now, without waiting for it."""
+        """Reload the settings in a thread."""
         Thread(target=self.reread, name="settings", daemon=True).start()
 
     def reread(self) -> None:
-        """Serve whom the settings name now; the same as before while they cannot be used."""
+        """Reload the settings; keep the former ones if the new ones are invalid."""
         with self._changing:
             try:
                 former, served = self._served, self._reread()
@@ -189,7 +187,7 @@ class Daemon:
                 self._replace_page(served)
 
     def close(self) -> None:
-        """Wait for the passes under way, and close everything."""
+        """Wait for passes in progress to end, and close everything."""
         self._scheduler.shutdown(wait=False)
         self._dispatcher.close(stop_all=self.registry.close)
         self._page.close()
@@ -199,7 +197,7 @@ class Daemon:
     # --- the page ----------------------------------------------------------------------------
 
     def _serve_page(self, served: ServedTenants) -> None:
-        """Serve the page and the health routes at STATUS_BIND. Raises SettingsError where that is taken."""
+        """Serve the page and the health routes. Raises SettingsError if STATUS_BIND is in use."""
         settings, registry = served.process, self.registry
         if settings.status_bind is None:
             return
@@ -220,11 +218,11 @@ class Daemon:
         self._page.close()
         try:
             self._serve_page(served)
-        except SyncError as error:  # at the start that ends the daemon; now the copies matter more
+        except SyncError as error:  # fatal at the start; now the passes matter more
             _log.error("page.refused", error=str(error), fix=error.fix)
 
     def _run_now(self, name: str) -> None:
-        """Raises Missing, and why the settings of a tenant cannot be used."""
+        """Raises NotFound; SyncError if the settings of the tenant cannot be used."""
         self.registry.site(name)
         self._dispatcher.enqueue(self.registry[name], INCREMENTAL)
         self._dispatcher.end_rest(name)
@@ -232,7 +230,7 @@ class Daemon:
     # --- the schedule ------------------------------------------------------------------------
 
     def follow_wall_clock(self) -> None:
-        """Keep intervals as long as they are where the wall clock was set since the last call."""
+        """Keep intervals unchanged if the wall clock was set since the last call."""
         now = datetime.now(UTC)
         set_by = self._wall_clock.set_by(now)
         if abs(set_by) > CLOCK_STEP:
@@ -240,7 +238,7 @@ class Daemon:
             follow_wall_clock(self._scheduler.get_jobs(), now, set_by)
 
     def _schedule(self, services: list[TenantService]) -> None:
-        """Let their passes come, the first ones at once: what is changed, or never was read, first of all."""
+        """Schedule the passes of these tenants, the first ones at once."""
         for place, service in enumerate(services):
             self._unschedule(service.name)
             self._dispatcher.end_rest(service.name)
@@ -248,13 +246,13 @@ class Daemon:
                 self._schedule_one(service, place / len(services))
 
     def _schedule_one(self, service: TenantService, resize: float) -> None:
-        """Schedule one tenant; the second time of what comes at intervals lies this share of one later."""
+        """Schedule one tenant; its second run comes `share` of an interval later, to spread tenants."""
         settings = service.settings
         every, cron = settings.sync_interval, settings.sync_reconcile_cron
         self._add_by_cron(service, REFERENCE, settings.sync_reference_cron, settings)
         if settings.sync_reference_cron is not None:
             service.skip_if_recent(REFERENCE, ANY_AGE)
-            self._dispatcher.enqueue(service, REFERENCE)  # a matter of minutes; a first load may take a day
+            self._dispatcher.enqueue(service, REFERENCE)  # first: it takes minutes, a first load up to a day
         self._repeat(service, INCREMENTAL, every, resize)
         for job, interval in ((PRICES, settings.sync_prices_interval), (STOCK, settings.sync_stock_interval)):
             if interval is not None:
@@ -264,7 +262,7 @@ class Daemon:
         _log.info("daemon.scheduled", interval_seconds=every, reconcile=cron or "off")
 
     def _repeat(self, service: TenantService, job: Job, every: float, resize: float) -> None:
-        """Let a job come now, and then at intervals."""
+        """Schedule a job now, and then at intervals."""
         jitter = min(every * JITTER_SHARE, LONGEST_JITTER_S)
         self._add(service, job, After(every * (1 + resize), every, jitter))
         self._dispatcher.enqueue(service, job)
@@ -288,8 +286,8 @@ class Daemon:
                 job.remove()
 
     def _ended(self, service: TenantService, job: Job, outcome: TurnOutcome) -> None:
-        """What follows from how a turn ended."""
+        """Handle the outcome of a turn."""
         if outcome.retry_in_s is not None:
             self._add(service, job, After(outcome.retry_in_s), " again")
-        if outcome.is_access_denied:  # the credential may have been exchanged
+        if outcome.is_access_denied:  # the credential may have been rotated
             self.reread()

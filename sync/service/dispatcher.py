@@ -1,6 +1,6 @@
-"""Gives tenants their turns (fair_queue.py): a thread for each pass, as many at once as may be.
+"""Runs the passes that the fair queue (fair_queue.py) selects, each in a thread of its own.
 
-A pass that pauses keeps its thread, its lease and what it holds in memory, and waits in a request's place.
+A paused pass keeps its thread, its lease and its memory, and waits before its next request.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sync import logs
 from sync.service.fair_queue import GRACE_S, FairQueue
 from sync.service.tenant_service import Job, TenantService, Turn, TurnOutcome
 
-TICK_S: Final = 1.0  # how often it is looked for whose turn is over, while somebody is at work
+TICK_S: Final = 1.0  # between two checks for turns that are over, while a pass is in progress
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
 class _ActivePass(NamedTuple):
-    """A pass under way, and whose it is; a tenant that left and came back under its name is another one."""
+    """A pass in progress and its tenant; a tenant removed and added again is a new one."""
 
     service: TenantService
     turn: Turn
@@ -35,10 +35,10 @@ class _ActivePass(NamedTuple):
 
 
 class Dispatcher:
-    """From `start` until `close`. Everybody may say that something is due, at any time.
+    """Assigns slots to tenants from `start` until `close`. Any thread may call `enqueue`.
 
     at_once, turn_s, grace_s    as in `FairQueue`
-    ended                       told in the pass's own thread how a turn ended
+    ended                       called in the thread of the pass with the outcome of each turn
     """
 
     def __init__(
@@ -63,32 +63,32 @@ class Dispatcher:
         self._thread.start()
 
     def resize(self, at_once: int, turn_s: float) -> None:
-        """From now on, other numbers."""
+        """Change the number of slots and the length of a turn."""
         with self._lock:
             self._queue.at_once, self._queue.turn_s = at_once, turn_s
         self._wake.set()
 
     def enqueue(self, service: TenantService, job: Job) -> None:
-        """Let the tenant do this when its turn comes."""
+        """Queue a job of a tenant."""
         with self._lock:
             self._services[service.name] = service
             self._queue.enqueue(service.name, job)
         self._wake.set()
 
     def end_rest(self, name: str) -> None:
-        """Let a tenant that rests be tried at once: somebody asks for it, or its settings changed."""
+        """End a tenant's rest at once, because of a request or new settings."""
         with self._lock:
             self._queue.end_rest(name)
         self._wake.set()
 
     def forget(self, name: str) -> None:
-        """A tenant is served no more."""
+        """Drop a tenant's queued jobs."""
         with self._lock:
             self._queue.forget(name)
             self._paused.pop(name, None)
 
     def close(self, stop_all: Callable[[], None]) -> None:
-        """Begin nothing more, have everything stopped, and wait for it."""
+        """Start no more passes, stop all in progress, and wait for their end."""
         self._stopped.set()
         self._wake.set()
         self._thread.join()
@@ -124,7 +124,7 @@ class Dispatcher:
             self._serve(*found)
 
     def _serve(self, name: str, job: Job) -> None:
-        """Let a paused pass go on, or begin one."""
+        """Resume the tenant's paused pass, or start a new one."""
         if (paused := self._paused.pop(name, None)) is not None:
             self._at_work[name] = paused
             paused.service.metrics_hook.liveness.begin(job.name)
@@ -136,7 +136,7 @@ class Dispatcher:
         thread.start()
 
     def _pause(self, turn: Turn) -> None:
-        """Give the slot of a pass to others; called by each of its threads that is about to ask something."""
+        """Give the slot of a pass to others; called by each of its threads before a request."""
         with self._lock:
             found = [it for it in self._at_work.values() if it.turn is turn and turn.is_yielding]
             for serving in found:
@@ -159,7 +159,7 @@ class Dispatcher:
             self._wake.set()
 
     def _release(self, name: str, turn: Turn, outcome: TurnOutcome) -> None:
-        """The pass ended. One that ended while it paused held no slot, and is begun anew in its next turn."""
+        """Release the slot of a pass that ended. One that ended while paused held none."""
         if name in self._paused and self._paused[name].turn is turn:
             del self._paused[name]
         if name not in self._at_work or self._at_work[name].turn is not turn:

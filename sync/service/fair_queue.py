@@ -1,23 +1,23 @@
-"""Whose turn it is, where many tenants have work and few may be at it. Pure: the clock is passed in.
+"""A fair queue: many tenants have work, and only some may run at once. Pure: the clock is passed in.
 
-    due ──> the tenant's own queue ──> the line of tenants ──> a slot ──> ended, or paused
-                                            ^                               │
-                                            ├── more to do, or made room ───┤
-                                            └── a rest <── did not answer ──┘
+    enqueue ──> the tenant's own queue ──> the line of tenants ──> a slot ──> ended, or paused
+                                                ^                               │
+                                                ├──── more work, or yielded ────┤
+                                                └─── rest <── did not answer ───┘
 
-1. A tenant stands in the line once, however much it has to do, and is at work once.
-2. The longest in the line is served next, with the oldest of its work. Then it goes to the back.
-3. A tenant that has held a slot for `turn_s` while others wait is told to make room. Between two requests it
-   ends, and resumes behind its other work; or, where ending would mean beginning anew, it pauses, and
-   continues before its other work.
-4. A tenant from which nothing was heard for `turn_s` while others wait is hung up on: so a turn bounds the
-   request in hand.
-5. A tenant that still holds its slot `grace_s` after it was told loses the slot to others until it lets go.
-6. A tenant that was out of reach for its turn rests: a minute, twice as long each time, at most a quarter of
-   an hour. After the rest it has PROBE_S, not a whole turn, to answer.
+1. A tenant is in the line at most once, however much work it has, and holds at most one slot.
+2. The first tenant in the line gets the next slot, for the oldest of its work. Then it goes to the end.
+3. A tenant that has held a slot for `turn_s` while others wait is asked to yield. Between two requests it
+   ends, and resumes after its other work; or, if its pass cannot resume, it pauses, and continues before its
+   other work.
+4. A tenant that has not answered for `turn_s` while others wait is hung up on, so a turn also limits the
+   current request.
+5. A tenant that still holds its slot `grace_s` after it was asked to yield loses the slot to others.
+6. A tenant that was out of reach in its turn rests: one minute, doubled each time, at most 15 minutes. After
+   the rest it has PROBE_S, not a whole turn, to answer.
 
-From 1 and 2, nobody waits for more turns than there are tenants before it. From 3 to 5, no turn is for ever.
-From 6, tenants that do not answer take less and less of the time of those that do.
+By 1 and 2, a tenant waits for at most one turn of each tenant before it. By 3 to 5, every turn ends. By 6,
+tenants that do not answer take ever less time from those that do.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from dataclasses import dataclass, field
 from math import isinf
 from typing import Final, Generic, Protocol, TypeVar
 
-GRACE_S: Final = 10.0  # for the request in hand to be answered and its page written
-PROBE_S: Final = 10.0  # for a first answer, after a turn that brought none
+GRACE_S: Final = 10.0  # for the current request to be answered and its page to be written
+PROBE_S: Final = 10.0  # for a first answer, after a turn without one
 FIRST_REST_S: Final = 60.0
 LONGEST_REST_S: Final = 900.0
 
 
 class Work(Protocol):
-    """Something to do for a tenant; equal when it is the same."""
+    """A unit of work for a tenant; equal if it is the same work."""
 
 
 W = TypeVar("W", bound=Work)
@@ -43,7 +43,7 @@ W = TypeVar("W", bound=Work)
 
 @dataclass(slots=True)
 class _Turn(Generic[W]):
-    """A slot that is held; `is_lost` once it was given to others."""
+    """A slot that a tenant holds; `is_lost` after it was given to others."""
 
     work: W
     since: float
@@ -58,11 +58,11 @@ class _Turn(Generic[W]):
 
 @dataclass(slots=True)
 class FairQueue(Generic[W]):
-    """The line, and who is at work. Times are seconds of any clock that never goes backwards.
+    """The line of tenants, and those that hold a slot. Times are seconds of a monotonic clock.
 
-    at_once    most tenants at work at the same time
-    turn_s     how long one may keep the others waiting; inf: there are no others, so nobody rests
-    grace_s    how long one that was told may take to make room
+    at_once    number of slots
+    turn_s     how long a tenant may keep the others waiting; inf for an only tenant, which never rests
+    grace_s    how long a tenant may take to yield
     """
 
     at_once: int
@@ -75,7 +75,7 @@ class FairQueue(Generic[W]):
     _resting: dict[str, float] = field(default_factory=dict)  # until when
 
     def enqueue(self, tenant: str, work: W) -> None:
-        """This is to be done; nothing new where it waits already, or is at work."""
+        """Add work; does nothing if the same work is queued or in progress."""
         queue = self._queues.setdefault(tenant, deque())
         turn = self._at_work.get(tenant)
         if work not in queue and (turn is None or turn.work != work):
@@ -83,7 +83,7 @@ class FairQueue(Generic[W]):
             self._line_up(tenant)
 
     def next(self, now: float) -> tuple[str, W] | None:
-        """Who is served now, and with what; it holds a slot until `ended`. None: nobody, or no slot."""
+        """Give a slot to the next tenant until `ended`. None if no tenant waits or no slot is free."""
         for tenant in [tenant for tenant, until in self._resting.items() if until <= now]:
             self.end_rest(tenant)
         held = sum(not turn.is_lost for turn in self._at_work.values())
@@ -97,10 +97,10 @@ class FairQueue(Generic[W]):
     def ended(
         self, tenant: str, now: float, *, unfinished: bool = False, out_of_reach: bool = False
     ) -> float | None:
-        """The tenant lets its slot go. Returns how many seconds it rests, None where it does not.
+        """Free the tenant's slot. Returns how many seconds it rests; None if it does not.
 
-        unfinished      it made room: the rest is done when its turn comes again, behind what else is due
-        out_of_reach    it failed because the tenant, or its database, does not answer
+        unfinished      it yielded: the rest of its work is queued again, after its other work
+        out_of_reach    it failed because Commerce or the database did not answer
         """
         turn = self._at_work.pop(tenant)
         if unfinished and tenant in self._queues:
@@ -116,19 +116,19 @@ class FairQueue(Generic[W]):
         return rest_s
 
     def paused(self, tenant: str) -> None:
-        """The tenant lets its slot go between two requests; it is served next with the same work."""
+        """Free the slot of a tenant that pauses; its next turn continues the same work."""
         turn = self._at_work.pop(tenant)
         if tenant in self._queues:
             self._queues[tenant].appendleft(turn.work)
         self._line_up(tenant)
 
     def end_rest(self, tenant: str) -> None:
-        """Its rest is over."""
+        """End a tenant's rest."""
         self._resting.pop(tenant, None)
         self._line_up(tenant)
 
     def forget(self, tenant: str) -> None:
-        """Nothing more is to be done for it; what it is at, it ends."""
+        """Drop a tenant's queued work; work in progress continues."""
         self._queues.pop(tenant, None)
         self._misses.pop(tenant, None)
         self._resting.pop(tenant, None)
@@ -136,13 +136,13 @@ class FairQueue(Generic[W]):
             self._line.remove(tenant)
 
     def silence_s(self, tenant: str) -> float:
-        """Seconds without an answer for which a tenant may keep the others waiting."""
+        """How long a tenant may keep the others waiting without an answer."""
         return min(self.turn_s, PROBE_S) if tenant in self._misses else self.turn_s
 
     def due_to_yield(self, now: float, silent: Mapping[str, float]) -> list[str]:
-        """Who is to make room, told once: the longest at work first, one for each that waits.
+        """Tenants to ask to yield, each once: the longest turns first, one for each waiting tenant.
 
-        silent    seconds since anything was heard from each that is at work
+        silent    seconds since the last answer, for each tenant that holds a slot
         """
         told: list[str] = []
         wanted = len(self._line) - sum(turn.is_yielding for turn in self._at_work.values())
@@ -154,7 +154,7 @@ class FairQueue(Generic[W]):
         return told
 
     def due_to_hang_up(self, silent: Mapping[str, float]) -> list[str]:
-        """Whose requests are to be hung up, once: who was told, and was not answered for too long."""
+        """Tenants whose requests to hang up, each once: asked to yield, and unanswered for too long."""
         found = []
         for tenant, turn in self._at_work.items():
             is_due = turn.asked_at is not None and silent[tenant] >= self.silence_s(tenant)
@@ -164,7 +164,7 @@ class FairQueue(Generic[W]):
         return found
 
     def due_to_lose_slot(self, now: float) -> list[str]:
-        """Who was told and did not make room: from now on its slot is free for others."""
+        """Tenants that did not yield in time; their slots are free for others from now on."""
         lost = []
         for tenant, turn in self._at_work.items():
             if turn.asked_at is not None and now - turn.asked_at >= self.grace_s and not turn.is_lost:
@@ -174,12 +174,12 @@ class FairQueue(Generic[W]):
 
     @property
     def at_work(self) -> dict[str, W]:
-        """Who is at work, and at what."""
+        """The tenants that hold a slot, and their work."""
         return {tenant: turn.work for tenant, turn in self._at_work.items()}
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing changes by itself as time passes."""
+        """Whether nothing will change with time alone."""
         return not self._at_work and not self._resting
 
     def _rest_s(self, tenant: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Who is served by this process just now, by name: what the settings say, made to happen tenant by tenant."""
+"""The tenants that this process serves, by name; updated when the settings change."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from sync.settings import Settings
 from sync.settings.served import ALONE, ServedTenants
 from sync.web.pages import NotFound, ShownCopy
 
-ASKING_S: Final = 10.0  # for the tenant to show whose copy it is, where its name does not tell
-PARTING_S: Final = 2.5  # more than a receiver's answer in hand is waited for
+ASKING_S: Final = 10.0  # for the check whose copy it is, if the recorded name does not decide it
+PARTING_S: Final = 2.5  # longer than the wait for a receiver's answer
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 
 class TenantRegistry:
-    """The tenants of a fleet; the page's `TenantDirectory`. Changed by one thread at a time, asked by all.
+    """The served tenants; the page's `TenantDirectory`. One thread changes it at a time, all may read.
 
     version    of this program, for the metrics
     """
@@ -47,10 +47,10 @@ class TenantRegistry:
         self._metrics = TenantsMetrics(version, self._measured)
 
     def take(self, served: ServedTenants) -> list[TenantService]:
-        """Serve these from now on; returns those that are new, or have other settings than before.
+        """Serve these from now on; returns those that are new or have changed settings.
 
-        What is wrong with one of many is kept for whoever asks, and what it had goes on as it was. What is
-        wrong with the only one is raised.
+        With many tenants, an error of one is recorded, and that tenant keeps its former settings. An error
+        of an only tenant is raised.
         """
         former, self._served = self._served, served
         for name in former.members.keys() - served.members.keys():
@@ -72,7 +72,7 @@ class TenantRegistry:
         return changed
 
     def _taken(self, name: str, found: Settings | SettingsError) -> TenantService | None:
-        """Serve one tenant; None where it is served so already."""
+        """Serve one tenant; None if its settings did not change."""
         if isinstance(found, SettingsError):
             raise found
         self._metrics.settings_ok.labels(name).set(1)
@@ -100,19 +100,19 @@ class TenantRegistry:
             self._services = {other: it for other, it in self._services.items() if other != name}
 
     def _remember_leaving(self, monitor: CopyMonitor) -> None:
-        """Remember who is about to be replaced, or dropped: a message may be on its way."""
+        """Keep a monitor that is about to be closed: it may still be sending an alert."""
         self._leaving = [it for it in self._leaving if it.is_watching] + [monitor]
 
     def _metrics_hook(self, name: str) -> MetricsHook:
         return MetricsHook(Metrics("", process=False) if name else Metrics(self._version))
 
     def close(self) -> None:
-        """Tell every pass under way to end, and look at nothing any more."""
+        """Stop every pass in progress and every monitor."""
         for service in self._services.values():
             service.close()
 
     def wait_closed(self) -> None:
-        """Wait, behind `close`, for what is being told."""
+        """After `close`, wait for alerts that are being sent."""
         until = monotonic() + PARTING_S
         for monitor in (*self._leaving, *(it.monitor for it in self._services.values())):
             monitor.wait_closed(max(0.0, until - monotonic()))
@@ -120,31 +120,31 @@ class TenantRegistry:
     def __getitem__(self, name: str) -> TenantService:
         return self._services[name]
 
-    # --- how they are ------------------------------------------------------------------------
+    # --- status ------------------------------------------------------------------------------
 
     def why_stuck(self) -> str | None:
-        """Why this process should be started again: as many are stuck as may work. None: it is alive."""
+        """Why this process should be restarted: every slot is stuck. None: it is alive."""
         pulses = {name: it.metrics_hook.liveness for name, it in self._services.items()}
         stuck = [f"{name} {it.busy_with}".strip() for name, it in pulses.items() if it.is_stuck]
         if len(stuck) < self._served.at_once:
             return None
-        return f"The worker has not been heard of for {STILL_S:.0f} s; it does: {', '.join(stuck)}."
+        return f"The worker has reported nothing for {STILL_S:.0f} s. In progress: {', '.join(stuck)}."
 
     def in_words(self) -> str:
-        """What is done, in one line."""
+        """The passes in progress, in one line."""
         busy = {name: it.metrics_hook.liveness.busy_with for name, it in self._services.items()}
         works = [f"{name} {work}".strip() for name, work in busy.items() if work]
         return f"busy: {', '.join(works)}" if works else "idle until the next pass is due"
 
     def problems(self) -> list[Problem]:
-        """What keeps a copy from being as fresh as promised."""
+        """Why a copy is not fresh."""
         if self._served.is_alone:
             monitor = self._services[ALONE].monitor
             return monitor.look().problems(monitor.policy, timedelta())
         return [problem for it in self.statuses() for problem in it.problems]
 
     def statuses(self) -> Sequence[TenantStatus]:
-        """How each tenant is, by what was seen last."""
+        """The status of each tenant by its last snapshot."""
         return [self._standing(name) for name in self._served.members]
 
     def _standing(self, name: str) -> TenantStatus:
@@ -157,12 +157,12 @@ class TenantRegistry:
             failed["settings"] = fault.advice
         found = service.monitor.tenant_status(liveness.busy_with, failed)
         if liveness.is_stuck:
-            words = f"Nothing has been heard of its {liveness.busy_with} for {STILL_S:.0f} s."
+            words = f"It has reported nothing about its {liveness.busy_with} for {STILL_S:.0f} s."
             found.problems.append(Problem("stuck", liveness.busy_with, words, tenant=name))
         return found
 
     def site(self, tenant: str) -> ShownCopy:
-        """Where the pages of one look. Raises Missing, and why the settings of a tenant cannot be used."""
+        """The copy that a tenant's pages show. Raises NotFound; SyncError if its settings are wrong."""
         if tenant in self._services:
             return self._services[tenant].monitor.site
         if tenant in self._faults:
@@ -170,7 +170,7 @@ class TenantRegistry:
         raise NotFound(f"There is no tenant {tenant}.")
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The metrics and their content type, told what is accepted."""
+        """The metrics and their content type, for an Accept header."""
         if self._served.is_alone:
             return self._services[ALONE].metrics_hook.metrics.exposition(accept)
         return self._metrics.exposition(accept)

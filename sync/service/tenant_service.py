@@ -1,9 +1,9 @@
-"""One tenant in the daemon's care: its passes, one at a time, each with everything opened for it and closed.
+"""Runs one tenant's passes in the daemon, one at a time, each with connections of its own.
 
-What a pass under way is asked for is in its Turn: to make room for other tenants, to hang up, to end.
+A `Turn` carries requests to a pass in progress: yield to other tenants, hang up, stop.
 
-A pass that finds the lease taken stands by and looks again every STANDBY_S seconds, until it gets the lease
-or another daemon's pass did what it was for. So a killed daemon is replaced as soon as its lease ends.
+A pass that finds the lease taken is tried again every STANDBY_S seconds, until it gets the lease or another
+daemon's pass has done the same work. So another daemon replaces a killed one as soon as its lease expires.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from sync.settings import Settings
 
 STANDBY_S: Final = 2.0
 ANY_AGE: Final = timedelta(days=36_500)
-UNTRUSTED_S: Final = 30.0  # a tenant whose last pass failed may keep the others waiting so long, not longer
+UNTRUSTED_S: Final = 30.0  # how long a tenant may keep others waiting after a failed pass
 POLL_S: Final = 0.2
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
@@ -54,10 +54,10 @@ _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A pass that is due again and again.
+    """A pass that runs on a schedule.
 
-    served_by    kinds of run that do at least the same
-    resumes      whether it goes on where it was stopped, at the last committed page; otherwise it pauses
+    served_by    kinds of run that include this one's work
+    resumes      True: a stopped pass resumes at the last committed page. False: it must pause instead
     """
 
     name: str
@@ -77,10 +77,10 @@ STOCK: Final = Job("stock", stock, ("stock",), resumes=False)
 class TurnOutcome:
     """How a turn ended.
 
-    is_unfinished    it made room, and is to go on when its turn comes again
-    retry_in_s       seconds after which to ask again: another daemon is at it
-    is_access_denied  the credential was refused: it may have been exchanged
-    out_of_reach     the tenant, or its database, did not answer
+    is_unfinished    it yielded, and continues in its next turn
+    retry_in_s       seconds until the next try, because another daemon holds the lease
+    is_access_denied  the credential was refused; it may have been rotated
+    out_of_reach     Commerce or the database did not answer
     """
 
     is_unfinished: bool = False
@@ -90,11 +90,11 @@ class TurnOutcome:
 
 
 class Turn:
-    """What a pass is asked for while it is under way, from any thread.
+    """Carries requests from any thread to a pass in progress.
 
-    pause      gives the slot to others until `resume`; does nothing where no room is to be made any more
+    pause      gives the slot to others until `resume`; does nothing once the pass need not yield
     stop       once set, the pass ends with Interrupted
-    overdue    while set, requests under way are hung up: the tenant has not answered for too long
+    overdue    while set, open requests are hung up, because Commerce has not answered for too long
     """
 
     def __init__(self, job: Job, pause: Callable[[Turn], None]) -> None:
@@ -105,43 +105,43 @@ class Turn:
 
     @property
     def is_yielding(self) -> bool:
-        """Whether it is asked to make room."""
+        """Whether the pass was asked to yield."""
         return self._yield_requested.is_set()
 
     def ask_to_yield(self) -> None:
-        """Give the slot to others before the next request."""
+        """Ask the pass to give its slot to others before its next request."""
         self._resumed.clear()
         self._yield_requested.set()
 
     def lose_slot(self) -> None:
-        """Its slot was given to others, since it did not make room."""
+        """Its slot went to others because it did not yield in time."""
         if self.job.resumes:
             self.stop.set()
 
     def resume(self) -> None:
-        """It has a slot again."""
+        """The pass has a slot again."""
         self._yield_requested.clear()
         self.overdue.clear()
         self._resumed.set()
 
     def before_request(self) -> None:
-        """Make room, if asked to. Raises Interrupted where the pass is to end."""
+        """Yield if asked to. Raises Interrupted if the pass must end."""
         if not self.is_yielding:
             return
         if self.job.resumes:
             self.stop.set()
-            raise Interrupted("Its turn was over, and other tenants were waiting.")
+            raise Interrupted("Its turn ended because other tenants were waiting.")
         self._pause(self)
         while not self._resumed.wait(POLL_S):
             if self.stop.is_set():
-                raise Interrupted("Stopped while it waited for its next turn.")
+                raise Interrupted("Stopped while waiting for its next turn.")
 
 
 def request_limit_s(allowed_s: float, turn_s: float, *, is_trusted: bool) -> float:
-    """Seconds that one request is tried, where others wait for the slot.
+    """Seconds for which one request is tried while other tenants may wait for the slot.
 
-    allowed_s     by the settings
-    is_trusted    whether the last pass came through; the only tenant always is
+    allowed_s     the limit of the settings
+    is_trusted    whether the last pass succeeded; always True for an only tenant
 
     >>> patience(900.0, 300.0, is_trusted=True), patience(900.0, 300.0, is_trusted=False)
     (300.0, 30.0)
@@ -150,11 +150,11 @@ def request_limit_s(allowed_s: float, turn_s: float, *, is_trusted: bool) -> flo
 
 
 class TenantService:
-    """A tenant, from its first pass to its last, whatever becomes of its settings meanwhile.
+    """Runs a tenant's passes for as long as it is served, across changes of its settings.
 
-    name        "" for the only one
-    turn_s      tells how long a tenant may keep the others waiting
-    failures    why a pass failed when it was last tried, by its name; those that came through are not there
+    name        "" for an only tenant
+    turn_s      returns how long a tenant may keep the others waiting
+    failures    by pass, the error of its last run; without passes that succeeded
     """
 
     def __init__(
@@ -185,11 +185,11 @@ class TenantService:
 
     @property
     def monitor(self) -> CopyMonitor:
-        """Who sees the copy; another one whenever the settings change."""
+        """The monitor of the copy; replaced whenever the settings change."""
         return self._monitor
 
     def replace(self, settings: Settings, copy: sa.Engine) -> None:
-        """Work with these settings from the next pass on."""
+        """Use these settings from the next pass on."""
         former = self._closing
         self._monitor, self._closing = self._opened(settings, copy)
         self._monitor.start()
@@ -197,18 +197,18 @@ class TenantService:
         self.failures.clear()
 
     def skip_if_recent(self, job: Job, age: timedelta) -> None:
-        """Do not begin with this job where it came through less than `age` ago."""
+        """Skip the first run of this job if it succeeded less than `age` ago."""
         self._skip_if_within[job.name] = age
 
     def note_slot_lost(self, job: Job) -> None:
-        """Its slot was given to others; what it hangs in may go on for long without a word."""
+        """Record that its slot went to others; the pass may hang for long without an error."""
         self.failures[job.name] = (
-            "It did not answer, did not end when its turn was over, and lost its slot to the other tenants. "
-            "To do: look at the tenant, at its database and at the network between."
+            "It did not answer, did not end after its turn, and lost its slot to the other tenants. "
+            "To do: check Commerce, the database and the network between."
         )
 
     def close(self) -> None:
-        """End what is under way, and begin nothing more."""
+        """Stop the pass in progress and start no other."""
         self._is_closed = True
         if self._turn is not None:
             self._turn.stop.set()
@@ -228,7 +228,7 @@ class TenantService:
     # --- a turn ------------------------------------------------------------------------------
 
     def attempt(self, turn: Turn) -> TurnOutcome:
-        """Run a pass to its end, or until told to make room. Whatever comes of it, the next one comes."""
+        """Run a pass to its end, or until it must yield. Errors are logged, never raised."""
         self._turn, job = turn, turn.job
         if self._is_closed:
             return TurnOutcome()
@@ -250,7 +250,7 @@ class TenantService:
                 out_of_reach=isinstance(error, CommerceUnavailable | DatabaseUnavailable),
             )
         except Exception as fault:  # noqa: BLE001 - one bad pass must not end the daemon
-            self.failures[job.name] = f"a fault of its own: {type(fault).__name__}."
+            self.failures[job.name] = f"an internal error: {type(fault).__name__}."
             is_debugging = logging.getLogger("sync").isEnabledFor(logging.DEBUG)
             _log.error("pass.failed", job=job.name, error=type(fault).__name__, exc_info=is_debugging)
             return TurnOutcome()
@@ -259,16 +259,16 @@ class TenantService:
             self._monitor.news()
 
     def _note_empty_turn(self, job: Job) -> None:
-        """A turn in which nothing was read is a failure, too, as far as anybody who waits for it can tell."""
+        """Record a turn that read nothing as a failure; clear the failure otherwise."""
         ended = None if self._carryover is None else self._carryover.run_log.last
         if ended is not None and ended.status == "interrupted" and not ended.tally.fetched:
-            words = f"Its turn of {ended.seconds:.0f} s was over before anything was read."
-            self.failures[job.name] = f"{words} To do: look at the tenant: it answers slowly, or not at all."
+            words = f"Its turn of {ended.seconds:.0f} s ended before anything was read."
+            self.failures[job.name] = f"{words} To do: check Commerce: it answers slowly or not at all."
         else:
             self.failures.pop(job.name, None)
 
     def _do(self, turn: Turn) -> TurnOutcome:
-        """Run a pass, unless that is needless or another daemon does it."""
+        """Run a pass, unless it is already done or another daemon holds the lease."""
         job = turn.job
         try:
             with self._app(turn) as app:
@@ -298,7 +298,7 @@ class TenantService:
             yield app
 
     def _is_already_done(self, db: sa.Engine, job: Job) -> bool:
-        """Whether it was done: by another daemon while this one stood by, or not long before it began."""
+        """Whether another daemon did the work meanwhile, or it was done shortly before the start."""
         age, since = self._skip_if_within.pop(job.name, None), self._waiting_since.get(job.name)
         if age is None and since is None:
             return False

@@ -1,7 +1,7 @@
-"""When APScheduler calls a job: at the times of a cron expression, or after a time that has passed.
+"""Triggers for APScheduler: at the times of a cron expression, or after an interval.
 
-APScheduler compares wall-clock times. A wall clock can be set, and an interval must stay as long as it is.
-So `After` counts on a clock that is never set, and `follow_wall_clock` adjusts the wall-clock times to it.
+APScheduler compares wall-clock times. A wall clock can be set, but an interval must keep its length. So
+`After` uses a monotonic clock, and `follow_wall_clock` adjusts the wall-clock times to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from sync.settings.cron import next_time
 
-# cron(8) repeats no job after a smaller step back: it ends daylight saving time, or corrects a clock.
+# cron(8) repeats no job after a smaller step back: the end of daylight saving time, or a correction.
 CRON_REPEATS_NOT: Final = timedelta(hours=3)
 
 
@@ -28,7 +28,7 @@ def uptime() -> float:
 
 
 class AtCrontab(BaseTrigger):  # type: ignore[misc] # apscheduler has no types
-    """Fires when a checked cron expression does, in this time zone."""
+    """Fires at the times of a validated cron expression, in a time zone."""
 
     def __init__(self, crontab: str, zone: tzinfo) -> None:
         self._crontab, self._zone = crontab, zone
@@ -38,10 +38,10 @@ class AtCrontab(BaseTrigger):  # type: ignore[misc] # apscheduler has no types
 
 
 class After(BaseTrigger):  # type: ignore[misc]
-    """Fires after `first_s` seconds, and every `every_s` from then on; once where that is None.
+    """Fires after `first_s` seconds, then every `every_s`; only once if that is None.
 
-    jitter_s    each time is early or late by at most this
-    clock       seconds; never set
+    jitter_s    each time is early or late by at most this many seconds
+    clock       seconds of a monotonic clock
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class After(BaseTrigger):  # type: ignore[misc]
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
         if previous is not None and self._every_s is None:
             return None
-        if previous != self._last_fired and self._every_s is not None:  # APScheduler asks twice after a time
+        if previous != self._last_fired and self._every_s is not None:  # called twice per firing
             self._last_fired = previous
             missed = max(0.0, self._clock() - self._due) // self._every_s
             self._due += (missed + 1) * self._every_s
@@ -66,12 +66,12 @@ class After(BaseTrigger):  # type: ignore[misc]
         return self.by_wall_clock(now) + timedelta(seconds=jitter_s)
 
     def by_wall_clock(self, now: datetime) -> datetime:
-        """When it fires next, without jitter, on a wall clock that shows `now`."""
+        """The next time without jitter, on a wall clock that shows `now`."""
         return now + timedelta(seconds=self._due - self._clock())
 
 
 class WallClock:
-    """Notices when the wall clock was set, by a clock that never is."""
+    """Detects that the wall clock was set, by comparison with a monotonic clock."""
 
     def __init__(self, clock: Callable[[], float] = uptime) -> None:
         self._clock = clock
@@ -79,14 +79,14 @@ class WallClock:
         self._at = 0.0
 
     def set_by(self, now: datetime) -> timedelta:
-        """How far it was set since the last call; now it shows `now`."""
+        """By how much it was set since the last call; it shows `now`."""
         began, at = self._began, self._at
         self._began, self._at = now, self._clock()
         return timedelta() if began is None else now - began - timedelta(seconds=self._at - at)
 
 
 def follow_wall_clock(jobs: Iterable[Job], now: datetime, set_by: timedelta) -> None:
-    """Give jobs the time they are due at on a wall clock that was just set by `set_by` and shows `now`."""
+    """Adjust the next times of jobs to a wall clock that was set by `set_by` and shows `now`."""
     for job in jobs:
         if isinstance(job.trigger, After):
             job.modify(next_run_time=job.trigger.by_wall_clock(now))

@@ -1,13 +1,13 @@
-"""The Celery application: one task, "read this range", and the queue that a leading run puts orders into.
+"""The Celery application: one task, "read this range", and the queue that a leading run fills.
 
-Celery carries orders (passes/workers.py) and nothing else: no result, no schedule, no retry. What an order
-is worth is decided in the database, so it does no harm that Celery delivers late, twice, or again after a
-connection was lost. One process is one worker: threads that share a token, a pacer and connections, each
-with one range in hand; a second processor core is used by a second worker.
+Celery delivers tasks (passes/workers.py) and nothing else: no result, no schedule, no retry. The database
+decides whether a task is still valid, so late or repeated delivery does no harm. One process is one worker:
+its threads share a token, a pacer and connections, and read one range each. A second processor core needs a
+second worker.
 
-Orders are acknowledged late and fetched one per free thread, so those that nobody has begun stay with the
-broker. Each copy has a queue of its own, named by an identity that its database carries: several tenants,
-or a test beside production, can use the same broker.
+Tasks are acknowledged late and fetched one per free thread, so tasks that no thread has begun stay at the
+broker. Each copy has its own queue, named after an identity in its database: several tenants, or a test
+system, can use the same broker.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ except ImportError as missing:
     ) from None
 
 TASK: Final = "product_sync.read_range"
-STATUS_REQUEST: Final = "product_sync_hands"
-ANSWER_S: Final = 1.0  # for workers to answer
-PARTING_S: Final = 2.5  # for a database that is being opened: nothing is done there yet
-DATABASE_AWAY_S: Final = 5.0  # until a database that was away is asked again
+STATUS_REQUEST: Final = "product_sync_hands"  # and "hands": names that older workers know
+ANSWER_S: Final = 1.0  # how long workers have to answer
+PARTING_S: Final = 2.5  # wait for a database that is being opened; no work depends on it yet
+DATABASE_AWAY_S: Final = 5.0  # between two tries to reach a database
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 
@@ -66,7 +66,7 @@ _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 def application(broker_url: str) -> Celery:
     """The Celery application on a broker, RabbitMQ or Redis.
 
-    Raises SettingsError for a URL that no client can use. Whether the broker answers is for later.
+    Raises SettingsError for a URL that no client can use. Does not check that the broker answers.
     """
     celery = Celery("product-sync", broker=broker_url, set_as_current=False)
     celery.conf.update(
@@ -78,7 +78,7 @@ def application(broker_url: str) -> Celery:
         task_ignore_result=True,
         task_publish_retry_policy={"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5},
         task_reject_on_worker_lost=True,
-        worker_enable_prefetch_count_reduction=False,  # restored by threads, which then read one connection
+        worker_enable_prefetch_count_reduction=False,  # else threads would restore it on a shared connection
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,
     )
@@ -92,22 +92,22 @@ def application(broker_url: str) -> Celery:
 
 
 def broker_of(settings: Settings) -> str:
-    """The broker's URL. Raises SettingsError where workers cannot be used."""
+    """The broker's URL. Raises SettingsError if workers cannot be used."""
     faults = []
     if settings.celery_broker_url is None:
-        faults.append("CELERY_BROKER_URL: is not set: workers get their orders there.")
+        faults.append("CELERY_BROKER_URL: is not set: workers receive their tasks from this broker.")
     if not settings.database_url.get_secret_value().startswith("postgresql"):
-        faults.append("DATABASE_URL: is not PostgreSQL, the one database that workers can share.")
+        faults.append("DATABASE_URL: is not PostgreSQL, the only database that workers can share.")
     if faults or settings.celery_broker_url is None:
         raise SettingsError("\n".join(faults))
     return settings.celery_broker_url.get_secret_value()
 
 
-# --- who leads -------------------------------------------------------------------------------
+# --- the leader -------------------------------------------------------------------------------
 
 
 class CeleryQueue:
-    """Takes orders to the workers of one copy."""
+    """Sends tasks to the workers of one copy."""
 
     def __init__(self, celery: Celery, copy: str) -> None:
         self._celery = celery
@@ -116,7 +116,7 @@ class CeleryQueue:
         self._faults = _faults(celery.connection_for_write())
 
     def put(self, tasks: Sequence[RangeTask]) -> None:
-        """Hand over orders. Raises QueueUnavailable."""
+        """Send tasks. Raises QueueUnavailable."""
         try:
             for task in tasks:
                 self._celery.send_task(TASK, (self._copy, asdict(task)), queue=queue_name(self._copy))
@@ -125,7 +125,7 @@ class CeleryQueue:
         _log.info("orders.enqueued", ranges=len(tasks))
 
     def hands(self) -> int:
-        """Ranges that the workers who answer can read at once; says so once when there are none."""
+        """The slots of all workers that answer; logs once if there are none."""
         try:
             mine = [answer for answer in _answers(self._celery) if self._copy in answer["copies"]]
         except self._faults:
@@ -138,7 +138,7 @@ class CeleryQueue:
 
 @contextmanager
 def queue_for(live: App) -> Iterator[CeleryQueue]:
-    """The queue of this copy's workers. Raises SettingsError where workers cannot be used."""
+    """The queue of this copy's workers. Raises SettingsError if workers cannot be used."""
     celery = application(broker_of(live.settings))
     try:
         yield CeleryQueue(celery, _identity(live.db))
@@ -151,7 +151,7 @@ def queue_name(copy: str) -> str:
 
 
 def _identity(db: sa.Engine) -> str:
-    """What tells this copy from every other one, also from its own backup under another name."""
+    """The identity of this copy, also distinct from a restored backup under another name."""
 
     def look(connection: sa.Connection) -> str:
         place = connection.exec_driver_sql("SELECT current_database() || '.' || current_schema()")
@@ -161,7 +161,7 @@ def _identity(db: sa.Engine) -> str:
 
 
 def worker_status(settings: Settings) -> tuple[int, int]:
-    """How many workers answer at the broker, of whatever copy, and how many ranges they can read at once.
+    """How many workers of any copy answer at the broker, and how many slots they have.
 
     Raises SettingsError and QueueUnavailable.
     """
@@ -174,7 +174,7 @@ def worker_status(settings: Settings) -> tuple[int, int]:
 
 
 def _answers(celery: Celery) -> list[dict[str, Any]]:
-    """What each worker answers to the roll call; over a connection of its own: a kept one may have ended."""
+    """The status of each worker, over a new connection, because a kept one may have been closed."""
     with celery.connection_for_write() as link:
         link.ensure_connection(max_retries=1, timeout=ANSWER_S)
         answers = celery.control.broadcast(STATUS_REQUEST, reply=True, timeout=ANSWER_S, connection=link)
@@ -182,7 +182,7 @@ def _answers(celery: Celery) -> list[dict[str, Any]]:
 
 
 def _faults(link: Connection) -> tuple[type[Exception], ...]:
-    """What a broker's transport raises when the broker is away."""
+    """The errors of a broker's transport if the broker is away."""
     return (KombuError, *link.connection_errors, *link.channel_errors)
 
 
@@ -195,7 +195,7 @@ def _unavailable(error: Exception) -> QueueUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class OpenTenant:
-    """A tenant that this worker works for, and what it has not told that tenant's runs yet."""
+    """A tenant that this worker serves, and traffic not yet reported to that tenant's runs."""
 
     name: str
     live: App
@@ -203,9 +203,9 @@ class OpenTenant:
 
 
 class OpenTenants:
-    """The tenants that this worker works for, by the identities of their copies.
+    """The tenants that this worker serves, by the identities of their copies.
 
-    closing    closes what is opened
+    closing    closes opened tenants
     """
 
     def __init__(self, served: ServedTenants, stop: Event, closing: ExitStack) -> None:
@@ -227,13 +227,13 @@ class OpenTenants:
         return [*self._open]
 
     def take_first(self) -> None:
-        """Open every tenant that can be worked for; where none can, its error is raised."""
+        """Open every tenant. Raises the first error if none can be opened."""
         faults = [it for name in self._served.members if isinstance(it := self._try_opening(name), SyncError)]
         if not self._open:
-            raise faults[0] if faults else SettingsError("the file of tenants names none.")
+            raise faults[0] if faults else SettingsError("the tenants file has no tenant.")
 
     def take_late(self) -> Iterator[str]:
-        """Open tenants whose database is there by now; yields the identities of their copies."""
+        """Open tenants whose database is back; yields the identities of their copies."""
         for name in [*self._away]:
             if self._stop.is_set():
                 return
@@ -242,7 +242,7 @@ class OpenTenants:
                 yield copy
 
     def _try_opening(self, name: str, *, again: bool = False) -> str | SyncError:
-        """Open a tenant: the identity of its copy, or what keeps it from being worked for."""
+        """Open a tenant. Returns the identity of its copy, or the error."""
         with logs.of_tenant(name):
             try:
                 copy = self._take(name)
@@ -271,31 +271,31 @@ class OpenTenants:
 
 
 class _Quiet(RunLog):
-    """The log of a worker: how far a run is, its leader tells."""
+    """The log of a worker, without progress: the leader reports it."""
 
     def _tell_progress(self) -> None: ...
 
 
 def work(served: ServedTenants) -> None:
-    """Read ranges as they are ordered, until SIGTERM or SIGINT: then the pages in hand are finished.
+    """Read ranges until SIGTERM or SIGINT; then finish the current pages.
 
-    What is wrong with one of many tenants is logged, and the others are worked for; one whose database is
-    away joins them when it is back. Raises QueueUnavailable where the broker refuses us; where no tenant can
-    be worked for, also SettingsError, SchemaTooNew and DatabaseUnavailable.
+    With many tenants, an error of one is logged and the others are served; a tenant whose database is away
+    joins when it is back. Raises QueueUnavailable if the broker refuses us; SettingsError, SchemaTooNew and
+    DatabaseUnavailable if no tenant can be served.
     """
-    hands, stop = served.process.sync_concurrency, Event()
+    slots, stop = served.process.sync_concurrency, Event()
     with ExitStack() as closing:
         tenants = OpenTenants(served, stop, closing)
         tenants.take_first()
         celery = application(broker_of(tenants.any.live.settings))
-        _prepare(celery, tenants, stop, hands)
+        _prepare(celery, tenants, stop, slots)
         closing.enter_context(warnings.catch_warnings())
-        for harmless in (SecurityWarning, CPendingDeprecationWarning):  # as root; of a default that we want
+        for harmless in (SecurityWarning, CPendingDeprecationWarning):  # running as root; a wanted default
             warnings.simplefilter("ignore", harmless)
         worker = celery.Worker(
-            hostname=f"product-sync-{uuid4().hex[:12]}@{socket.gethostname()}",  # another for each process
+            hostname=f"product-sync-{uuid4().hex[:12]}@{socket.gethostname()}",  # unique to each process
             pool="threads",
-            concurrency=hands,
+            concurrency=slots,
             queues=[queue_name(copy) for copy in tenants.copies],
             loglevel="WARNING",
             quiet=True,
@@ -306,46 +306,46 @@ def work(served: ServedTenants) -> None:
 
         def consume(copy: str) -> None:
             queues, name = celery.amqp.queues, queue_name(copy)
-            queues.select_add(queues[name])  # for every connection from the next one on
-            worker.consumer.call_soon(worker.consumer.add_task_queue, name)  # and for this one
+            queues.select_add(queues[name])  # for future connections
+            worker.consumer.call_soon(worker.consumer.add_task_queue, name)  # for this connection
 
         def admit() -> None:
             try:
                 for copy in tenants.take_late():
                     consume(copy)
-            except Exception as fault:  # noqa: BLE001 - the others may still come
+            except Exception as fault:  # noqa: BLE001 - the others may still join
                 _log.error("tenant.refused", error=type(fault).__name__)
 
         with repeating(admit, DATABASE_AWAY_S, stop, name="seats", patience_s=PARTING_S):
             worker.start()
     _log.info("worker.stopped")
     if worker.exitcode:
-        raise QueueUnavailable("the broker refuses this worker; the log has its reason.")
+        raise QueueUnavailable("the broker refuses this worker; the log has the reason.")
 
 
-def _prepare(celery: Celery, tenants: OpenTenants, stop: Event, hands: int) -> None:
-    """The task, the answer to the roll call, and what happens at the start and at the end."""
+def _prepare(celery: Celery, tenants: OpenTenants, stop: Event, slots: int) -> None:
+    """Register the task, the status command and the signal handlers."""
     watch = _Quiet()
 
     def read_range(copy: str, task: dict[str, Any]) -> None:
         _do(tenants[copy], RangeTask(**task), watch, stop)
 
     def report_status(_state: object) -> dict[str, Any]:
-        return {"copies": tenants.copies, "hands": 0 if stop.is_set() else hands}
+        return {"copies": tenants.copies, "hands": 0 if stop.is_set() else slots}
 
     celery.task(read_range, name=TASK)
     inspect_command(name=STATUS_REQUEST)(report_status)
     signals.setup_logging.connect(_keep_ours, weak=False)
-    signals.worker_ready.connect(lambda **_: _log.info("worker.ready", hands=hands), weak=False)
+    signals.worker_ready.connect(lambda **_: _log.info("worker.ready", slots=slots), weak=False)
     signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
 
 
 def _keep_ours(**_: Any) -> None:
-    """Logging is set up already: while somebody answers this signal, Celery leaves it alone."""
+    """Keep our logging: Celery sets up its own unless this signal has a handler."""
 
 
 def _do(tenant: OpenTenant, task: RangeTask, watch: RunLog, stop: Event) -> None:
-    """Do what an order says; one that we cannot even look into goes back to the broker."""
+    """Execute a task; return it to the broker if its database is away."""
     sync = tenant.live.sync("worker", watch)
     about = structlog.contextvars.bound_contextvars(run=task.run_id, store_view=task.store_view)
     with logs.of_tenant(tenant.name), about:

@@ -1,12 +1,12 @@
 """The status page: for people at `/`, for programs the same facts at `/api/`.
 
-    Guard ── routes ── facts (pages.py) ──┬── HTML (templates/)
-    (Host, headers)                       └── JSON
+    Protection ── routes ── facts (pages.py) ──┬── HTML (templates/)
+    (Host, headers)                            └── JSON
 
-Of many tenants, `/` lists them, and each has these same pages below `/tenants/NAME`.
+With many tenants, `/` lists them, and each has the same pages under `/tenants/NAME`.
 
-Read-only, apart from "run now", which is there when STATUS_TOKEN is set and somebody can run. Needs no
-JavaScript and sends none. A page reads in a worker thread, a few at a time: a pass under way comes first.
+Read-only, except "run now", which needs STATUS_TOKEN and a daemon. The pages contain no JavaScript. Pages are
+made in worker threads, a few at a time, so that a pass in progress has priority.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from sync.web.pages import BadQuery, Facts, NotFound, ShownCopy
 from sync.web.protection import Protection
 from sync.web.tenants import TenantDirectory
 
-AT_ONCE = 4  # pages being made
-LIVE_S = 5  # a page that shows a run in progress is loaded again
+AT_ONCE = 4  # pages made at the same time
+LIVE_S = 5  # until a page that shows a run in progress reloads
 LONGEST_FORM = 4096  # bytes
 STYLE = Path(__file__).with_name("static") / "page.css"
 PAGES: dict[str, tuple[str, Callable[[ShownCopy, pages.Query], Facts]]] = {
@@ -68,10 +68,10 @@ def application(
     extra_routes: Sequence[Route] = (),
     run_now: Callable[[], None] | None = None,
 ) -> Starlette:
-    """The page over one copy, for any ASGI server.
+    """The status page of one copy, for any ASGI server.
 
-    extra_routes    answered whatever the Host: they must hold nothing that is not for everybody
-    run_now         asks for an incremental pass, soon; None where nobody can run one
+    extra_routes    answered for any Host, so they must contain nothing confidential
+    run_now         requests an incremental pass; None if there is no daemon
     """
     site = shown_copy(engine, settings)
     ask = None if run_now is None else lambda _tenant: run_now()
@@ -86,9 +86,9 @@ def application_for(
     extra_routes: Sequence[Route] = (),
     run_now: Callable[[str], None] | None = None,
 ) -> Starlette:
-    """The page over the copies of many tenants; arguments as above.
+    """The status page of many tenants; arguments as above.
 
-    run_now    told the tenant's name
+    run_now    called with the tenant's name
     """
     desk = Handlers(company.site, _token_of(settings), run_now, many=True)
     routes: list[BaseRoute] = [
@@ -101,7 +101,7 @@ def application_for(
 
 
 def shown_copy(engine: sa.Engine, settings: Settings) -> ShownCopy:
-    """Where the pages of one tenant look."""
+    """The copy that a tenant's pages show."""
     return ShownCopy(engine, CachedCounts(engine), freshness_policy(settings))
 
 
@@ -110,7 +110,7 @@ def _token_of(settings: Settings) -> str | None:
 
 
 def _routes(desk: Handlers) -> list[BaseRoute]:
-    """The pages over one copy."""
+    """The pages of one copy."""
     paths = {path: f"/api{path if path != '/' else '/overview'}" for path in PAGES}
     routes: list[BaseRoute] = [
         Route("/api", desk.json(lambda _: {"paths": [*paths.values()]}), methods=["GET"]),
@@ -141,7 +141,7 @@ _CSS_VERSION = sha256(_CSS).hexdigest()[:8]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no page: the answer's status, what happened, and what to do."""
+    """Why there is no page: the HTTP status, what happened, and what to do."""
 
     status: int
     words: str
@@ -149,12 +149,12 @@ class Failure:
 
 
 class Handlers:
-    """Takes requests, and answers them with facts or with what went wrong.
+    """Answers requests with facts or with an error.
 
-    shown_copy  where to look, by the tenant's name; "" for the only one. May raise Missing and SyncError
-    token      what "run now" asks for; None where it is off
-    run_now    asks for a pass of this tenant, soon; None where nobody can run one
-    many       whether there is a list of tenants above the pages of one
+    shown_copy    the copy to show, by the tenant's name; "" for an only one. May raise NotFound, SyncError
+    token         the token that "run now" requires; None if it is off
+    run_now       requests a pass of this tenant; None if there is no daemon
+    many          whether there is a list of tenants
     """
 
     def __init__(
@@ -172,14 +172,14 @@ class Handlers:
         self._run_now = run_now
         self._turns = CapacityLimiter(AT_ONCE)
 
-    # --- looking -----------------------------------------------------------------------------
+    # --- pages -------------------------------------------------------------------------------
 
     def at_site(self, read: Callable[[ShownCopy, pages.Query], Facts]) -> Callable[[Request], Facts]:
-        """Read facts where the request's tenant is."""
+        """Read facts from the copy of the request's tenant."""
         return lambda request: read(self._copy_of(_tenant(request)), _query(request))
 
     def html(self, name: str, read: Callable[[Request], Facts]) -> Endpoint:
-        """An endpoint that fills a template with facts."""
+        """An endpoint that renders a template with facts."""
 
         def make(request: Request) -> Response:
             facts = read(request)
@@ -188,11 +188,11 @@ class Handlers:
         return self._patient(make)
 
     def json(self, read: Callable[[Request], Facts]) -> Endpoint:
-        """An endpoint that gives facts as they are; times are ISO 8601, spans seconds."""
+        """An endpoint that returns facts as JSON; times are ISO 8601, spans seconds."""
         return self._patient(lambda request: _as_json(read(request)))
 
     def _patient(self, make: Callable[[Request], Response]) -> Endpoint:
-        """In a thread, when it is its turn; an error becomes words and never a traceback."""
+        """Run `make` in a worker thread; an error becomes a page, never a traceback."""
 
         async def endpoint(request: Request) -> Response:
             try:
@@ -203,11 +203,9 @@ class Handlers:
                 failure = Failure(400, str(error))
             except SyncError as error:
                 failure = Failure(503, f"{error}", error.fix)
-            except Exception as fault:  # noqa: BLE001 - the page must not disturb what it looks at
+            except Exception as fault:  # noqa: BLE001 - the page must not disturb the daemon
                 _log.error("page.failed", path=request.url.path, error=type(fault).__name__)
-                failure = Failure(
-                    500, f"A fault of this program: {type(fault).__name__}.", "Please report it."
-                )
+                failure = Failure(500, f"An internal error: {type(fault).__name__}.", "Please report it.")
             return self._failed(request, failure)
 
         return endpoint
@@ -228,12 +226,12 @@ class Handlers:
         }
         return self._templates.get_template(f"{name}.html").render(shown)
 
-    # --- what went wrong ---------------------------------------------------------------------
+    # --- errors ------------------------------------------------------------------------------
 
     async def refuse(self, request: Request, error: Exception) -> Response:
-        """Starlette's own refusals: no such path, no such method."""
+        """Answer Starlette's own errors: unknown path, wrong method."""
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-        said = {404: "There is no such page.", 405: "This page cannot be asked in that way."}
+        said = {404: "This page does not exist.", 405: "This page does not support that method."}
         return self._failed(request, Failure(error.status_code, said.get(error.status_code, error.detail)))
 
     def _failed(self, request: Request, failure: Failure) -> Response:
@@ -244,14 +242,14 @@ class Handlers:
     # --- run now -----------------------------------------------------------------------------
 
     async def run(self, request: Request) -> Response:
-        """Ask for a pass, with the token: no cookie speaks for a browser, so no other site can ask."""
+        """Request a pass. The token is no cookie, so another site cannot send it."""
         if self._token is None or self._run_now is None:
-            words = "Nobody can ask for a run here."
-            return self._failed(request, Failure(404, words, "Set STATUS_TOKEN, and ask the daemon's page."))
+            words = "Run now is not available here."
+            return self._failed(request, Failure(404, words, "Set STATUS_TOKEN and use the daemon's page."))
         given = await _given_token(request)
         if _is_foreign(request) or not hmac.compare_digest(given.encode(), self._token.encode()):
             _log.warning("run_now.refused", **_whose(request))
-            return self._failed(request, Failure(403, "That is not the STATUS_TOKEN.", "Try again."))
+            return self._failed(request, Failure(403, "The token does not match STATUS_TOKEN.", "Try again."))
         _log.info("run_now.asked", **_whose(request))
         await anyio.to_thread.run_sync(self._run_now, _tenant(request))
         if "authorization" in request.headers:
@@ -260,7 +258,7 @@ class Handlers:
 
 
 async def _given_token(request: Request) -> str:
-    """From `Authorization: Bearer`, else from the form; blank where there is none."""
+    """The token from `Authorization: Bearer`, else from the form; blank if there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
@@ -274,7 +272,7 @@ async def _given_token(request: Request) -> str:
 
 
 def _is_foreign(request: Request) -> bool:
-    """Whether a browser says that another site sent this; without referrers, its Origin alone is null."""
+    """Whether the browser reports that another site sent this request."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
@@ -283,22 +281,22 @@ def _is_foreign(request: Request) -> bool:
 
 
 def _tenant(request: Request) -> str:
-    """Whose page is asked for; "" where there is only one, and for the list of all."""
+    """The tenant of the requested page; "" for an only tenant and for the list."""
     return str(request.path_params.get("tenant", ""))
 
 
 def _root(request: Request) -> str:
-    """What the tenant's pages lie below."""
+    """The path prefix of the tenant's pages."""
     return str(request.scope.get("root_path", ""))
 
 
 def _path(request: Request) -> str:
-    """The page below that."""
+    """The path without that prefix."""
     return request.url.path.removeprefix(_root(request))
 
 
 def _whose(request: Request) -> dict[str, str | None]:
-    """Who asks, and of which tenant, for the log."""
+    """The client and the tenant, for the log."""
     client = request.client.host if request.client else None
     return {"client": client, **({"tenant": name} if (name := _tenant(request)) else {})}
 
@@ -313,7 +311,7 @@ def _is_live(name: str, request: Request, facts: Facts) -> bool:
 
 
 def _refresh(name: str, request: Request, facts: Facts) -> dict[str, str]:
-    """Load it again while it changes, unless the reader has stopped that."""
+    """The header that reloads a page while it changes, unless the reader stopped that."""
     return {"Refresh": str(LIVE_S)} if _is_live(name, request, facts) else {}
 
 
@@ -323,7 +321,7 @@ def _as_json(facts: Facts, status: int = 200) -> Response:
 
 
 def _plain(value: Any) -> Any:
-    """Spans of time as seconds; the rest as it is."""
+    """Convert spans of time to seconds, recursively."""
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, list):

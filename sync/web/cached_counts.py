@@ -1,7 +1,7 @@
-"""Figures that take longer to count than a page may: counted beside the pages, shown as they were last.
+"""Cached counts, because counting may take longer than a page should.
 
-A million products are counted in a tenth of a second, more while they are being written. So a page shows the
-last count and, where that is old, has it made anew in a thread; counting takes a fiftieth of the time.
+Counting a million products takes a tenth of a second, more during writes. So a page shows the last count and,
+if that is old, starts a new count in a thread. Counting uses at most a fiftieth of the time.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from sync.db.rejected import ALTERED, NOT_COPIED, count_open
 from sync.errors import SyncError
 
 KEPT_S = 5.0
-REST = 50  # times as long as the last count took
-FIRST_S = 0.07  # a page waits so long for the very first count
+REST = 50  # pause between counts, as a multiple of the last count's duration
+FIRST_S = 0.07  # how long a page waits for the very first count
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was counted, and when by the database's clock."""
+    """The counts and their time by the database's clock."""
 
     at: datetime
     store_views: list[overview.StoreViewState]
@@ -36,7 +36,7 @@ class Counts:
 
 
 class CachedCounts:
-    """The last count; asking for it never takes longer than FIRST_S seconds."""
+    """The last counts of one copy; `last` never takes longer than FIRST_S seconds."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -46,7 +46,7 @@ class CachedCounts:
         self._counted = Event()
 
     def last(self) -> Counts | None:
-        """What was counted last; None while nothing was yet."""
+        """The last counts; None before the first count."""
         with self._lock:
             if monotonic() >= self._due:
                 self._due = float("inf")
@@ -60,7 +60,7 @@ class CachedCounts:
             self._last = reading(self._engine, _count)
             self._counted.set()
         except SyncError:
-            pass  # the page that asked says so itself
+            pass  # the page reports the error itself
         finally:
             self._due = monotonic() + max(KEPT_S, REST * (monotonic() - began))
 

@@ -16,7 +16,7 @@ SHOWN = 40  # runs in a chart
 
 @dataclass(frozen=True, slots=True)
 class ChartBar:
-    """One bar: what it stands for, its height, how that reads, and how it is coloured."""
+    """One bar: its label, height, tooltip and style class."""
 
     label: str
     value: float
@@ -28,7 +28,7 @@ def chart(name: str, title: str, bars: Sequence[ChartBar]) -> Markup:
     """A bar for each run, oldest first.
 
     name     unique on the page
-    title    what is shown, in words
+    title    what the chart shows, in words
     """
     drawing = svg.SVG(
         viewBox=svg.ViewBoxSpec(0, 0, WIDTH, HEIGHT),
@@ -83,7 +83,7 @@ def _bars(bars: Sequence[ChartBar], top: float) -> list[svg.Element]:
 
 
 def _axis(bars: Sequence[ChartBar]) -> list[svg.Element]:
-    """The first and the last run below their bars."""
+    """The labels of the first and the last run."""
     y, step = HEIGHT - 5, (WIDTH - LEFT - RIGHT) / max(len(bars), 12)
     ends: list[svg.Element] = [svg.Text(x=LEFT, y=y, class_=["tick"], text=bars[0].label)]
     if len(bars) > 4:
@@ -98,7 +98,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """The next 1, 2 or 5 times a power of ten.
+    """Round up to 1, 2 or 5 times a power of ten.
 
     >>> _round_up(0), _round_up(0.7), _round_up(3), _round_up(1_000_000)
     (1.0, 1.0, 5.0, 1000000.0)

@@ -1,4 +1,4 @@
-"""How values read on a page. Texts of the catalogue are escaped by the templates and made printable here."""
+"""Formats values for pages. Templates escape catalogue texts; this module makes them printable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 @cache
 def environment() -> Environment:
-    """The templates, compiled once, with everything escaped that is not marked as safe."""
+    """The templates, compiled once, with autoescape."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -50,12 +50,12 @@ def environment() -> Environment:
     }
     made.globals |= {"version": __version__, "chart": chart}
     for name in made.list_templates():
-        made.get_template(name)  # compiled now, not while somebody waits
+        made.get_template(name)  # compile now, not during the first request
     return made
 
 
 def _tidied(value: Any) -> Any:
-    """None is left blank; a text shows what a browser would obey or hide."""
+    """None becomes blank; control characters in a text become visible."""
     if value is None:
         return ""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -78,20 +78,20 @@ def span(value: timedelta | float | None) -> str:
 
 
 def moment(at: datetime | None) -> Markup:
-    """A time in UTC that programs can read too."""
+    """A time in UTC, as a machine-readable <time> element."""
     if at is None:
         return Markup("–")
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), text.moment(at))
 
 
 def short(value: object) -> str:
-    """One value on one line."""
+    """A value on one line, shortened."""
     line = " ".join(said(value).split())
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
 
 def said(value: object) -> str:
-    """A value as it reads: lists and objects as JSON.
+    """A value as text: lists and objects as JSON.
 
     >>> said(Decimal("19.500000")), said(Decimal("100.000000")), said(["a"]), said(None)
     ('19.5', '100', '["a"]', '–')
@@ -108,7 +108,7 @@ def said(value: object) -> str:
 
 
 def pretty(document: msgspec.Raw) -> Markup:
-    """A product's document, line by line, cut where it is very long; its numbers read as they were sent.
+    """A product's document, indented, truncated if very long, with numbers as Commerce sent them.
 
     >>> print(pretty(msgspec.Raw(b'{"price":1.50}')).unescape())
     {
@@ -116,7 +116,7 @@ def pretty(document: msgspec.Raw) -> Markup:
     }
     """
     raw = bytes(document)
-    with suppress(mapping.Unmappable):  # edited by hand in the database
+    with suppress(mapping.Unmappable):  # someone edited it in the database
         raw = msgspec.json.format(_ENCODER.encode(mapping.decode(raw)), indent=2)
     lines = raw.decode()
     cut = lines if len(lines) <= LONGEST_DOCUMENT else f"{lines[:LONGEST_DOCUMENT]}\n… cut here"

@@ -1,8 +1,8 @@
-"""What machines ask: is the process alive, is the copy fresh, how does it go.
+"""The routes for machines: liveness, readiness, metrics.
 
-/healthz    200 while the worker moves, 503 once it is stuck: restart it
-/readyz     200 while the copy is as fresh as promised, 503 with the reasons: do not restart it for that
-/metrics    for Prometheus, in the form it prefers
+/healthz    200 while the worker makes progress, 503 when it is stuck: restart it
+/readyz     200 while the copy is fresh, 503 with the reasons: a restart would not help
+/metrics    for Prometheus, in the format that it accepts
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ def health_routes(
     ready: Callable[[], Sequence[Problem]],
     exposition: Callable[[str], tuple[bytes, str]],
 ) -> list[Route]:
-    """The three routes. They hold nothing that must not be seen.
+    """The three routes. They contain nothing confidential.
 
-    alive         why the process is not, None while it is
-    ready         what keeps the copy from being fresh; raises SyncError where that cannot be found out
-    exposition    the metrics and their content type, told what is accepted
+    alive         why the process is not alive; None while it is
+    ready         why the copy is not fresh; raises SyncError if that cannot be determined
+    exposition    the metrics and their content type, for an Accept header
     """
 
-    async def healthz(_request: Request) -> Response:  # not in a thread: those may all wait for a database
+    async def healthz(
+        _request: Request,
+    ) -> Response:  # not in a thread: all threads may be waiting for a database
         reason = alive()
         return _answer(reason is None, reason or "The process is alive.")
 

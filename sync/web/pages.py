@@ -1,6 +1,6 @@
-"""What each page shows, as facts: `/runs` makes HTML of them, `/api/runs` JSON.
+"""The facts that each page shows: `/runs` renders them as HTML, `/api/runs` as JSON.
 
-A function takes the site and the query, and returns plain values. All of them only read.
+Each function takes the copy and the query, and returns plain values. All of them only read.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ HISTORY = 25  # entries on a product's page
 
 
 class NotFound(Exception):
-    """There is no such thing in the copy. `str` says which."""
+    """The copy has no such item; `str` says which."""
 
 
 class BadQuery(Exception):
-    """The query cannot be understood. `str` says why."""
+    """The query is invalid; `str` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ShownCopy:
 
 
 def _text(query: Query, name: str) -> str:
-    """What was asked for, without what no database takes."""
+    """A query parameter, without characters that no database accepts."""
     return query.get(name, "").replace("\0", "").strip()[:LONGEST_QUERY]
 
 
@@ -122,7 +122,7 @@ def _feeds(policy: FreshnessPolicy, observed: Freshness, feeds: list[FeedState])
 
 
 def _progress(run: Row, now: datetime) -> Facts:
-    """How far a run is, how fast, and how long it will take still; None where that cannot be told."""
+    """A run's progress, speed and remaining time; None where unknown."""
     took = max((now - run["started_at"]).total_seconds(), 0.001)
     expected, fetched = run["expected"], run["fetched"]
     speed = fetched / took
@@ -160,13 +160,13 @@ def run(copy: ShownCopy, query: Query) -> Facts:
         copy.db, lambda c: (web_queries.run(c, run_id), web_queries.partitions(c, run_id), utc_now(c))
     )
     if found is None:
-        raise NotFound(f"The copy knows no run {run_id}.")
+        raise NotFound(f"The copy has no run {run_id}.")
     progress = _progress(found, now) if found["status"] == "running" else None
     return {"run": found, "partitions": left, "progress": progress}
 
 
 def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[ChartBar]]:
-    """The figures of ended runs, oldest first, a chart each."""
+    """The figures of finished runs, oldest first, for each chart."""
     ended = [row for row in rows if row["status"] != "running"][:shown][::-1]
     charts: dict[str, list[ChartBar]] = {
         name: [] for name in ("products", "seconds", "changes", "latency", "rate", "throttled")
@@ -245,7 +245,7 @@ def _since(text: str, now: datetime) -> datetime | None:
 
 
 def _product_ids(copy: ShownCopy, product: str) -> list[int]:
-    """Products with exactly this SKU, and the one with this id."""
+    """The ids of products with exactly this SKU, and the product with this id."""
     ids = reading(copy.db, lambda c: web_queries.ids_of(c, product))
     if product.isascii() and product.isdigit() and len(product) < 19:
         ids = sorted({*ids, int(product)})
@@ -260,7 +260,7 @@ def _views(copy: ShownCopy) -> list[str]:
 
 
 def products(copy: ShownCopy, query: Query) -> Facts:
-    """A list by id, or what a search found."""
+    """Products by id, or the result of a search."""
     by = _one_of(query, "by", ("sku", "name", "id")) or "sku"
     text, views = _text(query, "q"), reading(copy.db, current_views.current)
     asked, after = _text(query, "store_view") or None, _number(query, "after") or 0
@@ -296,7 +296,7 @@ def _searched(
 
 
 def product(copy: ShownCopy, query: Query) -> Facts:
-    """Everything the copy holds of one product in one store view."""
+    """Everything that the copy has of one product in one store view."""
     view, product_id = _text(query, "store_view"), _number(query, "product_id") or 0
     return reading(copy.db, lambda c: _product(c, view, product_id))
 
@@ -304,7 +304,7 @@ def product(copy: ShownCopy, query: Query) -> Facts:
 def _product(c: sa.Connection, view: str, product_id: int) -> Facts:
     row = web_queries.product(c, view, product_id)
     if row is None:
-        raise NotFound(f"The copy holds no product {product_id} in store view {view}.")
+        raise NotFound(f"The copy has no product {product_id} in store view {view}.")
     key = view, product_id
     history = web_queries.changes(c, web_queries.Wanted(view, product_ids=[product_id]))
     return {

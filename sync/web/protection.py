@@ -1,8 +1,7 @@
-"""What every answer of the page carries, and which requests it takes at all.
+"""Security headers on every answer, and a check of the Host header.
 
-A page of another site must not read this one: neither by framing it nor by a DNS name that it owns and
-lets point here ("DNS rebinding"). So the Host must be a name of ours; an address is no name and cannot be
-re-pointed.
+Another site must not read this page, neither in a frame nor through a DNS name of its own that points here
+("DNS rebinding"). So the Host must be a known name or an IP address, which cannot be rebound.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-FOREIGN = "This page does not answer to that host name. Name it in STATUS_HOSTS where it is yours.\n"
+FOREIGN = "This page does not answer to that host name. Add it to STATUS_HOSTS if it is yours.\n"
 
 
 class Protection:
-    """Refuses foreign hosts and puts the headers on every answer.
+    """Refuses unknown hosts and adds the headers to every answer.
 
-    names    host names the page answers to, besides addresses, localhost and the machine's own
-    open     paths that are answered whatever the Host: they hold nothing to be kept from anybody
+    names    host names that are accepted, besides IP addresses, localhost and the machine's own name
+    open     paths that are answered for any Host; they contain nothing confidential
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str], open: Collection[str] = ()) -> None:  # noqa: A002

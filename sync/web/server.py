@@ -1,13 +1,13 @@
-"""Serves the status page from a thread of its own, beside whatever the process does.
+"""Serves the status page from a thread of its own.
 
-Signals stay with the main thread. The address is taken before anything runs, so one that is in use is
-found at the start and not in a log.
+The main thread keeps the signals. The address is bound before anything runs, so an address in use is reported
+at the start.
 
-Connections are limited by what they do, so that no number of them keeps a probe from its answer:
+Connections are limited by their state, so that no number of them delays a health probe:
 
-    waiting for a request     REQUEST_S each; where there are too many, the one that waited longest is closed
-    request in work           MOST_IN_WORK of pages, and as many of each health route; more are answered 503
-    answer that nobody reads  STALLED_S
+    waiting for a request     REQUEST_S each; with too many, the one that has waited longest is closed
+    request in progress       MOST_IN_WORK for pages, and as many for each health route; more get a 503
+    answer not being read     STALLED_S
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from sync.settings.parsers import Address
 
 MOST_IN_WORK = 64
 BACKLOG = 128  # connections accepted at once
-# Each is a file descriptor, of which a process may have 1,024. A request is read a turn later than its
-# connection is accepted, so what comes in three turns of the loop must have room.
+# Each uses a file descriptor, and a process may have 1,024. A request is read one loop iteration after its
+# connection is accepted, so the connections of three iterations must fit.
 MOST_WAITING = 400
-REQUEST_S = 10.0  # from connecting, or the former answer, to a whole request
+REQUEST_S = 10.0  # from the connection, or the previous answer, to a complete request
 STALLED_S = 30.0
-BUSY = "Too many requests at a time.\n"
-GRACE_S = 2  # for answers under way when the page is closed
-FIX = "free that address, name another one in STATUS_BIND, or set it to off."
+BUSY = "Too many requests at the same time.\n"
+GRACE_S = 2  # for answers in progress when the page closes
+FIX = "free that address, choose another one in STATUS_BIND, or set it to off."
 
 
 @contextmanager
 def serving(app: ASGIApp, address: Address, *, probed: Collection[str] = ()) -> Iterator[str]:
-    """Serve `app` while the context is open; yields where it is to be found.
+    """Serve `app` while the context is open; yields its URL.
 
-    probed    paths that are answered however many pages are asked for
+    probed    paths that are answered regardless of the number of page requests
 
-    Raises SettingsError when the address cannot be listened on.
+    Raises SettingsError if the address cannot be bound.
     """
     listening = _listen(address)
     alternate_often()
@@ -61,7 +61,7 @@ def serving(app: ASGIApp, address: Address, *, probed: Collection[str] = ()) -> 
     finally:
         server.should_exit = True
         thread.join(GRACE_S + 1)
-        if not thread.is_alive():  # else it is about to close that itself
+        if not thread.is_alive():  # otherwise it closes the socket itself
             listening.close()
 
 
@@ -105,7 +105,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Limited:
-    """Has only so many requests in work: of each path that is probed, and of all others together."""
+    """Limits requests in progress: for each probed path, and for all other paths together."""
 
     def __init__(self, app: ASGIApp, probed: Collection[str]) -> None:
         self._app = app
@@ -125,14 +125,14 @@ class _Limited:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's own, which has no limit to how long a request takes to arrive, and an answer to be read."""
+    """uvicorn's protocol with time limits for a request to arrive and for an answer to be read."""
 
     _waiting: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
     @property
     def waits_until(self) -> float | None:
-        """When it is closed unless a whole request has come; None while one is in work."""
+        """When it closes without a complete request; None while a request is in progress."""
         return None if self._waiting is None else self._waiting.when()
 
     def connection_made(self, transport: Any) -> None:
@@ -160,7 +160,7 @@ class _Connection(H11Protocol):
             self._waiting = self.loop.call_later(REQUEST_S, self.give_up)
 
     def give_up(self) -> None:
-        """Close it now, whatever was not sent."""
+        """Close the connection now; unsent data is lost."""
         self.transport.abort()
 
     def pause_writing(self) -> None:

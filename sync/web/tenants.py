@@ -1,4 +1,4 @@
-"""Many tenants on one page: who is fresh, who is not, and why; below it, the pages of each."""
+"""The list of tenants: which are fresh, which are not, and why."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ WELL = ("fresh", "loading")
 
 
 class TenantDirectory(Protocol):
-    """The tenants of a process. What it says it knows by now: no database is asked."""
+    """The tenants of a process, from memory: no method queries a database."""
 
     def statuses(self) -> Sequence[TenantStatus]:
-        """How each of them is, in the order of their file."""
+        """The status of each tenant, in the order of the tenants file."""
 
     def site(self, tenant: str) -> ShownCopy:
-        """Where the pages of one look. Raises Missing for a name that is none, SettingsError."""
+        """The copy that a tenant's pages show. Raises NotFound for an unknown name, SettingsError."""
 
 
 def overview(company: TenantDirectory) -> Facts:
-    """Every tenant, those that need somebody first; the others in the order of their file."""
+    """Every tenant, those with problems first; otherwise in the order of the tenants file."""
     statuses = sorted(company.statuses(), key=lambda it: it.state in WELL)
     return {
         "fresh": sum(it.state in ("fresh", "failing") for it in statuses),

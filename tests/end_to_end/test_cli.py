@@ -327,7 +327,7 @@ def test_a_second_signal_ends_it_at_once(shell: Shell) -> None:
                 asked.recv(1)
                 began = time.monotonic()
                 load.process.send_signal(signal.SIGINT)
-                load.wait_for_words("once more ends it at once")
+                load.wait_for_words("press Ctrl-C again to quit now")
                 code = load.end(signal.SIGINT)
 
     assert code == -signal.SIGINT  # which shells call 130

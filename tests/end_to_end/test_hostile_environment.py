@@ -165,8 +165,8 @@ def tenant() -> Iterator[Sandbox]:
         (["changes", "--since", "9" * 20], {}, 64, "'--since'"),
         (["run", "--id", "9" * 20], {}, 64, "'--id'"),
         (["status", "--runs", "9" * 20], {}, 64, "'--runs'"),
-        (["show", "\udcff"], {}, 64, "an argument holds bytes that are not UTF-8 text"),
-        (["export", "-", "--columns", "sku\udc80"], {}, 64, "an argument holds bytes"),
+        (["show", "\udcff"], {}, 64, "an argument contains bytes that are not UTF-8 text"),
+        (["export", "-", "--columns", "sku\udc80"], {}, 64, "an argument contains bytes"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_words(

@@ -228,7 +228,7 @@ def test_a_run_is_asked_for_by_the_button(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Run now").click()
     visit.page.wait_for_url("**/?asked=yes")
 
-    assert "A run was asked for" in visit.page.get_by_role("status").inner_text()
+    assert "A run was requested" in visit.page.get_by_role("status").inner_text()
     visit.assert_harmless()
 
 

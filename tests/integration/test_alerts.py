@@ -264,7 +264,7 @@ def test_a_message_says_whom_it_is_about_then_what_to_do(
 
     stale, well, failing = (got.batch["text"] for got in receiver.received)
     assert stale.startswith("shop.example: Store view all is 2:00:0")
-    assert stale.endswith(" To do: run `product-sync check`, which says what stands in the way.")
+    assert stale.endswith(" To do: run `product-sync check`, which names the cause.")
     assert well.startswith("shop.example: well again. It was: Store view all is")
     assert failing.endswith("in a row or more: Refused. To do: check the token.")
 

@@ -29,7 +29,7 @@ def monitor(copy: sa.Engine, name: str = "eu", on_look: Callable[[], None] | Non
 def ended(it: CopyMonitor) -> None:
     """Its thread is done with the copy."""
     for thread in threading.enumerate():
-        if thread.name == f"lookout {it.name}":
+        if thread.name == f"monitor {it.name}":
             thread.join(WITHIN_S)
 
 
@@ -61,7 +61,7 @@ def test_a_copy_that_is_not_there_yet_is_looked_for_again(new_database: NewDatab
     """Nothing is created by looking."""
     with connected(new_database("postgresql")) as copy:
         it = monitor(copy)
-        with pytest.raises(DatabaseUnavailable, match="not looked at"):
+        with pytest.raises(DatabaseUnavailable, match="not checked"):
             it.freshness()
 
         assert it.look().problems(it.policy, timedelta())[0].reason == "There is no copy yet."

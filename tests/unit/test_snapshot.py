@@ -91,5 +91,5 @@ def test_settings_that_cannot_be_used_are_a_problem_with_its_remedy() -> None:
 
 
 def test_nobody_is_named_where_there_is_one_tenant() -> None:
-    assert sentence([UNSEEN]) == "The copy was not looked at yet."
+    assert sentence([UNSEEN]) == "The copy was not checked yet."
     assert "tenant" not in UNSEEN.as_json()

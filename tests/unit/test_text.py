@@ -61,7 +61,7 @@ def test_drift_is_told_with_its_first_examples() -> None:
     found = Drift("fr", "different", 12, [(7, "price, name"), (9, None)])
 
     assert text.drift_report([found]).splitlines() == [
-        "store view fr: 12 products are not the same",
+        "store view fr: 12 products that differ",
         "    7  price, name",
         "    9",
         "    … and 10 more",

@@ -70,3 +70,9 @@ def test_both_locks_hold_what_pyproject_asks_for() -> None:
 
 def test_the_changelog_has_the_version() -> None:
     assert f"\n## [{sync.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_readme_names_the_coverage_that_is_required() -> None:
+    (named,) = re.findall(r"`make coverage` .* (\d+) % of the lines", (ROOT / "README.md").read_text())
+
+    assert int(named) == PROJECT["tool"]["coverage"]["report"]["fail_under"]

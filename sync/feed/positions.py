@@ -85,7 +85,7 @@ def describe(row: sa.Row[Any]) -> str:
 
     >>> from collections import namedtuple; from datetime import datetime
     >>> Row = namedtuple("Row", "kind product_id store_view changed_at")
-    Row("insert", 7, "all", datetime(2026, 3, 1, 9, 30, tzinfo=UTC)))
+    >>> describe(Row("insert", 7, "all", datetime(2026, 3, 1, 9, 30, tzinfo=UTC)))
     'insert of 7 in all at 2026-03-01T09:30:00.000000Z'
     """
     at = row.changed_at.astimezone(UTC)

@@ -143,7 +143,7 @@ def request_limit_s(allowed_s: float, turn_s: float, *, is_trusted: bool) -> flo
     allowed_s     the limit of the settings
     is_trusted    whether the last pass succeeded; always True for an only tenant
 
-    >>> patience(900.0, 300.0, is_trusted=True), patience(900.0, 300.0, is_trusted=False)
+    >>> request_limit_s(900.0, 300.0, is_trusted=True), request_limit_s(900.0, 300.0, is_trusted=False)
     (300.0, 30.0)
     """
     return min(allowed_s, turn_s if is_trusted else min(UNTRUSTED_S, turn_s / 2))

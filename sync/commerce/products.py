@@ -1,12 +1,12 @@
-"""The extractor: every product of a range of ids, page by page, and how many there are.
+"""The extractor: reads every product of a range of ids, page by page, and counts them.
 
-A walk asks for `entity_id gt <cursor>`, ascending, until a page is empty. What goes wrong on the way:
+Keyset pagination: a walk requests `entity_id gt <cursor>`, ascending, until a page is empty. Failures:
 
     a page is too large        smaller pages for all threads, growing back
-    a page fails for good      this walk halves it until one product is alone: that one is reported
+    a page fails for good      this walk halves it until one product is alone, which is reported
     a page is out of order     sorted, when a count proves that nothing between its ids is missing
-    everything fails           the walk waits for the tenant, then CommerceUnavailable; no product is blamed
-    the rest seems to be gone  believed only while products just read are still listed: else it is an outage
+    everything fails           the walk waits for the tenant, then CommerceUnavailable; no product is reported
+    the rest seems to be gone  accepted only while products just read are still listed: else it is an outage
 
 Observed on Magento 2.4.7: one product that throws fails its whole page, and a page number far beyond the end
 answers with the true `total_count` without loading a single product.
@@ -43,17 +43,15 @@ PATH: Final = "/V1/products"
 EVERY_ID: Final = Interval()
 FAR_PAGE: Final = 1_000_000_000
 WITNESSES: Final = 10
-# Unreadable products next to each other, or while no thread reads any other: more is no matter of products.
+# Unreadable products in a row, or while no thread reads any other; more are not the fault of products.
 MOST_IN_A_ROW: Final = 50
-FILTER_BUDGET: Final = (
-    3_000  # characters of a URL: servers refuse from 8 kB on, what stands before them earlier
-)
+FILTER_BUDGET: Final = 3_000  # characters of a URL: servers refuse from 8 kB on, proxies earlier
 _SKU_NAMES: Final = 240  # characters of the parameter names around one SKU
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The highest id (0 where there is nothing), the number of products, and the server's clock."""
+    """The highest id (0 for none), the number of products, and the server's clock."""
 
     highest_id: int
     total: int
@@ -62,11 +60,11 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Miscount:
-    """How wrong a tenant counts in a store view, every time: by how many `total_count` is too high.
+    """A constant error of a tenant's counts in a store view: by how much `total_count` is too high.
 
-    ranges      of lists by ranges of ids
-    named       of lists by ids or SKUs
-    products    of lists in which these products are, by id: 1 for one that is counted twice, -1 for one
+    ranges      in lists by ranges of ids
+    named       in lists by ids or SKUs
+    products    in lists that contain these products, by id: 1 for one that is counted twice, -1 for one
                 that is listed and not counted
     """
 
@@ -76,11 +74,11 @@ class Miscount:
 
     @property
     def most(self) -> int:
-        """By how many the whole list is too high."""
+        """By how much the count of all products is too high."""
         return self.ranges.filled + sum(self.products.values())
 
     def within(self, interval: Interval) -> int:
-        """By how many products that are counted twice make a range too high."""
+        """How many products of a range are counted twice."""
         return sum(max(0, self.products[number]) for number in self._among(interval))
 
     def uncounted(self, interval: Interval) -> int:
@@ -102,9 +100,9 @@ class Miscount:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """Which products of an interval: as one store view shows them, and which filters besides the ids.
+    """A selection of products: a store view, and the filters besides the ids.
 
-    is_named    they are asked for by ids or SKUs
+    is_named    they are requested by ids or SKUs
     """
 
     store_view: str
@@ -123,7 +121,7 @@ class Products:
     """GET /V1/products. One object serves all threads of a pass: they share the page size.
 
     page_size   first size and ceiling
-    miscounts   by store view, how wrong the tenant is known to count; all counts are corrected by it
+    miscounts   by store view, the known error of the tenant's counts; all counts are corrected by it
 
     Every method raises what `Client.get` raises.
     """
@@ -137,7 +135,7 @@ class Products:
 
     @property
     def learned(self) -> LearnedSize:
-        """What there is to know about page sizes, for the next process."""
+        """The learned page sizes, for the next process."""
         return self._size.learned
 
     def walk(
@@ -148,36 +146,36 @@ class Products:
         updated_from: datetime | None = None,
         known: Mapping[int, KnownPage] | None = None,
     ) -> Iterator[Page | Unreadable]:
-        """Every product of an interval, ascending; what is yielded leaves no gap and does not overlap.
+        """Every product of an interval, ascending, without gaps or overlaps.
 
-        updated_from   only products stamped then or later
-        known          pages read before, by the id they begin behind
+        updated_from   only products updated then or later
+        known          pages read before, by the id they begin after
 
-        Without an upper end the last page is empty, and yielded: it speaks for all ids behind.
+        Without an upper end the last page is empty, and yielded: it covers all further ids.
         """
         yield from self._walk(_Scope.since(store_view, updated_from), interval, known)
 
     def by_ids(self, store_view: str, product_ids: Iterable[int]) -> Iterator[RawProduct | Unreadable]:
-        """Those of these products that exist, ascending."""
+        """Those of the products that exist, ascending."""
         for ids in _chunks(sorted(set(product_ids)), _id_length):
             span = Interval(ids[0] - 1, ids[-1])
             yield from _flat(self._walk(_Scope(store_view, (any_id(ids),), is_named=True), span))
 
     def by_skus(self, store_view: str, skus: Iterable[str]) -> Iterator[RawProduct | Unreadable]:
-        """The products with these SKUs; Commerce ignores case there, and a SKU can name more than one."""
+        """The products with these SKUs; Commerce ignores case, and a SKU can match more than one."""
         for some in _chunks(sorted(set(skus)), _sku_length):
             yield from _flat(self._walk(_Scope(store_view, (any_sku(some),), is_named=True), EVERY_ID))
 
     def count(
         self, store_view: str, interval: Interval = EVERY_ID, *, updated_from: datetime | None = None
     ) -> Count:
-        """How many products an interval holds, of those stamped at `updated_from` or later."""
+        """How many products an interval holds, counting those updated at `updated_from` or later."""
         found = self._count(_Scope.since(store_view, updated_from), interval)
         more = self._miscount(store_view).within(interval) if updated_from is None else 0
         return replace(found, total=max(0, found.total - more))
 
     def knows(self, store_view: str) -> bool:
-        """Whether the tenant answers for this store view; it refuses a code that it does not know."""
+        """Whether the store view exists in Commerce."""
         try:
             self.count(store_view, Interval(0, 0))
         except (SettingsError, RequestRefused):
@@ -185,7 +183,7 @@ class Products:
         return True
 
     def count_of(self, store_view: str, product_ids: Iterable[int]) -> int:
-        """How many of these products exist; one that is counted wrong is looked for in the list."""
+        """How many of these products exist; those that are counted wrong are listed instead."""
         asked, odd = set(product_ids), self._miscount(store_view).products.keys()
         return sum(
             self._count(self._named(store_view, ids), EVERY_ID).total
@@ -193,17 +191,17 @@ class Products:
         ) + len(self.listed(store_view, asked & odd))
 
     def listed(self, store_view: str, product_ids: Iterable[int]) -> set[int]:
-        """Those of these products that the tenant lists, whatever it counts."""
+        """Those of the products that the tenant lists, whatever it counts."""
         chunks = _chunks(sorted(product_ids), _id_length)
-        return {number for ids in chunks for number in self._told(store_view, ids)[1]}
+        return {number for ids in chunks for number in self._count_and_list(store_view, ids)[1]}
 
     def uncounted(self, store_view: str, product_ids: Iterable[int]) -> set[int]:
-        """Those of these products that the tenant lists and does not count, found by halving."""
+        """Those of the products that the tenant lists and does not count, found by halving."""
         found, filled = set[int](), self._miscount(store_view).named.filled
         stack = list(_chunks(sorted(product_ids), _id_length))
         while stack:
             asked = stack.pop()
-            total, listed = self._told(store_view, asked)
+            total, listed = self._count_and_list(store_view, asked)
             if total - filled >= len(listed):
                 continue
             if len(asked) == 1:
@@ -213,8 +211,8 @@ class Products:
                 stack += [asked[:middle], asked[middle:]]
         return found
 
-    def _told(self, store_view: str, ids: Sequence[int]) -> tuple[int, list[int]]:
-        """How many of these products the tenant counts, and which it lists."""
+    def _count_and_list(self, store_view: str, ids: Sequence[int]) -> tuple[int, list[int]]:
+        """How many of the products the tenant counts, and which it lists."""
         criteria = Criteria((any_id(ids),), len(ids), fields=LIGHT_FIELDS)
         return self._client.get(PATH, criteria.params(), store_view, read_count)
 
@@ -225,7 +223,7 @@ class Products:
     def highest(
         self, store_view: str, interval: Interval = EVERY_ID, *, updated_from: datetime | None = None
     ) -> Extent:
-        """How far an interval reaches, of the products stamped at `updated_from` or later.
+        """The extent of an interval, of the products updated at `updated_from` or later.
 
         One request, unless the last products cannot be read.
         """
@@ -242,13 +240,13 @@ class Products:
             return Extent(top, max(0, page.total_count - more), page.server_time)
         raise _too_many_unreadable(store_view)
 
-    # --- a tenant that counts wrong -----------------------------------------------------------------------
+    # --- a tenant that miscounts --------------------------------------------------------------------------
 
     def calibrate(self, store_view: str) -> bool:
-        """Ask for lists whose length is known; returns whether the tenant counts them otherwise than thought.
+        """Count lists whose length is known; returns whether the known error has changed.
 
-        No product lies between two equal ids, and one has each of two ids that were just listed. Only what
-        both of these show is the tenant's way to count, and not a product of its own.
+        The interval (0, 0] is empty, and the first and the last id listed have one product each. An error
+        that both of these show is the tenant's, and not that of a product.
         """
         before = self._miscount(store_view)
         ids = {number for way in ("ASC", "DESC") for number in self._raw(store_view, EVERY_ID, way)[1]}
@@ -264,11 +262,11 @@ class Products:
         return found != before
 
     def learn_products(self, store_view: str, products: Mapping[int, int]) -> None:
-        """From now on these products are known to be counted so many times too often, by id."""
+        """Note how much too high the counts of these products are, by id."""
         self.miscounts[store_view] = replace(self._miscount(store_view), products=products)
 
     def learn_uncounted(self, store_view: str, product_ids: Iterable[int]) -> bool:
-        """Note those of these products that are listed and not counted; returns whether any are new."""
+        """Note those of the products that are listed and not counted; returns whether any are new."""
         known = self._miscount(store_view).products
         found = self.uncounted(store_view, set(product_ids) - known.keys())
         self.learn_products(store_view, {**known, **dict.fromkeys(found, -1)})
@@ -281,14 +279,14 @@ class Products:
         miscount = self._miscount(scope.store_view)
         known = miscount.named if scope.is_named else miscount.ranges
         few = miscount.uncounted(interval)
-        if scope.filters:  # they may be in this list, or not
+        if scope.filters:  # they may or may not be in this list
             return known._replace(uncounted=few)
         return known._replace(filled=known.filled - few)
 
     def _raw(
         self, store_view: str, interval: Interval, direction: str = "ASC", number: int | None = None
     ) -> tuple[int, list[int]]:
-        """What the tenant counts in an interval, or of one product in it, and the first id it lists."""
+        """The tenant's count of an interval, or of one product in it, and the first id that it lists."""
         groups = within(interval) if number is None else (*within(interval), any_id([number]))
         criteria = Criteria(groups, 1, direction, fields=LIGHT_FIELDS)
         return self._client.get(PATH, criteria.params(), store_view, read_count)
@@ -300,9 +298,8 @@ class Products:
     ) -> Iterator[Page | Unreadable]:
         """Pages until one is empty or reaches the end of the interval.
 
-        `narrow` is this walk's own page size while it closes in on a product that fails: the other threads
-        need not read small pages for it. A page of one is not taken at its word then: if the product bears
-        another one's id, it would hide what lies between.
+        `narrow` is this walk's own page size while it isolates a product that fails: the other threads keep
+        their page size. A page of one product is then verified: a wrong id would hide the ids before it.
         """
         rest, narrow, in_a_row = interval, PageSize(self._ceiling), 0
         previous: Page | None = None
@@ -311,7 +308,7 @@ class Products:
             found: Page | Unreadable
             try:
                 if narrow.current == 1 < self._ceiling:
-                    found = self._single_out(scope, rest)
+                    found = self._isolate(scope, rest)
                 else:
                     found = previous = self._page(scope, rest, size, previous, known=known)
                     narrow.went_well(size, page_bytes=0)
@@ -319,11 +316,11 @@ class Products:
                 if size > 1:
                     self._shrink(failure, size, narrow)
                     continue
-                found = self._single_out(scope, rest)
+                found = self._isolate(scope, rest)
             yield found
             if isinstance(found, Page):
                 in_a_row = self._unreadable = 0
-                if size == 1:  # what failed is behind us
+                if size == 1:  # the product that failed is passed
                     narrow = PageSize(self._ceiling)
             else:
                 in_a_row, self._unreadable = in_a_row + 1, self._unreadable + 1
@@ -361,7 +358,7 @@ class Products:
             except OutOfOrder as found:
                 page = self._sorted(scope, interval, size, found)
             else:
-                self._doubt(page, previous, partial(self._count, scope, interval))
+                self._check_outage(page, previous, partial(self._count, scope, interval))
             self._size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
@@ -371,12 +368,12 @@ class Products:
         )
         try:
             return self._counted(scope, partial(ask, patient=patient))
-        except HungUp:  # a smaller page may fit into a turn
+        except HungUp:  # a smaller page may be fast enough
             self._size.failed(size)
             raise
 
     def _counted(self, scope: _Scope, ask: Callable[[], Page]) -> Page:
-        """Ask; where count and list contradict each other every time, learn how it counts, and ask again."""
+        """Send the request; when count and list contradict each other, learn the error and send it again."""
         try:
             return ask()
         except Miscounted as found:
@@ -387,10 +384,10 @@ class Products:
             return ask()
 
     def _sorted(self, scope: _Scope, interval: Interval, size: int, found: OutOfOrder) -> Page:
-        """A page in another order than was asked for, when nothing between its ids is missing.
+        """A page in another order than requested, when nothing between its ids is missing.
 
-        Otherwise the first `size` ids of the interval, found by counting, are asked for alone: they fill a
-        page in whatever order they come.
+        Otherwise the first `size` ids of the interval, found by counting, are requested alone: they fill a
+        page in any order.
         """
         page, sent = found.page, len(found.page.products)
         if page.total_count == sent or self._count(scope, page.interval).total == sent:
@@ -400,12 +397,12 @@ class Products:
             raise found
         return self._page(scope, Interval(interval.after, end), size)
 
-    def _doubt(self, page: Page, previous: Page | None, count_again: Callable[[], Count]) -> None:
-        """Raise AnswerUnreadable when far more is gone than was read, unless that is proven.
+    def _check_outage(self, page: Page, previous: Page | None, count_again: Callable[[], Count]) -> None:
+        """Raise AnswerUnreadable when many products seem to be gone, unless that is proven.
 
-        A mass deletion looks like that, and so does a tenant that is coming down or up. Proven means:
-        products just read are still listed, and after they were, a count of the rest agrees with the page.
-        A range that begins with an empty page is counted too.
+        A mass deletion looks like a tenant that is going down or coming up. Proven means: products just read
+        are still listed, and a count after that agrees with the page. A range that begins with an empty page
+        is counted too.
         """
         if previous is None:
             if not page.products and (total := count_again().total):
@@ -422,11 +419,11 @@ class Products:
                 "check the tenant: this looks like an outage; the next run continues here.",
             )
 
-    def _single_out(self, scope: _Scope, rest: Interval) -> Page | Unreadable:
-        """The first product of `rest`, whose page of one failed: readable after all, or named.
+    def _isolate(self, scope: _Scope, rest: Interval) -> Page | Unreadable:
+        """The first product of `rest`, whose page of one failed: read after all, or reported as unreadable.
 
-        1. Find its id by counting, which loads no product. That waits for the tenant if it is down.
-        2. Read it once more: the failure may have been the tenant's.
+        1. Find its id by counting, which loads no product and waits for a tenant that is down.
+        2. Read it once more: the tenant may have failed, not the product.
         """
         first = self._nth_id(scope, rest, 1)
         if first is None:  # deleted meanwhile
@@ -454,21 +451,21 @@ class Products:
     # --- light requests -----------------------------------------------------------------------------------
 
     def _count(self, scope: _Scope, interval: Interval) -> Count:
-        """Count with a page of one product; when that one cannot be read, without any."""
+        """Count with a page of one product; when that product is unreadable, with an empty page."""
         try:
-            page = self._glance(scope, interval)
+            page = self._read_light(scope, interval)
         except PageFailed:
             return self._count_far(scope, interval)
         return Count(page.total_count, page.server_time)
 
     def _count_far(self, scope: _Scope, interval: Interval) -> Count:
-        """Count with a page far beyond the end: no product is loaded, but the server skips all that match."""
-        page = self._glance(scope, interval, current_page=FAR_PAGE, patient=True)
+        """Count with a page far beyond the end: slower to find, but no product is loaded."""
+        page = self._read_light(scope, interval, current_page=FAR_PAGE, patient=True)
         return Count(page.total_count, page.server_time)
 
     def _from_the_end(self, scope: _Scope, interval: Interval, skipped: int) -> Page | None:
-        """The last product but so many; None when it cannot be read though the tenant is well."""
-        last_but = partial(self._glance, scope, interval, direction="DESC", current_page=skipped + 1)
+        """The last product after skipping so many; None when it is unreadable and the tenant is up."""
+        last_but = partial(self._read_light, scope, interval, direction="DESC", current_page=skipped + 1)
         try:
             return last_but()
         except PageFailed:
@@ -478,7 +475,7 @@ class Products:
         except PageFailed:
             return None
 
-    def _glance(
+    def _read_light(
         self,
         scope: _Scope,
         interval: Interval,
@@ -487,7 +484,7 @@ class Products:
         current_page: int = 1,
         patient: bool = False,
     ) -> Page:
-        """The id of one product, and how many match: what a server answers fastest."""
+        """The id of one product, and how many match: the fastest request."""
         criteria = Criteria(scope.within(interval), 1, direction, current_page, LIGHT_FIELDS)
 
         def reader(answer: Answer) -> Page:
@@ -500,12 +497,12 @@ class Products:
 
 
 def _common(surplus: Sequence[int]) -> int:
-    """What all of them say; 0 where they differ, or nothing was listed."""
+    """The common value; 0 when they differ, or there is none."""
     return surplus[0] if surplus and len(set(surplus)) == 1 else 0
 
 
 def _width(interval: Interval) -> int:
-    """How many products an interval can hold: asking for more makes a broken one only harder to find."""
+    """How many products an interval can hold: larger pages only make a broken one harder to find."""
     return HIGHEST_ID if interval.last is None else interval.last - interval.after
 
 
@@ -542,5 +539,5 @@ def _sku_length(sku: str) -> int:
 def _too_many_unreadable(store_view: str) -> AnswerUnreadable:
     return AnswerUnreadable(
         f"More than {MOST_IN_A_ROW} products in a row cannot be read in store view {store_view}.",
-        "look into the tenant's exception log: something breaks every product, an extension perhaps.",
+        "check the tenant's exception log: something breaks every product, perhaps an extension.",
     )

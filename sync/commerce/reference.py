@@ -1,18 +1,18 @@
-"""Reference data: what the values in products refer to, as the tenant lists it.
+"""Reference data: the attributes, categories and websites that products refer to.
 
-    attributes, attribute sets, categories    lists, read by key: `<key> gt <last>`, in the order of keys
+    attributes, attribute sets, categories    lists, keyset pagination: `<key> gt <last>`, ordered by key
     websites, store groups, store views       one array each
 
 The key of an attribute is its code: filtering by `attribute_id` is ambiguous in the joins behind that list.
-How codes are ordered is the tenant's collation, so it is never compared here: a page that repeats a key, and
-counts that do not add up, tell what was lost. The `Store` scope decides the labels of options and the names
-of categories; observed on Magento 2.4.7: options carry no `store_labels`, so each store view is read.
+Codes are ordered by the tenant's collation, so they are never compared here: a repeated key, or counts that
+do not add up, show that something was missed. Labels of options and names of categories depend on the `Store`
+scope; observed on Magento 2.4.7: options have no `store_labels`, so each store view is read.
 
 An item that fails every page it is on (an attribute whose extension was removed: observed on Magento 2.4.7)
-is narrowed down by smaller pages until it is alone, left out, and named by counting, which does not load it.
-The tenant must answer another question meanwhile: in an outage everything fails.
+is isolated by smaller pages, left out, and identified by counting, which does not load it. The tenant must
+answer another request meanwhile: in an outage everything fails.
 
-Labels are the tenant's: texts in them are hostile. Items are handed on as the bytes that were sent.
+Labels are hostile input. Items are returned as the bytes that were sent.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from sync.commerce.retry import PageTooLarge
 from sync.commerce.search import Echo
 from sync.errors import AccessDenied, AnswerUnreadable, PageFailed, RequestRefused, SettingsError
 
-EVERYWHERE: Final = "all"  # the scope of what no store view shows differently
-ROUNDS: Final = 3  # how often a list is read while it moves
+EVERYWHERE: Final = "all"  # the scope of data that is equal in all store views
+ROUNDS: Final = 3  # how often a list is read when it changes meanwhile
 Key = int | str
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """An endpoint that pages.
+    """A paged endpoint.
 
-    key          what filters and sorts call the key
-    member       what items call it
-    page_size    small where the server loads items one by one
+    key          name of the key in filters and sort orders
+    member       its name in items
+    page_size    small when the server loads items one by one
     """
 
     path: str
@@ -59,16 +59,16 @@ ATTRIBUTE_SETS: Final = _Listing(
 )
 CATEGORIES: Final = _Listing("/V1/categories/list", "entity_id", "id", 50, "categories")
 MOST_KEYS: Final = 100  # in one filter: keeps the URL below 4 kB for codes of 30 letters
-MOST_BROKEN: Final = 20  # items in a row that fail alone: more is no matter of items
-WIDEST_GAP: Final = 1_000  # ids between two readable items among which a broken one is looked for
-LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789_"  # `_` last: in a pattern it stands for any letter
+MOST_BROKEN: Final = 20  # consecutive items that fail alone; after more, the items are not the cause
+WIDEST_GAP: Final = 1_000  # ids between two readable items that are searched for a broken one
+LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789_"  # `_` last: in a pattern it matches any letter
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
     """An item that fails every page it is on.
 
-    key      None where it could not be told; then `place` says where in the list it is
+    key      None when it is unknown; then `place` is its position in the list
     """
 
     noun: str
@@ -77,7 +77,7 @@ class Broken:
     reason: str
 
     def __str__(self) -> str:
-        """As the subject of a sentence."""
+        """The beginning of a sentence."""
         return f"One of the {self.noun}, {self.key or f'the one {self.place}'}, cannot be read"
 
 
@@ -90,7 +90,7 @@ _Group = tuple[_Rule, ...]  # any of these
 
 
 class _Page(NamedTuple):
-    """Items by key, in the order sent, and how many there were from the first of them on.
+    """Items by key, in the order sent; `total_count` counts from the first of them to the end.
 
     skipped    broken items before them, which are not counted
     """
@@ -118,12 +118,12 @@ _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 class Reference:
     """The reference data of one tenant. Every method raises what `Client.get` raises.
 
-    without    keys by noun that are known to be broken: they are not asked for
-    likely     keys by noun that the copy has: a broken item is looked for among them first
-    broken     what turned out to be broken
+    without    keys by noun that are known to be broken: they are not requested
+    likely     keys by noun that the copy has: they are searched first for a broken item
+    broken     items that were found broken
 
-    Lists come page by page and are complete when they end: AnswerUnreadable tells that a list did not add up
-    however often it was read. A list that moved meanwhile is read again, so a page may come twice.
+    Lists are yielded page by page and complete: AnswerUnreadable is raised when the counts never add up. A
+    list that changed meanwhile is read again, so a page may be yielded twice.
     """
 
     def __init__(
@@ -146,14 +146,14 @@ class Reference:
     def attributes(self, store_view: str, codes: Collection[str] | None = None) -> Iterator[list[bytes]]:
         """Attributes with their options, labelled as in a store view.
 
-        codes    those of these that exist; None for all
+        codes    only these, as far as they exist; None for all
         """
         return self._list(ATTRIBUTES, store_view, codes)
 
     def categories(self, store_view: str, ids: Collection[int] | None = None) -> Iterator[list[bytes]]:
         """Categories as a store view shows them, the technical root included.
 
-        ids    those of these that exist; None for all
+        ids    only these, as far as they exist; None for all
         """
         return self._list(CATEGORIES, store_view, ids)
 
@@ -197,15 +197,15 @@ class Reference:
             if adds_up:
                 return
         raise AnswerUnreadable(
-            f"the tenant counts other {listing.noun} than it lists (store view {store_view}).",
-            "try again later; if it stays so, look into the tenant's exception log.",
+            f"The tenant's count of {listing.noun} contradicts its list (store view {store_view}).",
+            "try again later; if it persists, check the tenant's exception log.",
         )
 
     def _walk(self, listing: _Listing, store_view: str, keys: Sequence[str] | None) -> Iterator[_Page]:
-        """Pages by key, until one holds all that it counts. One that fails is asked for in smaller ones."""
+        """Pages by key, until one holds all that it counts. A page that fails is split into smaller ones."""
         seen: dict[Key, None] = {}
-        always = self._always(listing, keys)
-        rules, size = always, listing.page_size
+        base = self._base_filters(listing, keys)
+        rules, size = base, listing.page_size
         left = None if keys is None else len(keys)
         while True:
             try:
@@ -218,15 +218,15 @@ class Reference:
                 if after_broken is None:
                     return
                 page, size = after_broken, listing.page_size
-                always = self._always(listing, keys)
+                base = self._base_filters(listing, keys)
             yield page
             left = page.total_count - len(page.items)
             if not left or not page.items:
                 return
             seen |= dict.fromkeys(page.items)
-            rules = [*always, (_Rule("gt", str(list(page.items)[-1])),)]
+            rules = [*base, (_Rule("gt", str(list(page.items)[-1])),)]
 
-    def _always(self, listing: _Listing, keys: Sequence[str] | None) -> list[_Group]:
+    def _base_filters(self, listing: _Listing, keys: Sequence[str] | None) -> list[_Group]:
         """The filters of every page of a list."""
         if keys is not None:
             return [(_Rule("in", ",".join(keys)),)]
@@ -258,9 +258,9 @@ class Reference:
         seen: Collection[Key],
         left: int | None,
     ) -> _Page | None:
-        """The page of one after the items that fail alone, which are noted; None when nothing follows.
+        """A page of one item after those that fail alone, which are noted; None when nothing follows.
 
-        left    how many items there are, if that is known
+        left    how many items remain, if known
         """
         self._wait_for_tenant()
         reason = ""
@@ -283,14 +283,14 @@ class Reference:
         if left is None or left > MOST_BROKEN:
             raise AnswerUnreadable(
                 f"More than {MOST_BROKEN} {listing.noun} in a row cannot be read (store view {store_view}).",
-                "look into the tenant's exception log: something breaks all of them, an extension perhaps.",
+                "check the tenant's exception log: something breaks all of them, perhaps an extension.",
             )
         if left:
             self._note_broken(listing, store_view, rules, seen, {}, left, reason)
         return None
 
     def _wait_for_tenant(self) -> None:
-        """Ask something else until it is answered; a refusal is an answer."""
+        """Send another request until it is answered; a refusal is an answer."""
         with suppress(AccessDenied, RequestRefused, SettingsError):
             self.store_views()
 
@@ -304,15 +304,15 @@ class Reference:
         count: int,
         reason: str,
     ) -> None:
-        before, behind = next(reversed(list(seen)), None), next(iter(following), None)
-        search = _Search(partial(self._page, listing, store_view), rules, before, behind)
+        before, after = next(reversed(list(seen)), None), next(iter(following), None)
+        search = _Search(partial(self._page, listing, store_view), rules, before, after)
         try:
             names = search.names(listing, self._likely.get(listing.noun, ()), count)
         except (AnswerUnreadable, RequestRefused):
             names = []
         place = "alone in its list"
-        if before is not None or behind is not None:
-            place = f"before {behind}" if before is None else f"after {before}"
+        if before is not None or after is not None:
+            place = f"before {after}" if before is None else f"after {before}"
         for name in names:
             self._without.setdefault(listing.noun, set()).add(name)
             self.broken.append(Broken(listing.noun, name, place, reason))
@@ -334,37 +334,37 @@ def _smaller(size: int, failure: PageFailed) -> int:
 class _Search:
     """Finds the keys of broken items by counting them together with a readable neighbour.
 
-    Only the neighbour stands on the page of one that is asked for, so nothing broken is loaded.
+    Only the neighbour is on the requested page of one, so nothing broken is loaded.
 
-    page      asks for a page
+    page      requests a page
     rules     of the list
     before    the readable key before the broken ones, None at the start
-    behind    the one after them, None at the end
+    after     the readable key after them, None at the end
     """
 
     page: Callable[..., _Page]
     rules: Sequence[_Group]
     before: Key | None
-    behind: Key | None
+    after: Key | None
 
     def names(self, listing: _Listing, likely: Collection[Key], count: int) -> list[str]:
-        """Their keys, as many as can be told."""
+        """Their keys, as far as they can be found."""
         given = [rule.value.split(",") for group in self.rules for rule in group if rule.condition == "in"]
         if given and len(given[0]) == count:
             return given[0]
-        if self.before is None and self.behind is None:
+        if self.before is None and self.after is None:
             return []
         candidates = list(dict.fromkeys(map(str, [*likely, *self._ids_between()])))
         found: list[str] = []
         for start in range(0, len(candidates), MOST_KEYS):
             found += self._among(candidates[start : start + MOST_KEYS])
-        if len(found) < count and isinstance(self.before or self.behind, str):
-            found += [code for code in self._spelled("", count) if code not in found]
+        if len(found) < count and isinstance(self.before or self.after, str):
+            found += [code for code in self._codes_with_prefix("", count) if code not in found]
         return found
 
     def _ids_between(self) -> Sequence[int]:
         low = self.before if isinstance(self.before, int) else None
-        high = self.behind if isinstance(self.behind, int) else None
+        high = self.after if isinstance(self.after, int) else None
         if low is None and high is None:
             return ()
         low = max(0, (high or 0) - WIDEST_GAP) if low is None else low
@@ -379,36 +379,36 @@ class _Search:
         first = self._count([_Rule("in", ",".join(keys[:half]))])
         return [*self._among(keys[:half], first), *self._among(keys[half:], count - first)]
 
-    def _spelled(self, beginning: str, count: int) -> Iterator[str]:
-        """The codes that begin so, letter by letter."""
-        longer = self._count([_Rule("like", f"{beginning}_%")])
-        if longer < count and beginning:
-            yield beginning
-        yield from self._spelled_on(beginning, LETTERS, longer)
+    def _codes_with_prefix(self, prefix: str, count: int) -> Iterator[str]:
+        """The broken codes with this beginning, found letter by letter."""
+        longer = self._count([_Rule("like", f"{prefix}_%")])
+        if longer < count and prefix:
+            yield prefix
+        yield from self._codes_with_next_letter(prefix, LETTERS, longer)
 
-    def _spelled_on(self, beginning: str, letters: str, count: int) -> Iterator[str]:
+    def _codes_with_next_letter(self, prefix: str, letters: str, count: int) -> Iterator[str]:
         if not count:
             return
         if len(letters) == 1:
-            yield from self._spelled(beginning + letters, count)
+            yield from self._codes_with_prefix(prefix + letters, count)
             return
         half = len(letters) // 2
-        first = self._count([_Rule("like", f"{beginning}{letter}%") for letter in letters[:half]])
-        yield from self._spelled_on(beginning, letters[:half], first)
-        yield from self._spelled_on(beginning, letters[half:], count - first)
+        first = self._count([_Rule("like", f"{prefix}{letter}%") for letter in letters[:half]])
+        yield from self._codes_with_next_letter(prefix, letters[:half], first)
+        yield from self._codes_with_next_letter(prefix, letters[half:], count - first)
 
     def _count(self, tests: Sequence[_Rule]) -> int:
         """How many broken items pass one of these tests."""
-        neighbour, direction = (self.before, "ASC") if self.before is not None else (self.behind, "DESC")
+        neighbour, direction = (self.before, "ASC") if self.before is not None else (self.after, "DESC")
         bounds: list[_Group] = [group for group in self.rules if group[0].condition in ("in", "nin")]
         if self.before is not None:
             bounds.append((_Rule("gteq", str(self.before)),))
-        if self.behind is not None:
-            bounds.append((_Rule("lteq" if self.before is None else "lt", str(self.behind)),))
+        if self.after is not None:
+            bounds.append((_Rule("lteq" if self.before is None else "lt", str(self.after)),))
         group = (_Rule("eq", str(neighbour)), *tests)
         found = self.page([*bounds, group], 1, direction=direction)
         if [str(key) for key in found.items] != [str(neighbour)]:
-            raise AnswerUnreadable("Commerce counted other items than it was asked for.")
+            raise AnswerUnreadable("Commerce counted other items than requested.")
         return found.total_count - 1
 
 
@@ -441,16 +441,16 @@ def _read(
     seen: Collection[Key],
     answer: Answer,
 ) -> _Page:
-    """Read a page, and believe it only if it is about what was asked for.
+    """Read a page and check it against its request.
 
-    Raises PageFailed for a body that is not JSON to its end, AnswerUnreadable for any other misfit.
+    Raises PageFailed for broken or truncated JSON, AnswerUnreadable for any other contradiction.
     """
     envelope = decoded(_ENVELOPE, _whole_characters(answer.body), listing.noun)
     asked = frozenset(
         frozenset((listing.key, rule.condition, rule.value) for rule in group) for group in rules
     )
     if envelope.search_criteria.page_size != size or envelope.search_criteria.asked() != asked:
-        raise AnswerUnreadable(f"Commerce answered about other {listing.noun} than it was asked for.")
+        raise AnswerUnreadable(f"Commerce sent other {listing.noun} than requested.")
     sent = envelope.items or []
     is_beyond = envelope.total_count <= (number - 1) * size
     if len(sent) > min(size, envelope.total_count) or not (sent or is_beyond):
@@ -475,5 +475,5 @@ def _read_array(answer: Answer) -> list[bytes]:
 
 
 def _whole_characters(body: bytes) -> bytes:
-    """The same JSON with U+FFFD for halves of surrogate pairs, which a strict reader takes for the end."""
+    """Replace halves of surrogate pairs in JSON by U+FFFD, since a strict decoder refuses them."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found["half"] else found[0], body)

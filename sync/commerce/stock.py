@@ -1,20 +1,18 @@
-"""Source items: how many of a SKU lie in each source, read so that nothing is lost.
+"""Source items: the stock of each SKU in each source, read completely.
 
     GET /V1/inventory/source-items    source_code eq S, sku gt <last>, sorted by sku, page 1
 
-A source item has no id and no stamp. Within one source its SKU is a key: Commerce has a unique index over
-(source_code, sku). The filter `gt`, the order and that index all compare by one and the same collation, so
-within a source the order is total and strict: no two rows are equal in it, whatever it makes of case, accents
-and blanks. Therefore "behind the last row of this page" is exactly what follows it there, and every row that
-stays where it is while we read comes once, however many appear and vanish around it. Page numbers would shift
-with each of those. Which SKU is the greater is for the server to say: nothing here ever compares two. The
-filter ignores case, and the rows come as stored: a row of `Berlin` is one of the source `berlin`.
+A source item has no id and no time stamp. Within a source its SKU is a key: Commerce has a unique index over
+(source_code, sku). The filter `gt`, the order and that index use the same collation, so the order within a
+source is total and strict. Keyset pagination by SKU therefore reads every row that stays exactly once, while
+others are added and removed; page numbers would shift. Only the server compares SKUs, never this code.
+The filter ignores case, and rows have the stored spelling: a row of `Berlin` belongs to the source `berlin`.
 
-The end is an empty page, and is believed only if it agrees with the count of the page before, or the last
-rows are still listed while a count says the same: an outage can look like an end.
+The end is an empty page. It is accepted only if it agrees with the count of the page before, or if the last
+rows are still listed and a count agrees: an outage can look like an end.
 
-A row that fails even alone is left out, once the tenant has answered something else; a SKU that a firewall
-refuses in a URL is no cursor: an earlier one is taken, and what comes twice is dropped.
+A row that fails even alone is left out, after the tenant has answered another request. A SKU that a firewall
+refuses in a URL cannot be a cursor: an earlier one is used, and rows that were read already are dropped.
 """
 
 from __future__ import annotations
@@ -48,8 +46,8 @@ PATH: Final = "/V1/inventory/source-items"
 SOURCES_PATH: Final = "/V1/inventory/sources"
 SCOPE: Final = "all"
 WITNESSES: Final = 5
-MOST_BROKEN: Final = 20  # rows in a row that fail alone: more is no matter of rows
-REFUSED: Final = (RequestBlocked, RequestRefused, SettingsError)  # perhaps for a SKU in the URL alone
+MOST_BROKEN: Final = 20  # consecutive rows that fail alone; after more, the rows are not the cause
+REFUSED: Final = (RequestBlocked, RequestRefused, SettingsError)  # perhaps only because of a SKU in the URL
 FILTER_BUDGET: Final = 3_000  # characters of a URL
 _RULE_LENGTH: Final = 200  # of them, of the parameter names around one value
 CONDITIONS: Final = {"sku": frozenset({"eq", "in", "gt"}), "source_code": frozenset({"eq", "gt"})}
@@ -59,7 +57,7 @@ _Code = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[^\
 
 
 class SourceItem(NamedTuple):
-    """What lies of a SKU in a source."""
+    """The stock of a SKU in a source."""
 
     source_code: str
     sku: str
@@ -69,7 +67,7 @@ class SourceItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StockPage:
-    """Rows that follow each other in a source; `total_count` is how many there are from the first on."""
+    """Consecutive rows of a source; `total_count` counts from the first of them to the end."""
 
     items: tuple[SourceItem, ...]
     total_count: int
@@ -85,10 +83,10 @@ _Group = tuple[_Rule, ...]  # any of these
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """A page of a list: all of `groups`, in the order of `sort`.
+class _ListRequest:
+    """A request for a page of a list: rows that match all of `groups`, in the order of `sort`.
 
-    Raises ValueError for a filter that is not in the whitelist: Commerce answers it with wrong rows.
+    Raises ValueError for a filter that is not in the whitelist: Commerce would answer with wrong rows.
     """
 
     path: str
@@ -121,11 +119,11 @@ class _Question:
         ]
 
     def check(self, echo: Echo, sent: int, total: int) -> None:
-        """Raise AnswerUnreadable unless such an answer is one to this question."""
+        """Raise AnswerUnreadable unless such an answer belongs to this request."""
         asked = frozenset(frozenset(map(_trimmed, group)) for group in self.groups)
-        heard = frozenset(frozenset(_trimmed(_Rule(*rule)) for rule in group) for group in echo.asked())
-        if heard != asked or echo.page_size != self.page_size:
-            raise AnswerUnreadable(f"Commerce answered about other rows of {self.path} than were asked for.")
+        echoed = frozenset(frozenset(_trimmed(_Rule(*rule)) for rule in group) for group in echo.asked())
+        if echoed != asked or echo.page_size != self.page_size:
+            raise AnswerUnreadable(f"Commerce sent other rows of {self.path} than requested.")
         if echo.sort_orders and echo.sorting() != [(self.sort, "ASC")]:
             raise AnswerUnreadable(f"Commerce sorted {self.path} by {echo.sorting()}.")
         if sent > min(self.page_size, total) or (
@@ -137,7 +135,7 @@ class _Question:
 
 
 class _Item(msgspec.Struct):
-    """A row: which one it is must be right, what it says is made to fit."""
+    """A row: its key must be valid, its values are converted."""
 
     sku: str | int
     source_code: _Code
@@ -167,7 +165,7 @@ class Stock:
     """The source items of one tenant. One object serves all threads of a pass: they share the page size.
 
     page_size    first size and ceiling
-    unreadable   what was left out, in words
+    unreadable   sentences about rows that were left out
 
     Every method raises what `Client.get` raises.
     """
@@ -181,21 +179,21 @@ class Stock:
         """The codes of all sources, enabled or not."""
         codes: list[str] = []
         while True:
-            behind = ((_Rule("source_code", "gt", codes[-1]),),) if codes else ()
-            found = self._sized(lambda size, b=behind: self._some_sources(b, size))  # type: ignore[misc]
+            after = ((_Rule("source_code", "gt", codes[-1]),),) if codes else ()
+            found = self._sized(lambda size, b=after: self._some_sources(b, size))  # type: ignore[misc]
             if not found:
                 return codes
             if codes and codes[-1] in found:
-                raise AnswerUnreadable("Commerce lists its sources over and over.")
+                raise AnswerUnreadable("Commerce lists the same sources again and again.")
             codes += found
 
     @property
     def most_named(self) -> int:
-        """How many SKUs one question to `listed` may name."""
+        """How many SKUs one call of `listed` may name."""
         return max(1, (self._size.current - 2) // 2)
 
     def walk(self, source_code: str) -> Iterator[StockPage]:
-        """Every row of a source, page by page; the empty page at the end is not among them."""
+        """Every row of a source, page by page, without the empty page at the end."""
         previous: StockPage | None = None
         recent: tuple[SourceItem, ...] = ()
         while True:
@@ -211,7 +209,7 @@ class Stock:
             previous, recent = page, (*recent, *page.items)[-WITNESSES:]
 
     def wait_until_well(self) -> None:
-        """Ask something else until it is answered; a refusal is an answer."""
+        """Send another request until it is answered; a refusal is an answer."""
         with suppress(AccessDenied, RequestRefused, SettingsError):
             self._some_sources((), 1)
 
@@ -220,24 +218,24 @@ class Stock:
         return self._ask((_equal("source_code", source_code),), 1).total_count
 
     def listed(self, source_code: str, skus: Sequence[str], witness: SourceItem) -> list[SourceItem]:
-        """The rows of these SKUs in a source, told in one breath with a row that must be listed as well.
+        """The rows of these SKUs in a source, read together with a witness: a row that must exist.
 
-        skus    as many as `chunks` puts together
+        skus    a list from `chunks`
 
-        Raises AnswerUnreadable when the witness is missing: then nothing is said about the others either.
+        Raises AnswerUnreadable when the witness is missing: then the answer proves nothing.
         """
         sources = tuple(_Rule("source_code", "eq", code) for code in {source_code, witness.source_code})
         page = self._ask((sources, _any_sku([*skus, witness.sku])), 2 * len(skus) + 2, patient=False)
         if page.total_count > len(page.items):
-            raise AnswerUnreadable("Commerce has more rows than SKUs were asked for.")
+            raise AnswerUnreadable("Commerce has more rows than the SKUs that were requested.")
         if not any(
             _is_of(witness.source_code, item) and collated(item.sku) == collated(witness.sku)
             for item in page.items
         ):
             raise AnswerUnreadable(
-                f"Commerce does not list {witness.sku!r} in source {witness.source_code} any more, which it "
-                "did a moment ago.",
-                "check the tenant: this looks like an outage; the next run asks again.",
+                f"Commerce no longer lists {witness.sku!r} in source {witness.source_code}, which it listed "
+                "a moment ago.",
+                "check the tenant: this looks like an outage; the next run tries again.",
             )
         ours = (item for item in page.items if _is_of(source_code, item))
         return [item._replace(source_code=source_code) for item in ours]
@@ -245,7 +243,7 @@ class Stock:
     # --- pages ---------------------------------------------------------------------------------
 
     def _sized(self, ask: Callable[[int], T]) -> T:
-        """Ask with the size of the moment, and smaller ones while that is too large."""
+        """Request a page with the current size, and with smaller ones while that is too large."""
         while True:
             size = self._size.current
             try:
@@ -267,17 +265,17 @@ class Stock:
 
         def check(page: StockPage) -> None:
             if any(not _is_of(source_code, item) or item.sku in read for item in page.items):
-                raise AnswerUnreadable(f"Commerce sent rows of source {source_code} that were not asked for.")
+                raise AnswerUnreadable(f"Commerce sent rows of source {source_code} that were not requested.")
             if previous is not None:
-                self._doubt(page, previous, source_code, rest)
+                self._check_outage(page, previous, source_code, rest)
             elif not page.items and (count := self.count(source_code)):
-                raise AnswerUnreadable(f"Commerce counts {count} rows of source {source_code}, sending none.")
+                raise AnswerUnreadable(f"Commerce counts {count} rows of source {source_code} and sent none.")
 
         page = self._ask(rest, size, check, patient=False)
         return replace(page, items=tuple(item._replace(source_code=source_code) for item in page.items))
 
     def _after_broken(self, source_code: str, previous: StockPage | None, failure: PageFailed) -> StockPage:
-        """The page of one after the rows that fail alone; an empty one when nothing follows."""
+        """A page of one row after those that fail alone; an empty one when nothing follows."""
         self.wait_until_well()
         rest: tuple[_Group, ...] = (_equal("source_code", source_code),)
         if previous is not None:
@@ -296,13 +294,13 @@ class Stock:
         self.wait_until_well()
         raise AnswerUnreadable(
             f"More than {MOST_BROKEN} rows of source {source_code} in a row cannot be read.",
-            "look into the tenant's exception log: something breaks all of them, an extension perhaps.",
+            "check the tenant's exception log: something breaks all of them, perhaps an extension.",
         )
 
     def _from_earlier(
         self, source_code: str, recent: Sequence[SourceItem], refusal: CommerceError | SettingsError
     ) -> StockPage:
-        """The page after the last of these rows, asked for by one before it: its own SKU is refused."""
+        """The page after the last of these rows, with an earlier SKU as cursor: its own is refused."""
         for back, earlier in enumerate(reversed(recent[:-1]), start=1):
             rest = (_equal("source_code", source_code), (_Rule("sku", "gt", earlier.sku),))
             try:
@@ -324,22 +322,22 @@ class Stock:
         patient: bool = True,
         number: int = 1,
     ) -> StockPage:
-        question = _Question(PATH, groups, "sku", size, number)
+        request = _ListRequest(PATH, groups, "sku", size, number)
 
         def reader(answer: Answer) -> StockPage:
             found = decoded(_ITEMS, answer.body, "stock")
-            question.check(found.search_criteria, len(found.items), found.total_count)
+            request.check(found.search_criteria, len(found.items), found.total_count)
             page = StockPage(tuple(map(_item, found.items)), found.total_count)
             check(page)
             self._size.went_well(size, len(answer.body))
             return page
 
-        return self._client.get(PATH, question.params(), SCOPE, reader, patient=patient)
+        return self._client.get(PATH, request.params(), SCOPE, reader, patient=patient)
 
-    def _doubt(
+    def _check_outage(
         self, page: StockPage, previous: StockPage, source_code: str, rest: tuple[_Group, ...]
     ) -> None:
-        """Raise AnswerUnreadable when far fewer rows came than were left, unless that is proven."""
+        """Raise AnswerUnreadable when many rows seem to be gone, unless that is proven."""
         expected = previous.total_count - len(previous.items)
         slack = 10 + expected // 100 if page.items else 0
         if page.total_count + slack >= expected:
@@ -353,18 +351,18 @@ class Stock:
             )
 
     def _some_sources(self, groups: tuple[_Group, ...], size: int) -> list[str]:
-        question = _Question(SOURCES_PATH, groups, "source_code", size)
+        request = _ListRequest(SOURCES_PATH, groups, "source_code", size)
 
         def reader(answer: Answer) -> list[str]:
             found = decoded(_SOURCES, answer.body, "sources")
-            question.check(found.search_criteria, len(found.items), found.total_count)
+            request.check(found.search_criteria, len(found.items), found.total_count)
             return [source.source_code for source in found.items]
 
-        return self._client.get(SOURCES_PATH, question.params(), SCOPE, reader, patient=size == 1)
+        return self._client.get(SOURCES_PATH, request.params(), SCOPE, reader, patient=size == 1)
 
 
 def chunks(skus: Sequence[str], most: int) -> Iterator[list[str]]:
-    """The SKUs in lists that one question can name: short enough for a URL, and at most `most`."""
+    """Split SKUs into lists for one request each: short enough for a URL, and at most `most`."""
     chunk: list[str] = []
     used = 0
     for sku in skus:
@@ -379,7 +377,7 @@ def chunks(skus: Sequence[str], most: int) -> Iterator[list[str]]:
 
 
 def _any_sku(skus: Sequence[str]) -> _Group:
-    """One list, and besides it each SKU that a list, which is split at every comma, cannot name."""
+    """One `in` list, and an `eq` for each SKU that a list cannot hold, since it is split at commas."""
     together = [sku for sku in dict.fromkeys(skus) if _fits_list(sku)]
     alone = tuple(_Rule("sku", "eq", sku) for sku in dict.fromkeys(skus) if not _fits_list(sku))
     return (*alone, _Rule("sku", "in", ",".join(together))) if together else alone
@@ -412,7 +410,7 @@ def _item(row: _Item) -> SourceItem:
 
 
 def _number(sent: object) -> Decimal | None:
-    """A number, also one in quotes; what is none, or one that cannot be stored, is None.
+    """A number, also one in quotes; None for anything else, or a number that cannot be stored.
 
     >>> _number("12.5000"), _number(True), _number("many"), _number(Decimal("1e999999"))
     (Decimal('12.5000'), Decimal('1'), None, None)

@@ -1,4 +1,4 @@
-"""forget: a store view that left is removed, with a `delete` entry in the feed for each live product."""
+"""The forget pass: remove a store view that left, with a `delete` entry in the feed for each live product."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sync.model import Interval, Tally
 from sync.passes.reference import remove_rows
 from sync.passes.run import Run, Summary, Sync, start
 
-AT_ONCE: Final = 500  # products a transaction
+AT_ONCE: Final = 500  # products per transaction
 
 
 def forget(sync: Sync, view: str) -> Summary:
-    """Remove all rows of a store view. Stopped half-way, it goes on when it is called again.
+    """Remove all rows of a store view. After an interruption, another call continues.
 
-    Raises UsageError for a store view that the copy does not know.
+    Raises UsageError for a store view that is not in the copy.
     """
     if not reading(sync.db, lambda c: current_views.is_known(c, view)):
         raise UsageError(
-            f"the copy holds no store view {view}.", "`product-sync status` lists those that it holds."
+            f"the copy has no store view {view}.", "`product-sync status` lists the existing ones."
         )
     with start(sync, "forget") as run:
         while not run.read(lambda c: products.is_empty(c, view, Interval())):

@@ -1,21 +1,21 @@
-"""prices: what the light price feeds name is here, and products whose prices moved in silence are read again.
+"""The prices pass: copy the four price feeds, and read products again whose prices changed without a stamp.
 
-    SKUs of the copy, 300 at a time ──> four feeds ──> the product carries what they name: keep the rows
-                                                └────> it does not: read the product again, then keep the rows
+    SKUs of the copy, 300 at a time ──> four feeds ──> the product has the same prices: store the rows
+                                                └────> it has others: read the product again, then store
 
-A product is read again when it carries other prices than the feeds name and they named others before; so
-what differs by nature (a scope that shows no price of its own, an attribute that documents lack) is read
-again once. A special price with the dates of several scopes is read again whenever its answer moved: the feed
-pairs every price with every date, and only the product tells which belong together. Rows are kept only after
-that reading, so a crash in between costs a repeat and forgets nothing.
+A product is read again when its prices differ from the feeds' answer and that answer has changed; permanent
+differences (a scope without a price of its own, an attribute that documents lack) are therefore read again
+once. A special price with the dates of several scopes is read again whenever its answer changes: the feed
+pairs every price with every date, and only the product shows which belong together. Rows are stored after
+that reading, so a crash in between costs a repetition and loses nothing.
 
-An outage can look like a tenant without prices. Where products are read again because a feed no longer
-names their price, and most of them, and more than DOUBTFUL, carry it still, the feed is not believed: their
-rows stay, no further product is read for it, and the run ends as partial.
+An outage can look like a tenant without prices. When products are read again because a feed no longer lists
+their price, and most of them, and more than DOUBTFUL, still have it, the feed is not believed: their rows
+stay, no further product is read for it, and the run ends as partial.
 
-A run counts as fetched the products whose prices it compared; those it read again, once for each store view.
-It counts as inserted a product whose first rows it kept in `product_prices`, as updated one whose document or
-rows changed. Rows that changed have an entry in the product's feed too, but for those of a kind never read.
+Counters: fetched are the products whose prices were compared; those read again count once per store view.
+Inserted are products with their first rows in `product_prices`, updated those whose document or rows changed.
+Changed rows have an entry in the change feed, except on the first reading of a kind.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ from sync.pricing import (
 )
 
 ADMIN: Final = "all"
-DOUBTFUL: Final = 10  # products that contradict a feed and none that confirms it: then it is not believed
-MOST_AT_ONCE: Final = 1_000  # products to be read again that wait for each other
-MOST_NAMED: Final = 10  # SKUs in one sentence
+DOUBTFUL: Final = 10  # with more contradicting products and none that confirms, a feed is not believed
+MOST_AT_ONCE: Final = 1_000  # products queued before they are read again
+MOST_NAMED: Final = 10  # SKUs named in a message
 NOUNS: Final[Mapping[PriceKind, str]] = {
     "base": "base prices",
     "special": "special prices",
@@ -74,11 +74,11 @@ NOUNS: Final[Mapping[PriceKind, str]] = {
     "tier": "tier prices",
 }
 
-Doubt = tuple[PriceKind, bool]  # a kind, and whether it is about prices that are named no more
+Doubt = tuple[PriceKind, bool]  # a kind, and whether it concerns prices that the feed no longer lists
 
 
 def prices(sync: Sync) -> Summary:
-    """Read the four feeds for every product of the copy, and again each product that they contradict."""
+    """Read the four feeds for every product of the copy, and read products again that they contradict."""
     with start(sync, "prices") as run:
         if len(sync.store_views) > 1:
             run.leave_out_unknown()
@@ -98,7 +98,7 @@ def prices(sync: Sync) -> Summary:
 
 
 def _intervals(run: Run) -> list[Interval]:
-    """The products of the copy in intervals that fill a request; the last one has no upper end."""
+    """Intervals of the copy's products that each fill a request; the last one has no upper end."""
     ends, total = [0], 0
     while some := _behind(run, ends[-1]):
         total += len(some)
@@ -113,7 +113,7 @@ def _behind(run: Run, product_id: int) -> list[tuple[int, str]]:
 
 
 def _scopes(run: Run) -> dict[str, Scope]:
-    """The store views of the copy as prices know them; one that the tenant will not tell of is missing."""
+    """The price scopes of the copy's store views; those that the tenant does not report are missing."""
     views = run.sync.store_views
     found: dict[str, tuple[int, int | None]] = {}
     if set(views) != {ADMIN}:
@@ -129,17 +129,17 @@ def _told_scopes(run: Run) -> dict[str, tuple[int, int | None]]:
         return store_views.scopes(run.sync.client)
     except (AccessDenied, SettingsError, RequestRefused) as error:
         _make_sure(run)
-        run.do_without(f"The prices of store views cannot be told apart: {error} To do: {error.fix}")
+        run.do_without(f"The prices of store views cannot be distinguished: {error} To do: {error.fix}")
         return {}
 
 
 def _read_before(run: Run) -> set[str]:
-    """The kinds that an earlier run read to the end."""
+    """The kinds that an earlier run read completely."""
     return set((run.read(lambda c: state.load(c, MEMORY)) or {}).get("read", ()))
 
 
 def _make_sure(run: Run) -> None:
-    """Raise what the tenant says of the credential as such, when it is that which is refused."""
+    """Raise the tenant's error when the credential itself is refused."""
     run.sync.source.count(ADMIN, Interval(0, 0))
 
 
@@ -148,9 +148,9 @@ def _make_sure(run: Run) -> None:
 
 @dataclass(slots=True)
 class _Chunk:
-    """What the feeds named for the products of an interval; a feed that is closed is missing.
+    """The feeds' answers for the products of an interval; closed feeds are missing.
 
-    refused    products about which a feed would say nothing, with its reason
+    refused    products that a feed refused, with its reason
     """
 
     products: list[tuple[int, str]]
@@ -161,7 +161,7 @@ class _Chunk:
 
 
 def _read(run: Run, feeds: Prices, interval: Interval) -> Iterator[_Chunk]:
-    """Ask the feeds, in a reader's thread."""
+    """Read the feeds, in a reader's thread."""
     chunk = _Chunk(run.read(lambda c: stored.skus(c, run.sync.store_views, interval)))
     skus = list(dict.fromkeys(sku for _, sku in chunk.products))
     for kind in KINDS if skus else ():
@@ -190,11 +190,11 @@ def _note_refused(chunk: _Chunk, kind: PriceKind, told: Told[Quote] | Told[Tier]
 
 @dataclass(slots=True)
 class _Open:
-    """A product to be read again, and what the feeds named for it.
+    """A product to be read again, with the feeds' answers.
 
-    rows       by kind, of the kinds in which it differs
-    agreed     of the others
-    refused    why a feed would say nothing about it
+    rows       by kind, for kinds in which it differs
+    agreed     by kind, for the others
+    refused    reason of a feed that refused it
     """
 
     sku: str
@@ -210,11 +210,11 @@ class _Open:
 
 @dataclass(slots=True)
 class _Copy:
-    """What the copy holds of some products.
+    """The copy's data of some products.
 
-    carried    the prices they carry, by store view
+    carried    prices in the products' own rows, by store view
     known      the rows of `product_prices`
-    answers    digests of what the feeds named, where the rows do not say it
+    answers    digests of the feeds' last answers, where they differ from the rows
     """
 
     scopes: Mapping[str, Scope]
@@ -243,7 +243,7 @@ class _Copy:
         return all(agrees(kind, named, carried, scope) for scope, carried in shown)
 
     def has_seen(self, key: Key, named: list[PriceRow]) -> bool:
-        """Whether the feed named the same when the product was last compared with it."""
+        """Whether the feed gave the same answer when the product was last compared with it."""
         if key in self.answers:
             return self.answers[key] == digest(named)
         return self.known.get(key, set()) == set(named)
@@ -251,13 +251,13 @@ class _Copy:
 
 @dataclass(slots=True)
 class _Settled:
-    """What is to be kept: rows of `product_prices`, and digests of answers that the rows do not say."""
+    """Data to store: rows of `product_prices`, and digests of answers that differ from the rows."""
 
     rows: dict[Key, set[PriceRow]] = field(default_factory=dict)
     answers: dict[Key, str | None] = field(default_factory=dict)
 
     def add_all(self, product_id: int, named: Mapping[PriceKind, list[PriceRow]], copy: _Copy) -> None:
-        """What a feed named for a product, and the product did not contradict."""
+        """Add answers for a product that the product does not contradict."""
         shown = copy.shown(product_id)
         for kind, rows in named.items():
             key = (product_id, kind)
@@ -267,13 +267,13 @@ class _Settled:
 
 @dataclass(slots=True)
 class _Work:
-    """A pass under way.
+    """A pass in progress.
 
-    scopes       of the store views that could be told apart
-    read         kinds that an earlier run read to the end
-    has_joined   whether the last run did not compare one of these store views
+    scopes       of the store views that can be distinguished
+    read         kinds that an earlier run read completely
+    has_joined   whether one of these store views is new since the last run
     waiting      products to be read again, by id
-    doubts       what is no longer compared in this run
+    doubts       answers that are no longer compared in this run
     """
 
     run: Run
@@ -288,7 +288,7 @@ class _Work:
     asked_groups: bool = False
 
     def take(self, interval: Interval, chunk: _Chunk) -> None:
-        """Compare a chunk with the copy; keep the rows of products that carry what it names."""
+        """Compare a chunk with the copy; store the rows of products that agree with it."""
         self._note_closed(chunk.closed)
         self._learn_groups(chunk.tiers or {})
         found: list[dict[int, _Open]] = []
@@ -312,9 +312,9 @@ class _Work:
         return _Copy.of(tx, self.run.sync.store_views, self.scopes, which)
 
     def _keep(self, tx: sa.Connection, copy: _Copy, settled: _Settled, told: Collection[int] = ()) -> Tally:
-        """Write what is settled; returns what moves from `unchanged` to another counter.
+        """Store the settled rows; return the products that move from `unchanged` to another counter.
 
-        told    products that this run has counted as changed already
+        told    products that this run has already counted as changed
         """
         now = utc_now(tx)
         moved = stored.replace(tx, copy.known, settled.rows, now)
@@ -326,7 +326,7 @@ class _Work:
         return Tally(inserted=len(written) - updated, updated=updated, unchanged=-len(written))
 
     def _entries(self, copy: _Copy, moved: Moved) -> Iterator[Change]:
-        """What the feed says of rows that moved; those of a kind that was never read are no news."""
+        """Change feed entries of changed rows, except those of a kind that is read for the first time."""
         by_id: dict[int, Moved] = {}
         for (product_id, kind), rows in moved.items():
             if kind in self.read:
@@ -378,7 +378,7 @@ class _Work:
             product.rows[kind] = named
 
     def _is_blind(self) -> bool:
-        """Whether a price that moved may be that of a store view that cannot be told apart."""
+        """Whether a changed price may belong to a store view that cannot be distinguished."""
         return any(view not in self.scopes for view in self.run.sync.store_views)
 
     def _compare_tiers(
@@ -394,7 +394,7 @@ class _Work:
         shown = copy.shown(product_id)
         return all(agrees_tiers(tiers, carried, scope, self.groups) for scope, carried in shown)
 
-    # --- what cannot be read ------------------------------------------------------------------
+    # --- feeds that cannot be read ------------------------------------------------------------
 
     def _note_closed(self, found: Iterable[FeedClosed]) -> None:
         for closed in found:
@@ -404,7 +404,7 @@ class _Work:
                 self.run.do_without(_in_words(closed))
 
     def _learn_groups(self, tiers: Mapping[int, list[Tier]]) -> None:
-        """Ask for the customer groups when the first tier prices come, which only name them."""
+        """Read the customer groups with the first tier prices, which contain only their names."""
         if tiers and not self.asked_groups:
             self.asked_groups = True
             try:
@@ -415,7 +415,7 @@ class _Work:
     # --- reading again ------------------------------------------------------------------------
 
     def read_again(self) -> None:
-        """Read the products that wait for it in every store view, then keep what the feeds named for them."""
+        """Read the waiting products in every store view, then store the feeds' answers for them."""
         waiting, self.waiting = self.waiting, {}
         if not waiting:
             return
@@ -437,7 +437,7 @@ class _Work:
         self._conclude(results[-1])
 
     def _judge(self, waiting: Mapping[int, _Open], copy: _Copy) -> _Verdict:
-        """Hold the feeds against the products as they are now; one whose SKU changed is asked about later."""
+        """Compare the feeds with the products read again; one with a new SKU waits for the next run."""
         verdict = _Verdict()
         live = copy.live()
         for product_id, product in waiting.items():
@@ -463,30 +463,30 @@ class _Work:
         for kind, is_gone in sorted(doubts - self.doubts):
             if is_gone and kind in kept:
                 self.run.do_without(
-                    f"The feed of {NOUNS[kind]} names none for products that carry one: it is not believed, "
+                    f"The feed of {NOUNS[kind]} lists none for products that have one: it is not believed, "
                     "and its rows stay. To do: check the tenant; the next run asks again."
                 )
         self.doubts |= doubts
         if verdict.refused:
             named = ", ".join(repr(sku) for sku in list(verdict.refused)[:MOST_NAMED])
             self.run.do_without(
-                f"The price feeds refuse {len(verdict.refused)} SKUs that products carry: {named}"
-                f"{', …' if len(verdict.refused) > MOST_NAMED else ''}. The first because: "
+                f"The price feeds refuse {len(verdict.refused)} SKUs of products: {named}"
+                f"{', …' if len(verdict.refused) > MOST_NAMED else ''}. Reason for the first: "
                 f"{next(iter(verdict.refused.values()))}"
             )
 
     def remember(self, read: set[str]) -> None:
-        """Keep which kinds were read to the end, and which scopes pages are to write the prices of."""
-        views = self.run.sync.store_views  # without those that the tenant no longer knows
+        """Store the kinds that were read completely, and the scopes whose prices pages write."""
+        views = self.run.sync.store_views  # without those that left the tenant
         scopes = {view: astuple(scope) for view, scope in self.scopes.items() if view in views}
         memory = {"read": sorted(read), "scopes": scopes}
         self.run.transact(lambda tx: state.save(tx, MEMORY, memory))
 
 
 class _Vote(NamedTuple):
-    """A product read again: whether it now carries what a feed named for it.
+    """A product read again: whether it now agrees with a feed.
 
-    had_rows    whether anything was stored before
+    had_rows    whether rows were stored before
     """
 
     product_id: int
@@ -498,9 +498,9 @@ class _Vote(NamedTuple):
 
 @dataclass(slots=True)
 class _Verdict:
-    """What a second reading says of the feeds.
+    """The result of reading products again.
 
-    named    for each product with other tier prices: whether the feed still names any, and whether they agree
+    named    for each product with other tier prices: whether the feed still lists any, and whether they agree
     """
 
     votes: list[_Vote] = field(default_factory=list)
@@ -518,9 +518,9 @@ class _Verdict:
         return found
 
     def doubts(self) -> set[Doubt]:
-        """Prices in doubt: most who should have lost theirs have it still, or none carries what is named.
+        """Answers in doubt: most products still have an unlisted price, or none has a listed one.
 
-        A feed that lies about one kind is not believed about the little it says of another.
+        When one kind is in doubt, deletions of another kind are not believed on a smaller majority either.
         """
         counts = self.counts()
         lies = any(is_gone and no > max(yes, DOUBTFUL) for (_, is_gone), (no, yes) in counts.items())
@@ -531,12 +531,12 @@ class _Verdict:
         }
 
     def believed(self) -> list[_Vote]:
-        """All but those of prices said to be gone, in doubt, and carried still."""
+        """All votes except those on deleted prices that are in doubt and still in the product."""
         doubts = self.doubts()
         return [vote for vote in self.votes if vote.named or vote.agrees or (vote.kind, True) not in doubts]
 
 
 def _in_words(closed: FeedClosed) -> str:
-    """Why a feed is missing, and what to do; a 404 is no matter of API_ENDPOINT: products are found there."""
+    """Why a feed is missing, and the remedy. For a 404 it is not API_ENDPOINT: products are found there."""
     todo = "" if isinstance(closed.cause, SettingsError) else f" To do: {closed.cause.fix}"
     return f"The feed of {NOUNS[closed.kind]} cannot be read: {closed.cause}{todo}"

@@ -1,17 +1,18 @@
-"""reference: what the values in products refer to is here, as each store view calls it.
+"""The reference pass: copy the data that product values refer to, with the labels of each store view.
 
 Attributes with their options, attribute sets, categories, websites, store groups and store views. Each is
-read whole and held against what is here; what differs is written, with an entry in `reference_changes`.
+read completely and compared with the copy; differences are written, with an entry in `reference_changes`.
 
-A row that is not listed goes only when the tenant, asked again, does not list it either, and never when
-nothing is listed or a large share would go: that looks like an outage. A part whose right the credential
-lacks, or that cannot be read, stays as it is and is said once; the rest goes on. So does a single item that
-the tenant cannot show: it is remembered by its key, and asked for again after ASK_AGAIN.
+A row that is not listed is deleted only when the tenant does not list it on a second request either, and
+never when nothing is listed or a large share would go: that looks like an outage. A part that the
+credential may not read, or that cannot be read, stays unchanged and is reported once; the other parts
+continue. So does a single item that the tenant cannot send: its key is stored, and it is requested again
+after ASK_AGAIN.
 
-An option, an attribute or a category that is deleted takes its values out of products and moves no stamp:
-the products that have them here are read again, in the same run or, if that ends early, in the next.
+Deleting an option, an attribute or a category removes its values from products without moving their stamps:
+products of the copy with such values are read again, in this run or, if it ends early, in the next.
 
-`fetch_on_sight` is for the passes over products: an option that a product has and that is not here was made
+`fetch_on_sight` serves the passes over products: an option that a product has and the copy lacks was created
 after the last reference pass, and is fetched at once.
 """
 
@@ -44,18 +45,18 @@ from sync.passes.named import read_named
 from sync.passes.reference_rows import Document, by_key, code_of, compare
 from sync.passes.run import Run, Summary, Sync, start
 
-# What ends one part and leaves the others alone; a tenant out of reach ends the run.
+# Errors that end one part only; an unreachable tenant ends the run.
 PARTIAL: Final = (AccessDenied, AnswerUnreadable, RequestRefused, SettingsError)
 ASK_AGAIN: Final = timedelta(days=1)
-BROKEN: Final = "reference_broken"  # sync_state: noun -> key -> when it was asked for last
+BROKEN: Final = "reference_broken"  # sync_state: noun -> key -> time of the last request
 NOUNS: Final = {"attributes": "attributes", "attribute_sets": "attribute sets", "categories": "categories"}
-Again = Callable[[list[Key]], set[Key]]  # keys that were not listed -> those that are, asked for once more
+Again = Callable[[list[Key]], set[Key]]  # unlisted keys -> those that a second request lists
 
 
 def reference(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
-    """Read all reference data and make the copy agree.
+    """Read all reference data and update the copy.
 
-    allow_mass_delete    believe it when a large share of a table is gone
+    allow_mass_delete    accept that a large share of a table is gone
     """
     with start(sync, "reference") as run:
         work = _Work(run, allow_mass_delete)
@@ -74,19 +75,19 @@ def reference(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
 
 
 def _attempt(run: Run, noun: str, part: Callable[[], None]) -> SyncError | None:
-    """Do one part; returns why it could not be done, after saying so."""
+    """Read one part; report and return the error when it cannot be read."""
     try:
         part()
     except PARTIAL as error:
         if isinstance(error, RequestRefused | SettingsError) and run.leave_out_unknown():
             return _attempt(run, noun, part)
-        run.do_without(f"The {noun} were not read and stay as they are: {error} To do: {error.fix}")
+        run.do_without(f"The {noun} were not read and stay unchanged: {error} To do: {error.fix}")
         return error
     return None
 
 
 def _read_carriers(run: Run) -> None:
-    """Read the products again that have what was deleted here, by this run or by one that ended early."""
+    """Read products again that have values deleted by this run, or by an earlier one that ended early."""
     gone = run.read(db.taken)
     if not gone:
         return
@@ -265,7 +266,7 @@ def note_broken(run: Run, source: Reference, *, is_complete: bool) -> None:
                 )
     for item in source.broken:
         run.do_without(
-            f"{item}: {item.reason} What the copy has of it stays, all else was read. To do: look into the "
+            f"{item}: {item.reason} Its rows stay unchanged; everything else was read. To do: check the "
             "tenant's exception log; where an extension was removed, delete what it left."
         )
         if item.key is not None:
@@ -293,7 +294,7 @@ def _mapped(read: Callable[[], list[bytes]], row: Callable[[Document], Row]) -> 
     return [row(document) for document in _documents(read())]
 
 
-# --- asked for once more ---------------------------------------------------------------------
+# --- the second request ----------------------------------------------------------------------
 
 
 def _attributes_again(source: Reference, view: str, listed: Collection[str], missing: list[Key]) -> set[Key]:
@@ -305,7 +306,7 @@ def _attributes_again(source: Reference, view: str, listed: Collection[str], mis
 
 
 def _options_again(source: Reference, view: str, missing: list[Key]) -> set[Key]:
-    """Options that are listed, and those of attributes that are not: these are another question."""
+    """Listed options, and all options of unlisted attributes: the attribute decides about those."""
     codes = {str(code) for _, code, _ in missing}
     found: set[Key] = set()
     for documents in _pages(source.attributes(view, sorted(codes))):
@@ -325,7 +326,7 @@ def _categories_again(source: Reference, view: str, listed: Collection[Key], mis
 def _believe(is_witness_there: bool, noun: str) -> None:
     if not is_witness_there:
         raise AnswerUnreadable(
-            f"the tenant does not list {noun} any more that it has just listed: this looks like an outage, "
+            f"the tenant no longer lists {noun} that it has just listed: this looks like an outage, "
             "so none was deleted.",
             "check the tenant; the next run asks again.",
         )
@@ -335,11 +336,10 @@ def _believe(is_witness_there: bool, noun: str) -> None:
 
 
 def fetch_on_sight(run: Run) -> None:
-    """Fetch the options that products changed of late have and that are not here.
+    """Fetch options that recently changed products have and the copy lacks.
 
-    Looks through the change feed from where it was looked through last, so that a run that was killed is made
-    up for. Where no reference pass came through yet, there is nothing to compare with. What the tenant does
-    not have either, since it was deleted, is not asked for again.
+    Scans the change feed from where the last scan ended, so nothing is lost when a run is killed. Does
+    nothing before the first successful reference pass. Options that the tenant lacks are not requested again.
     """
     span = None if run.sync.dry else run.read(db.unsighted)
     if span is None:
@@ -350,7 +350,7 @@ def fetch_on_sight(run: Run) -> None:
         if unknown:
             _fetch(run, unknown)
     except CommerceError as error:
-        run.do_without(f"Options that products have and attribute_options lacks were not read: {error}")
+        run.do_without(f"Options of products that are missing in attribute_options were not read: {error}")
         return
     run.transact(lambda tx: _sighted(tx, unknown, end))
 
@@ -367,7 +367,7 @@ def _unknown(run: Run, after: int, end: int) -> set[Value]:
 
 
 def _fetch(run: Run, unknown: Collection[Value]) -> None:
-    """Each attribute once for each store view; nothing is deleted."""
+    """Read each attribute once per store view; delete nothing."""
     source = open_reference(run)
     codes = sorted({it.attribute_code for it in unknown})
     for view in run.sync.store_views:

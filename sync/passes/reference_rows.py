@@ -1,7 +1,7 @@
-"""Reference data as SQL wants it, and how a row differs from the one that is here. Pure.
+"""Map reference data to rows, and compare rows with stored ones. Pure.
 
-What cannot be kept as sent is made to fit: a number that is none becomes NULL, a text without end is cut, a
-key that no column holds is left out.
+Values that cannot be stored are adapted: an invalid number becomes NULL, a text that is too long is cut, a
+row whose key is too long is left out.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ LONGEST_KEY: Final = 255
 LONGEST_TEXT: Final = 65_535  # characters of a label or a name
 
 
-# --- one row from what was sent --------------------------------------------------------------
+# --- rows ------------------------------------------------------------------------------------
 
 
 def attribute_rows(documents: Iterable[Document], room: Capacity) -> list[Row]:
-    """A row for each attribute; its options are rows of their own, and no part of `document`."""
+    """A row for each attribute; its options have their own rows and are not in `document`."""
     return [_attribute_row(document, room) for document in documents if code_of(document)]
 
 
@@ -44,7 +44,7 @@ def _attribute_row(document: Document, room: Capacity) -> Row:
 
 
 def option_rows(store_view: str, documents: Iterable[Document]) -> list[Row]:
-    """The options of attributes; the blank one, which stands for no choice, is none."""
+    """The options of attributes, without the blank one for "no choice"."""
     return [
         {
             "store_view": store_view,
@@ -61,7 +61,7 @@ def option_rows(store_view: str, documents: Iterable[Document]) -> list[Row]:
 
 
 def _options(listed: object) -> Iterator[Document]:
-    """Options one by one; a group of options holds them in place of its value."""
+    """Flatten options; a group of options has a list as its value."""
     for option in listed if isinstance(listed, list) else ():
         if isinstance(option, dict):
             value = option.get("value")
@@ -77,7 +77,7 @@ def set_row(document: Document) -> Row:
 
 
 def category_rows(store_view: str, documents: Collection[Document], room: Capacity) -> list[Row]:
-    """Categories of one store view, all of them: their paths are made of each other's names."""
+    """All categories of one store view; their paths consist of each other's names."""
     names = {str(document.get("id")): _text(document.get("name")) for document in documents}
     return [_category_row(store_view, document, names, room) for document in documents]
 
@@ -101,9 +101,9 @@ def _category_row(
 
 
 def _path(ids: list[str], names: Mapping[str, str | None]) -> str:
-    """Names from the root category on; the technical root above shows in its own path only.
+    """Names from the root category on, without the technical root above it, except in its own path.
 
-    A category without a name goes by its id.
+    A category without a name is shown by its id.
 
     >>> _path(["1", "2", "14"], {"1": "Root Catalog", "2": "Default Category", "14": "Bags"})
     'Default Category/Bags'
@@ -143,7 +143,7 @@ def store_view_row(document: Document) -> Row:
 
 
 def code_of(document: Document) -> str | None:
-    """An attribute's code; None for one that no column holds."""
+    """An attribute's code; None for one that is too long to store."""
     code = document.get("attribute_code")
     return code if isinstance(code, str) and 0 < len(code) <= LONGEST_KEY else None
 
@@ -167,7 +167,7 @@ def _short(value: object, length: int) -> str | None:
 
 
 def _integer(value: object) -> int | None:
-    """A whole number, also one in quotes: half of them are."""
+    """An integer; Commerce sends half of them as text."""
     try:
         number = int(str(value))
     except ValueError:
@@ -176,12 +176,12 @@ def _integer(value: object) -> int | None:
 
 
 def _flag(value: object) -> bool | None:
-    """True, 1 and "1" say yes; so the same member is sent by different endpoints."""
+    """A boolean from true, 1 or "1": endpoints send the same member differently."""
     return {"True": True, "1": True, "False": False, "0": False}.get(str(value))
 
 
 def _document_text(document: Document, room: Capacity) -> str:
-    """A document as JSON, with marks in place of texts that no row takes."""
+    """A document as JSON, with marks in place of texts that are too large for a row."""
     text = diff.encode(document)  # type: ignore[arg-type]
     if fitting.fits(text, room.document_bytes):
         return text
@@ -189,14 +189,14 @@ def _document_text(document: Document, room: Capacity) -> str:
     return "{}" if shorter is None else shorter.text.decode()
 
 
-# --- rows against rows -----------------------------------------------------------------------
+# --- comparison ------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Comparison:
-    """Rows held against those here: what is to be written, and what happened.
+    """The result of comparing listed rows with stored ones.
 
-    stamped    rows that differ in their time stamp alone: written, but no change
+    stamped    rows that differ only in their time stamp: written, but not counted as changes
     """
 
     fetched: int = 0
@@ -217,9 +217,9 @@ class Comparison:
 
 
 def compare(here: Mapping[Key, Row], listed: Mapping[Key, Row], gone: Collection[Key]) -> Comparison:
-    """Hold what the tenant lists against what is here.
+    """Compare the rows that the tenant lists with the stored ones.
 
-    gone    keys of rows here that are proven gone; others that are not listed stay
+    gone    keys of stored rows that are proven gone; other unlisted rows stay
     """
     found = Comparison(fetched=len(listed))
     for key, row in listed.items():
@@ -237,13 +237,13 @@ def compare(here: Mapping[Key, Row], listed: Mapping[Key, Row], gone: Collection
 
 
 def by_key(table: str, rows: Iterable[Row]) -> dict[Key, Row]:
-    """Rows by key, of one key the last; a row whose key is incomplete is left out."""
+    """Rows by key; the last of repeated keys wins, rows with an incomplete key are left out."""
     keyed = {key_of(table, row): row for row in rows}
     return {key: row for key, row in keyed.items() if None not in key}
 
 
 def _fields(before: Row, row: Row) -> diff.Changes:
-    """Columns that differ, and paths of `document` that no column shows; nothing for a time stamp alone."""
+    """Changed columns, and paths of `document` without a column; empty if only a time stamp changed."""
     changes: diff.Changes = {
         name: {"old": before[name], "new": row[name]}
         for name in row
@@ -264,12 +264,12 @@ def _in_document(path: str) -> str:
 def _document_changes(before: str, after: str) -> diff.Changes:
     try:
         return diff.diff(decode(before.encode("utf-8", "replace")), decode(after.encode()), LIST_KEYS)
-    except Unmappable:  # edited by hand: there is nothing to compare with
+    except Unmappable:  # edited by hand: cannot be compared
         return {"": {}}
 
 
 def _deletion(row: Row) -> Difference:
-    """The last values of a row that goes, so that its name is not lost with it."""
+    """The deletion of a row, with its last values."""
     last: diff.Changes = {
         name: {"old": value} for name, value in row.items() if name != "document" and value is not None
     }

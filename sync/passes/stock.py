@@ -1,18 +1,18 @@
-"""stock: every source item of the tenant is here, a page per transaction; what is proven gone is tombstoned.
+"""The stock pass: copy every source item, a page per transaction, and tombstone those proven gone.
 
-    the sources ──> each walked by SKU, several at once ──> a page of rows: new, changed, back
-                                       └─> rows here that no page named ──> asked for by name ──> tombstones
+    sources ──> each paged by SKU, several at once ──> pages of rows: new, changed, restored
+                                  └─> rows of the copy that no page listed ──> asked for by SKU ──> tombstones
 
-A row is not believed to be gone because a walk did not show it. It is asked for by its SKU, in one question
-with a row that this run has just read: an answer that lacks both is an outage. A source that shows nothing at
-all is believed to be empty only while another one lists a row that was just read; when no source shows
-anything, nothing is tombstoned.
+A row is not deleted merely because no page listed it. The pass asks for it by SKU, together with a row that
+this run has just read as a witness: an answer that lacks both is an outage. A source that lists nothing
+counts as empty only while another source still lists a witness; when no source lists anything, nothing is
+tombstoned.
 
-A row has its SKU as the product here spells it, wherever the source item spells it otherwise: Commerce takes
-the two for the same, and SQL can join them. A row of no product keeps its own.
+A row is stored with the product's spelling of its SKU, so that SQL can join them: Commerce considers both
+spellings equal. A row without a product keeps its own spelling.
 
-Of the rows read only a 64-bit hash is remembered, 8 bytes each: Commerce's order of SKUs is not this
-database's, so the two cannot be merged page by page.
+Only a 64-bit hash of each row read is kept in memory, 8 bytes each: Commerce and the database order SKUs
+differently, so the two cannot be merged page by page.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from sync.model import Interval, Tally
 from sync.passes.prefetch import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
 
-AT_ONCE: Final = 20_000  # SKUs held in memory while those that were not shown are looked for
-BURIED_AT_ONCE: Final = 1_000
+AT_ONCE: Final = 20_000  # SKUs of the copy in memory while searching for unlisted ones
+TOMBSTONES_AT_ONCE: Final = 1_000
 LONGEST_SKU: Final = 255
 
 
 def stock(sync: Sync, *, allow_mass_delete: bool = False) -> Summary:
     """Read every source, and tombstone what is proven gone.
 
-    allow_mass_delete    believe it when no source shows anything any more
+    allow_mass_delete    accept that no source lists anything
     """
     with start(sync, "stock") as run:
         work = _Work(run, Stock(sync.client, page_size=sync.page_size), allow_mass_delete)
         try:
             work.read_sources()
         except (AccessDenied, SettingsError, RequestRefused) as error:
-            sync.source.count("all", Interval(0, 0))  # raises if it is the credential as such
+            sync.source.count("all", Interval(0, 0))  # raises if the credential itself is refused
             todo = "" if isinstance(error, SettingsError) else f" To do: {error.fix}"
             run.do_without(f"Stock cannot be read: {error}{todo}")
         else:
-            work.bury_gone()
+            work.tombstone_gone()
     return run.summary()
 
 
 class Seen:
-    """SKUs that were shown, each as 64 bits: enough for a million with one chance in 10⁷ of a mistake."""
+    """Hashes of listed SKUs, 64 bits each: for a million, the chance of a collision is one in 10⁷."""
 
     def __init__(self) -> None:
         self._hashes = array("q")
@@ -73,7 +73,7 @@ class Seen:
         self._is_sorted = False
 
     def missing(self, skus: Iterable[str]) -> list[str]:
-        """Those of these SKUs that were not shown."""
+        """The SKUs among these that were not listed."""
         if not self._is_sorted:
             self._hashes = array("q", sorted(self._hashes))
             self._is_sorted = True
@@ -86,11 +86,11 @@ class Seen:
 
 @dataclass(slots=True)
 class _Work:
-    """A pass under way.
+    """A pass in progress.
 
-    seen         what each source has shown
-    witnesses    the last row that each source has shown, the latest at the end
-    products     by SKU; read once a SKU comes that no product has as it is written
+    seen         listed SKUs by source
+    witnesses    the last row listed by each source, the most recent at the end
+    products     products by SKU, read on the first SKU that no product spells the same way
     """
 
     run: Run
@@ -101,7 +101,7 @@ class _Work:
     products: skus.Index | None = None
 
     def read_sources(self) -> None:
-        """Walk every source and write what differs."""
+        """Page through every source and write the differences."""
         sources = self.stock.sources()
         self.seen = {code: Seen() for code in sources}
         for code, page in read_ahead(sources, self.stock.walk, self.run.sync.concurrency):
@@ -112,7 +112,7 @@ class _Work:
             self.witnesses[code] = page.items[-1]
         for sentence in self.stock.unreadable:
             self.run.do_without(
-                f"{sentence} They stay as they are, all else was read. To do: look into the tenant's "
+                f"{sentence} They stay unchanged; everything else was read. To do: check the tenant's "
                 "exception log."
             )
 
@@ -129,24 +129,24 @@ class _Work:
         tally = self.run.commit(lambda tx: _save(tx, code, items))
         self.run.sync.watch.rows_written(len(items), tally)
 
-    # --- what is gone -------------------------------------------------------------------------
+    # --- deletions ----------------------------------------------------------------------------
 
-    def bury_gone(self) -> None:
-        """Tombstone what lives here and was not shown, in sources that are gone too."""
+    def tombstone_gone(self) -> None:
+        """Tombstone live rows that were not listed, including those of deleted sources."""
         for code in self.run.read(stored.sources):
             seen = self.seen.get(code, Seen())
             if len(seen):
-                self._bury_unseen(code, seen)
+                self._tombstone_unlisted(code, seen)
             elif self._is_empty(code):
-                self._bury_source(code)
+                self._tombstone_source(code)
 
-    def _bury_unseen(self, code: str, seen: Seen) -> None:
+    def _tombstone_unlisted(self, code: str, seen: Seen) -> None:
         for some in _living(self.run, code):
             for named in chunks(seen.missing(some), self.stock.most_named):
-                self._bury_named(code, named)
+                self._tombstone_if_gone(code, named)
 
-    def _bury_named(self, code: str, named: Sequence[str]) -> None:
-        """Ask for these SKUs, or for halves of them when that fails; a single one that fails stays."""
+    def _tombstone_if_gone(self, code: str, named: Sequence[str]) -> None:
+        """Ask for these SKUs, in halves when that fails; a single SKU that fails stays unchanged."""
         try:
             listed = self.stock.listed(code, named, self.witnesses[code])
         except (*REFUSED, PageFailed) as error:
@@ -155,13 +155,13 @@ class _Work:
                 self.run.do_without(f"The stock of {named[0]!r} in source {code} cannot be read: {error}")
                 return
             half = len(named) // 2
-            self._bury_named(code, named[:half])
-            self._bury_named(code, named[half:])
+            self._tombstone_if_gone(code, named[:half])
+            self._tombstone_if_gone(code, named[half:])
         else:
             self._settle(code, named, self._as_products_spell(listed))
 
     def _settle(self, code: str, asked: Sequence[str], listed: Sequence[SourceItem]) -> None:
-        """Keep what is listed after all, tombstone the rest."""
+        """Write the rows that are listed after all, tombstone the rest."""
         gone = set(asked) - {_kept(item.sku) for item in listed}
 
         def work(tx: sa.Connection) -> Tally:
@@ -170,12 +170,12 @@ class _Work:
         self.run.commit(work)
 
     def _is_empty(self, code: str) -> bool:
-        """Whether a source that showed nothing has nothing: as long as another one still lists a row."""
+        """Whether a source that listed nothing is empty, proven by a witness of another source."""
         witness = next(reversed(self.witnesses.values()), None)
         if witness is None:
             if not self.allow_mass_delete:
                 self.run.hold_back(
-                    f"No source shows anything, and the copy has rows of {code}: nothing was deleted. If "
+                    f"No source lists anything, but the copy has rows of {code}: nothing was deleted. If "
                     "they are really gone, run `product-sync stock --allow-mass-delete`."
                 )
             return self.allow_mass_delete and not self.stock.count(code)
@@ -184,14 +184,14 @@ class _Work:
         self.stock.listed(witness.source_code, [], witness)
         return not self.stock.count(code)
 
-    def _bury_source(self, code: str) -> None:
+    def _tombstone_source(self, code: str) -> None:
         for some in _living(self.run, code):
-            for begin in range(0, len(some), BURIED_AT_ONCE):
-                self._settle(code, some[begin : begin + BURIED_AT_ONCE], ())
+            for begin in range(0, len(some), TOMBSTONES_AT_ONCE):
+                self._settle(code, some[begin : begin + TOMBSTONES_AT_ONCE], ())
 
 
 def _living(run: Run, code: str) -> Iterator[Sequence[str]]:
-    """The SKUs that live in a source of the copy, some at a time."""
+    """The live SKUs of a source in the copy, in chunks."""
     last = ""
     while some := run.read(lambda c: stored.live_after(c, code, last, AT_ONCE)):  # noqa: B023
         yield some
@@ -199,7 +199,7 @@ def _living(run: Run, code: str) -> Iterator[Sequence[str]]:
 
 
 def _save(tx: sa.Connection, code: str, items: Sequence[SourceItem]) -> Tally:
-    """Write what differs; of a row that comes twice the last counts."""
+    """Write the differences; the last of repeated rows wins."""
     levels = {_kept(item.sku): _level(item) for item in items}
     known = stored.known(tx, code, levels.keys()) if levels else {}
     differing = {
@@ -218,10 +218,10 @@ def _save(tx: sa.Connection, code: str, items: Sequence[SourceItem]) -> Tally:
 
 
 def _kept(sku: str) -> str:
-    """A SKU as the database can hold it."""
+    """A SKU as the database can store it."""
     return sku.replace("\x00", "\N{SYMBOL FOR NULL}")[:LONGEST_SKU]
 
 
 def _level(item: SourceItem) -> Level:
-    """As the database keeps it."""
+    """The level as the database stores it."""
     return Level(None if item.quantity is None else item.quantity.quantize(MICRO), item.status)

@@ -1,14 +1,14 @@
-"""Whether the tenant is the one that a copy was made of, where its name does not tell.
+"""Decide whether a tenant with another name is the one that the copy was made from.
 
-A shop that moved to another host answers with the products that are here. So does a clone of it, a staging
-system for example, up to the day it was made. They are told apart by what changed since, and in doubt the
-answer is no: to refuse costs one command, to mix two catalogues costs the copy.
+A shop that moved to another host still has the copied products. So does a clone of it, such as a staging
+system, up to the day it was made; later changes distinguish the two. In doubt the answer is no: refusing
+costs one command, mixing two catalogues costs the copy.
 
-    a product here that the tenant stamped before the watermark, but otherwise than here      another shop
-    more products there than here that were stamped before the watermark, after the oldest
-    of the last changes here                                                                  another shop
-    fewer than half of the sample there as it is here                                         in doubt
-    a copy that knows its tenant, and was not loaded to the end                               in doubt
+    a product that the tenant stamped before the watermark differs from the copy's             another shop
+    the tenant has more products than the copy with stamps between the oldest of the copy's
+    last changes and the watermark                                                             another shop
+    fewer than half of the sampled products are the same on the tenant                         in doubt
+    the copy has a tenant's name but was not loaded completely                                 in doubt
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from sync.db.engine import in_transaction, reading
 from sync.mapping import Unmappable, decode
 from sync.model import RawProduct
 
-IDENTITY: Final = ("sku", "created_at")  # of a product, for ever
-CONTENT: Final = ("name", "type_id", "attribute_set_id")  # until its stamp moves
+IDENTITY: Final = ("sku", "created_at")  # members that never change
+CONTENT: Final = ("name", "type_id", "attribute_set_id")  # members that change only with `updated_at`
 Facts = dict[str, object]
 
 
 def is_copy_of(db: sa.Engine, source: Products, preferred: tuple[str, ...], overlap: timedelta) -> bool:
-    """Compare some products here with the tenant's; three requests.
+    """Compare a sample of the copy's products with the tenant's, in three requests.
 
-    preferred    store views that the tenant is said to have
-    overlap      how far before its watermark a copy may be incomplete
+    preferred    store views that the settings name
+    overlap      span before the watermark in which the copy may be incomplete
     """
     view = reading(db, lambda c: tenant.view_to_compare(c, preferred))
     if view is None:
         return False
     mark = reading(db, lambda c: runs.watermark(c, view))
-    if mark is None and reading(db, tenant.name) is not None:  # loaded in part, or adopted just now
+    if mark is None and reading(db, tenant.name) is not None:  # loaded in part, or just adopted
         return False
     here = {i: _facts(text.encode()) for i, text in reading(db, lambda c: tenant.sample(c, view)).items()}
     found = source.by_ids(view, here)
@@ -65,7 +65,7 @@ def _facts(raw: bytes) -> Facts:
 
 
 def _may_be_one(here: Facts, there: Facts, complete_to: datetime | None) -> bool:
-    """Whether a product of the tenant can be one of the copy's, edited since or not."""
+    """Whether a product of the tenant can be the copy's, edited since or not."""
     if here == there:
         return True
     stamps = str(here.get("updated_at")), str(there.get("updated_at"))
@@ -74,12 +74,12 @@ def _may_be_one(here: Facts, there: Facts, complete_to: datetime | None) -> bool
 
 
 def _stamp(moment: datetime) -> str:
-    """A time as Commerce writes it; such texts are in the order of time."""
+    """A time in Commerce's format, whose texts sort by time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _oldest(here: dict[int, Facts]) -> datetime | None:
-    """The stamp of the tenth of the last changes."""
+    """The stamp of the tenth-last change."""
     stamps = sorted((str(facts.get("updated_at")) for facts in here.values()), reverse=True)[:10]
     try:
         return datetime.fromisoformat(stamps[-1]).replace(tzinfo=UTC)
@@ -88,7 +88,7 @@ def _oldest(here: dict[int, Facts]) -> datetime | None:
 
 
 def _has_more(db: sa.Engine, source: Products, view: str, begin: datetime | None, end: datetime) -> bool:
-    """Whether the tenant has products stamped in a window that was read to its end, and that are not here."""
+    """Whether the tenant has products, stamped in a completely read window, that the copy lacks."""
     if begin is None or begin >= end:
         return False
     there = source.count(view, updated_from=begin).total - source.count(view, updated_from=end).total
@@ -97,7 +97,7 @@ def _has_more(db: sa.Engine, source: Products, view: str, begin: datetime | None
 
 
 def adopt(db: sa.Engine, name: str, owner: str, is_dead: Callable[[str], bool]) -> None:
-    """Make this the copy of the tenant `name`. Raises LeaseHeld while somebody writes."""
+    """Make this the copy of the tenant `name`. Raises LeaseHeld while another process writes."""
     lease = leases.acquire(db, owner, is_dead)
 
     def work(tx: sa.Connection) -> None:

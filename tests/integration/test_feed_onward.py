@@ -218,7 +218,7 @@ def test_a_copy_restored_with_the_position_of_its_webhook_is_not_taken_for_a_sec
 def test_a_copy_restored_while_nothing_runs_sends_its_new_changes_under_other_keys(
     bench_url: str, tmp_path: Path
 ) -> None:
-    """Its position came back with it, so nothing is skipped; the receiver can forward these changes apart."""
+    """Its position came back with it, so nothing is skipped; the receiver can distinguish these changes."""
     with Receiver() as receiver:
         with opened(bench_url) as engine:
             grow(engine, 10)

@@ -1,7 +1,7 @@
-"""Builds every live object from the settings, once, and closes them in reverse.
+"""Builds every object of a run from the settings, once, and closes them in reverse order.
 
-The only place that knows which class stands behind which protocol. Below it, functions take plain
-values; above it, the command line and the daemon call the same passes with the `Sync` made here.
+The only module that knows which class implements which protocol. Below it, functions take plain values; above
+it, the command line and the daemon call the same passes with the `Sync` made here.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from sync.settings import Settings
 from sync.settings.cron import next_time
 from sync.settings.parsers import are_two_tenants, parse_webhook, secrets_in, tenant_name
 
-if TYPE_CHECKING:  # takes a while to load, and one-off commands seldom count or alert
+if TYPE_CHECKING:  # slow to load, and one-off commands seldom need them
     from sync.hooks.metrics import MetricsHook
     from sync.monitor.alerts import Alerts
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
-ALERT_PATIENCE_S = 60.0  # behind it the next look tries again
+ALERT_PATIENCE_S = 60.0  # after that, the next look tries again
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 TIMEOUTS_S = (10.0, 120.0)  # connect; the longest silence of a tenant that builds a heavy page
 
@@ -62,10 +62,10 @@ TIMEOUTS_S = (10.0, 120.0)  # connect; the longest silence of a tenant that buil
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """The tenant's side of the wire.
+    """The clients of one tenant.
 
-    tokens    None where requests are signed without a token that ends (PaaS)
-    known     what is worth knowing for who asks it next
+    tokens    None if requests are signed without an expiring token (PaaS)
+    known     facts about the tenant that the next client can use
     """
 
     client: Client
@@ -77,7 +77,7 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What was learned about the tenant: by an earlier process, or (`known`) by this one."""
+    """Facts about the tenant, learned by an earlier process or (`known`) by this one."""
 
     pace: Learned | None = None
     page_size: LearnedSize | None = None
@@ -86,7 +86,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class SharedStates:
-    """What the processes of a tenant share."""
+    """State shared between the processes of a tenant."""
 
     pace: SharedState
     token: SharedState
@@ -110,12 +110,12 @@ def open_tenant(
     before_request: Callable[[], None] = lambda: None,
     overdue: Event | None = None,
 ) -> Iterator[Tenant]:
-    """The tenant the settings name; nothing is sent yet.
+    """The clients of the tenant in the settings; nothing is sent yet.
 
     memory            what was learned before
-    shared_states     where other processes of the tenant keep to one pace and one token with us
-    max_retry_time    seconds, when it is to be less than the settings allow
-    metrics_hook      counts what happens
+    shared_states     shared pace and token, if several processes work for the tenant
+    max_retry_time    seconds, if it must be less than the settings allow
+    metrics_hook      counts events
     before_request    as in `Client`, and `overdue` too
     """
     memory = memory or Memory()
@@ -183,7 +183,7 @@ def _tokens(
         return None
     secret, shared = _rotating(settings, "ims_client_secret"), None
     if shared_state is not None:
-        from sync.commerce.shared_token import SharedToken  # takes the extra [celery]
+        from sync.commerce.shared_token import SharedToken  # needs the extra [celery]
 
         shared = SharedToken(shared_state, settings.ims_client_id, secret, retry_policy, hide_token)
     return ImsTokens(
@@ -217,10 +217,10 @@ def _waits_of(metrics_hook: MetricsHook | None) -> Callable[[str, float], None]:
 
 
 def _auth(settings: Settings, tokens: ImsTokens | None) -> Auth:
-    """How requests are signed: by the credential that the settings hold."""
+    """The signer of requests, by the credential in the settings."""
     if tokens is not None:
         return ImsAuth(tokens, settings.ims_org_id or "")
-    from sync.commerce.oauth import BearerAuth, OAuth1Auth  # takes as long to load as all the rest of HTTP
+    from sync.commerce.oauth import BearerAuth, OAuth1Auth  # as slow to load as the rest of HTTP
 
     if settings.commerce_consumer_key is not None:
         return OAuth1Auth(
@@ -233,7 +233,7 @@ def _auth(settings: Settings, tokens: ImsTokens | None) -> Auth:
 
 
 def _oauth1_keys(settings: Settings) -> tuple[str, str, str, str]:
-    """The four as they are now; while they cannot be read, the old ones."""
+    """The four keys, read again; the old ones if that fails."""
     with suppress(SettingsError):
         settings = settings.again()
     hide(settings.secrets)
@@ -246,7 +246,7 @@ def _oauth1_keys(settings: Settings) -> tuple[str, str, str, str]:
 
 
 def _rotating(settings: Settings, name: str) -> Callable[[], str]:
-    """Reads a secret anew each time, so that a rotated one is used; while it cannot be read, the old one."""
+    """A function that reads a secret again, to pick up a rotated one; the old one if that fails."""
 
     def secret() -> str:
         with suppress(SettingsError):
@@ -274,7 +274,7 @@ def _quiet_hours(settings: Settings) -> QuietHours | None:
 
 @contextmanager
 def copy_of(settings: Settings) -> Iterator[sa.Engine]:
-    """The copy, for reading. Raises DatabaseUnavailable when there is none yet, SchemaTooNew."""
+    """The copy, for reading. Raises DatabaseUnavailable if there is none yet, SchemaTooNew."""
     engine = opening.connect_existing(_plain(settings.database_url))
     try:
         yield engine
@@ -288,12 +288,12 @@ def revision_of(settings: Settings) -> str | None:
 
 
 def unpooled_copy(settings: Settings) -> sa.Engine:
-    """The copy, whether it is there or not; no connection is kept, for fifty tenants may idle."""
+    """An engine for a copy that may not exist; without a pool, because fifty tenants may be idle."""
     return connect(_plain(settings.database_url), keeps=False)
 
 
 def writable_copy(settings: Settings) -> sa.Engine:
-    """The copy, made or migrated where needed. Raises SchemaTooNew, DatabaseUnavailable."""
+    """The copy, created or migrated if needed. Raises SchemaTooNew, DatabaseUnavailable."""
     engine = connect(_plain(settings.database_url))
     with ExitStack() as closing:
         closing.callback(engine.dispose)
@@ -303,15 +303,14 @@ def writable_copy(settings: Settings) -> sa.Engine:
 
 
 def tenant_copy(settings: Settings, stop: Event, *, max_retry_time: float | None = None) -> sa.Engine:
-    """The same, and this tenant's: one that has no tenant yet becomes so.
+    """The same, after a check that it is this tenant's copy; a copy without a tenant is assigned to it.
 
-    Raises AnotherTenant before anything is written; where the products have to be compared, also what a
-    request raises.
+    Raises AnotherTenant before anything is written; also what requests raise, if products must be compared.
     """
     engine = connect(_plain(settings.database_url))
     with ExitStack() as closing:
         closing.callback(engine.dispose)
-        if (opening.revision_of(engine) or "") < tenants.SINCE_REVISION:  # there is no table to ask yet
+        if (opening.revision_of(engine) or "") < tenants.SINCE_REVISION:  # its table does not exist yet
             upgrade(engine)
         known_as = None if opening.revision_of(engine) is None else reading(engine, tenants.name)
         is_new = should_claim_copy(engine, settings, stop, max_retry_time=max_retry_time)
@@ -331,9 +330,9 @@ def should_claim_copy(
     max_retry_time: float | None = None,
     timeouts: tuple[float, float] = TIMEOUTS_S,
 ) -> bool:
-    """Whether this copy is to remember the tenant's name: it is empty, or holds this tenant's products.
+    """Whether to record the tenant's name in this copy: it is empty, or has this tenant's products.
 
-    False where it remembers it, which takes no request. Raises AnotherTenant, and what requests raise.
+    False without a request if the name is already recorded. Raises AnotherTenant, and what requests raise.
     """
     name = tenant_name(settings.api_endpoint)
     known_as = reading(db, tenants.name)
@@ -352,14 +351,14 @@ def should_claim_copy(
 
 
 def ensure_same_tenant(db: sa.Engine, settings: Settings) -> None:
-    """Raise AnotherTenant when the copy was adopted by another tenant since it was opened."""
+    """Raise AnotherTenant if another tenant adopted the copy since it was opened."""
     name, known_as = tenant_name(settings.api_endpoint), reading(db, tenants.name)
     if known_as != name:
         raise AnotherTenant(known_as, name)
 
 
 def _copy_to_compare(settings: Settings) -> sa.Engine:
-    """What a dry run compares with: the copy as it is, or an empty one that leaves no trace."""
+    """The copy for a dry run: as it is, or an empty one in memory."""
     return opening.find(_plain(settings.database_url)) or in_memory()
 
 
@@ -370,9 +369,9 @@ def _copy_to_compare(settings: Settings) -> sa.Engine:
 def open_webhook(settings: Settings, url: str, stop: Event, *, follow: bool) -> Iterator[Webhook]:
     """The receiver at `url`; nothing is sent yet.
 
-    follow    try for as long as it takes, not for SYNC_MAX_RETRY_TIME
+    follow    retry without limit, instead of SYNC_MAX_RETRY_TIME
 
-    Raises UsageError for a URL that cannot be right, SettingsError without WEBHOOK_SECRET.
+    Raises UsageError for an invalid URL, SettingsError without WEBHOOK_SECRET.
     """
     hide(secrets_in(url))
     try:
@@ -380,7 +379,7 @@ def open_webhook(settings: Settings, url: str, stop: Event, *, follow: bool) -> 
     except ValueError as error:
         raise UsageError(f"--webhook {error}.", "correct the URL.") from None
     if settings.webhook_secret is None:
-        raise SettingsError("WEBHOOK_SECRET: is not set: what --webhook posts is signed with it.")
+        raise SettingsError("WEBHOOK_SECRET: is not set: it signs what --webhook posts.")
     ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
     with open_session(f"product-sync/{__version__}", pool_size=1, ca_bundle=ca_bundle) as session:
         yield Webhook(
@@ -441,9 +440,9 @@ def open_alerts(
     tenant: str = "",
     failures: Mapping[str, str] | None = None,
 ) -> Iterator[Alerts | None]:
-    """Who tells SYNC_ALERT_WEBHOOK; None where there is none. Nothing is sent yet.
+    """The alerts for SYNC_ALERT_WEBHOOK; None if it is not set. Nothing is sent yet.
 
-    tenant    whose copy it is, where there are many
+    tenant    the tenant's name, if there are many
     held_back, troubles    as `Alerts` takes them
     """
     if settings.sync_alert_webhook is None:
@@ -465,12 +464,12 @@ def open_alerts(
         yield Alerts(db, freshness_policy(settings), webhook, held_back, whose, tenant, failures)
 
 
-# --- both ------------------------------------------------------------------------------------
+# --- the app -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Carryover:
-    """What an app leaves to the next one of this process, if that has the same settings."""
+    """What an app passes to the next one in this process, if the settings are the same."""
 
     settings: Settings
     known: TenantMemory
@@ -479,7 +478,7 @@ class Carryover:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """Everything that lives as long as the command, or a pass of the daemon."""
+    """Everything that lives as long as a command, or as a pass of the daemon."""
 
     settings: Settings
     db: sa.Engine
@@ -496,9 +495,9 @@ class App:
     def sync(
         self, command: str, watch: Watch | None = None, store_views: tuple[str, ...] | None = None
     ) -> Sync:
-        """What a pass works with.
+        """The `Sync` for a pass.
 
-        command        how the lease names us to others
+        command        our name in the lease, for other processes
         store_views    instead of those of the settings
         """
         watch = watch or self.run_log
@@ -534,16 +533,16 @@ def opened(
     overdue: Event | None = None,
     given_views: Collection[str] = (),
 ) -> Iterator[App]:
-    """Everything a pass needs, for as long as the context is open; nothing is sent to the tenant yet.
+    """Everything a pass needs, while the context is open; nothing is sent to the tenant yet.
 
-    stop              once set, what is under way ends with Interrupted
-    dry               nothing is written, not even an empty database
-    shared            other processes work for the tenant too: one pace, one token. Needs PostgreSQL
-    metrics_hook      counts what happens, and shows what this pacer does
-    carryover         of an app that is closed by now: its token is used on
-    max_retry_time    seconds, when it is to be less than the settings allow
+    stop              once set, work in progress ends with Interrupted
+    dry               write nothing, not even an empty database
+    shared            share pace and token with other processes of the tenant. Needs PostgreSQL
+    metrics_hook      counts events and shows the pacer's rate
+    carryover         from a closed app: its token is used again
+    max_retry_time    seconds, if it must be less than the settings allow
     before_request    as in `Client`, and `overdue` too
-    given_views       store views that the command was given, besides those of the settings
+    given_views       store views given to the command, besides those of the settings
 
     Raises SchemaTooNew, DatabaseUnavailable, and what `tenant_copy` raises.
     """
@@ -575,13 +574,13 @@ def opened(
         if not dry:
             closing.callback(_remember, db, tenant)
         if metrics_hook is not None:
-            pacer = tenant.pacer  # alone: the metrics outlive all else of this
+            pacer = tenant.pacer  # not the app: the metrics outlive it
             metrics_hook.show_pace(lambda: pacer.now)
         yield App(settings, db, tenant, run_log, stop, dry, metrics_hook)
 
 
 def _settle_store_views(db: sa.Engine, settings: Settings, given_views: Collection[str], stop: Event) -> None:
-    """Let the copy know which store views the settings name now."""
+    """Record in the copy which store views the settings name now."""
     named = settings.store_views
     if reading(db, lambda c: current_views.is_list_saved(c, named, given_views)):
         return
@@ -589,13 +588,13 @@ def _settle_store_views(db: sa.Engine, settings: Settings, given_views: Collecti
         _log.warning(
             "store_view.left",
             store_view=view,
-            reason=f"STORE_VIEWS does not name {view} any more: its products are kept, and not current",
+            reason=f"STORE_VIEWS no longer names {view}: its products are kept, but not current",
             fix=f"put it back, or run `product-sync forget --store-view {view}`",
         )
 
 
 def _recall(db: sa.Engine) -> Memory:
-    """What an earlier process learned; nothing where an older version wrote it differently."""
+    """What an earlier process learned; nothing if an older version stored another form."""
     pace, size = (
         reading(db, lambda connection, name=name: state.load(connection, name))  # type: ignore[misc]
         for name in (PACE, PAGE_SIZE)
@@ -606,7 +605,7 @@ def _recall(db: sa.Engine) -> Memory:
 
 
 def _remember(db: sa.Engine, tenant: Tenant) -> None:
-    """Keep it for the next process. Not worth waiting for: a database that is away is left alone."""
+    """Store what was learned for the next process; without waiting, since it is dispensable."""
     at_once = Event()
     at_once.set()
 

@@ -1,13 +1,13 @@
-"""Every setting: its name, its default, what it means, and what is wrong with what was given.
+"""Every setting: its name, default, meaning and validation.
 
-A setting comes from the environment, else from `.env` in the working directory; where `NAME`
-is in neither, `NAME_FILE` names a file that holds it, which is meant for secrets. What a file of
-many tenants (`tenants.py`) gives goes before all of these. The field `sync_interval` is the
-variable `SYNC_INTERVAL`: there is no second list of names. Only `tenants.py`, `app.py` and the
-layer above it import this file; below, functions take plain values.
+A setting comes from the environment, else from `.env` in the working directory. If `NAME` is in neither,
+`NAME_FILE` can name a file with the value, which is meant for secrets. A file of many tenants (`tenants.py`)
+has priority over all of these. The field `sync_interval` is the variable `SYNC_INTERVAL`: there is no second
+list of names. Only `tenants.py`, `app.py` and the layers above import this file; below, functions take plain
+values.
 
-The class reads top to bottom as the documentation of the variables; `.env.example` repeats it,
-and a test holds the two together. How each value is written is in `parsers.py`.
+The class is the documentation of the variables; `.env.example` repeats it, and a test compares the two.
+`parsers.py` defines how each value is written.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ OAUTH1 = (
     "commerce_access_token",
     "commerce_access_token_secret",
 )
-# One for all tenants of a process: these belong into the environment, not into a tenant's table.
+# Settings of the process, for all its tenants: they belong in the environment, not in a tenant's table.
 OF_THE_PROCESS = (
     "status_bind",
     "status_hosts",
@@ -94,7 +94,7 @@ OF_THE_PROCESS = (
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 AnySettings = TypeVar("AnySettings", bound="Settings")
 
-# A validated type each: how it is parsed, what it becomes, how it is shown.
+# Validated types: how a value is parsed, its type, and how it is shown.
 ApiEndpoint = Annotated[str, BeforeValidator(parse_api_endpoint)]
 HttpsUrl = Annotated[str, BeforeValidator(parse_https_url)]
 Scopes = Annotated[str, BeforeValidator(parse_scopes)]
@@ -129,17 +129,17 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidat
 
 
 class Origin(Protocol):
-    """Where settings were given other than by the environment; equal when it is the same place."""
+    """A source of settings besides the environment; two are equal if they are the same place."""
 
     def load(self, kind: type[AnySettings]) -> AnySettings:
         """Read them again. Raises SettingsError."""
 
     def secret_files(self) -> dict[str, Path]:
-        """The files that hold secrets, or say where they are, by what names them."""
+        """The files that contain secrets or refer to them, by the setting that names them."""
 
 
 class Settings(BaseSettings):
-    """The settings in force, made by `load`. Durations are seconds; None means `off` or not set."""
+    """The settings in force, from `load`. Durations are seconds; None means `off` or not set."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
         validate_default=False,
     )
 
-    # The tenant. A default serves as the example; where there is none, an example is given.
+    # The tenant. A default is also the example; a field without one has `examples`.
     api_endpoint: ApiEndpoint = Field(
         description="the REST base URL: https://<region>.api.commerce.adobe.com/<tenant-id> or https://<host>/rest",
         examples=["https://na1.api.commerce.adobe.com/AbCdEfGh1234567890"],
@@ -167,9 +167,9 @@ class Settings(BaseSettings):
         None, description="SaaS: id of the IMS organization", examples=["0123456789ABCDEF01234567@AdobeOrg"]
     )
     ims_token_url: HttpsUrl = Field(
-        "https://ims-na1.adobelogin.com/ims/token/v3", description="SaaS: where tokens come from"
+        "https://ims-na1.adobelogin.com/ims/token/v3", description="SaaS: URL that issues tokens"
     )
-    ims_scopes: Scopes = Field(SCOPES, description="SaaS: the scopes a token is asked for")
+    ims_scopes: Scopes = Field(SCOPES, description="SaaS: the scopes of a token")
     commerce_access_token: SecretCredential = Field(
         None, description="PaaS: access token of an integration; alone it is sent as Bearer", examples=["..."]
     )
@@ -193,15 +193,13 @@ class Settings(BaseSettings):
     )
 
     # How requests are made.
-    sync_page_size: int = Field(
-        300, ge=1, le=10_000, description="first page size tried; it adapts by itself"
-    )
+    sync_page_size: int = Field(300, ge=1, le=10_000, description="first page size; it adapts automatically")
     sync_concurrency: int = Field(4, ge=1, le=64, description="most requests in flight")
     sync_max_rps: float | None = Field(
         None,
         ge=0.001,
         allow_inf_nan=False,
-        description="most requests a second; below it the rate is found by itself",
+        description="most requests per second; the rate below it adapts automatically",
         examples=["10"],
     )
     sync_quiet_hours: Quiet = Field(
@@ -210,14 +208,14 @@ class Settings(BaseSettings):
         examples=["08:00-20:00@0.5"],
     )
     sync_max_retry_time: Duration = Field(
-        15 * MINUTE, description="how long one request is tried again before the run ends"
+        15 * MINUTE, description="how long one request is retried before the run ends"
     )
     sync_ca_bundle: CaBundle = Field(
         None, description="a private CA's certificates, PEM", examples=["/etc/ssl/certs/private-ca.pem"]
     )
 
     # When the daemon does what.
-    sync_interval: Duration = Field(15 * MINUTE, description="how often what changed is read")
+    sync_interval: Duration = Field(15 * MINUTE, description="how often changes are read")
     sync_reconcile_cron: CronOrOff = Field(
         "0 3 * * *", description="when the copy is compared with the whole catalogue; cron syntax, or off"
     )
@@ -232,7 +230,7 @@ class Settings(BaseSettings):
     sync_timezone: TimeZone = Field(UTC, description="the time zone of the cron settings and quiet hours")
 
     # What a pass may do, and what is worth an alert.
-    sync_overlap: Duration = Field(10 * MINUTE, description="how far a run reaches back behind the watermark")
+    sync_overlap: Duration = Field(10 * MINUTE, description="how far a run reads back before the watermark")
     sync_max_delete_fraction: float = Field(
         0.2, ge=0, le=1, description="a larger share of deletions is held back: 0 to 1"
     )
@@ -273,11 +271,11 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, given: Mapping[str, Any] = NOTHING, origin: Origin | None = None) -> Self:
-        """Read and judge every setting; SettingsError names all that is wrong, not just the first.
+        """Read and validate every setting; SettingsError reports all faults, not only the first.
 
-        given     texts by the names of fields, which go before the environment; a ValueError in the place of
-                  a text is a fault that is already known
-        origin    where that was given, for `again`
+        given     texts by the names of fields, with priority over the environment; a ValueError instead of a
+                  text is a fault found earlier
+        origin    the source of `given`, for `again`
         """
         known = {name: fault for name, fault in given.items() if isinstance(fault, ValueError)}
         faults = [f"{name.upper()}: {fault}" for name, fault in known.items()] + _proxy_faults()
@@ -294,7 +292,7 @@ class Settings(BaseSettings):
         return made
 
     def again(self) -> Self:
-        """The settings as they are now, from where these came. Raises SettingsError."""
+        """Read the settings again from the same sources. Raises SettingsError."""
         return type(self).load() if self._origin is None else self._origin.load(type(self))
 
     @property
@@ -304,7 +302,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> list[str]:
-        """Every value that is not shown in full, and the passwords inside: what no log may hold."""
+        """Every masked value, and the passwords inside: no log may contain them."""
         shown = self.model_dump(mode="json")
         hidden = [
             value.get_secret_value()
@@ -340,21 +338,21 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _settle(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Drop what is blank; where a credential is missing or one too many, put the fault in its place."""
+        """Drop blank values; replace missing or superfluous credentials by faults."""
         given = _not_blank(values)
         return given | _credential_faults(given)
 
     @field_validator("*", mode="before")
     @classmethod
     def _report_fault(cls, value: object) -> object:
-        """Report a fault found before the value could be read together with those in values."""
+        """Raise a fault found earlier, so that all faults are reported together."""
         if isinstance(value, ValueError):
             raise value
         return value
 
 
 class CopySettings(Settings):
-    """The settings of a command that only looks into the copy: no tenant need be named."""
+    """The settings of a command that only reads the copy: they need no tenant."""
 
     api_endpoint: ApiEndpoint = ""
 
@@ -365,7 +363,7 @@ class CopySettings(Settings):
 
 
 class FileSource(PydanticBaseSettingsSource):
-    """`NAME_FILE` in place of `NAME`: the value is in the file, as container platforms hand out secrets."""
+    """Reads `NAME_FILE` instead of `NAME`: container platforms provide secrets as files."""
 
     def __init__(self, given: Mapping[str, str | None]) -> None:
         super().__init__(Settings)
@@ -376,7 +374,7 @@ class FileSource(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The file's text, or the fault that `_report_fault` raises for it, or None."""
+        """The file's text, a fault that `_report_fault` raises, or None."""
         path = self.given.get(f"{field_name}_file")
         value = self._read(field_name.upper(), path, self.given.get(field_name)) if path else None
         return value, field_name, False
@@ -394,14 +392,14 @@ class FileSource(PydanticBaseSettingsSource):
 
 
 def _sources() -> dict[str, PydanticBaseSettingsSource]:
-    """What is set, by where it was found; the first one wins."""
+    """The sources of settings; the first one that has a value wins."""
     environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
     files = FileSource({**dotenv.env_vars, **environment.env_vars})
     return {"file": files, "environment": environment, ".env": dotenv}
 
 
 def _proxy_faults() -> list[str]:
-    """What is wrong with the proxies that the environment names, as lines of a SettingsError."""
+    """The faults of the proxies in the environment, as lines of a SettingsError."""
     faults = []
     for scheme, url in getproxies().items():
         try:
@@ -413,10 +411,10 @@ def _proxy_faults() -> list[str]:
 
 
 def exposure(path: Path) -> str:
-    """What other users may do with a file: `write`, `read`, or nothing, blank.
+    """What other users may do with a file: `write`, `read`, or blank for nothing.
 
-    Nothing where they cannot enter one of its folders. Reading is no fault on a read-only mount: container
-    platforms hand secrets out like that, 0444.
+    Blank if they cannot enter one of its folders. Being readable is allowed on a read-only mount: container
+    platforms mount secrets with mode 0444.
     """
     try:
         path = path.resolve(strict=True)
@@ -424,12 +422,12 @@ def exposure(path: Path) -> str:
         if not all(folder.stat().st_mode & 0o011 for folder in path.parents) or is_read_only:
             return ""
     except OSError:
-        return ""  # whoever reads it says why that is impossible
+        return ""  # reading the file reports the error
     return "write" if mode & 0o022 else "read" if mode & 0o004 else ""
 
 
 def _secret_files() -> dict[str, Path]:
-    """Files of the environment and `.env` that hold secrets, by what names them: not by their own names."""
+    """Files with secrets of the environment and `.env`, by the variable that names them."""
     sources = _sources()
     files, dotenv = sources["file"], sources[".env"]
     assert isinstance(files, FileSource)  # noqa: S101 -- see `_sources`
@@ -445,7 +443,7 @@ def _not_blank(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trimmed(value: Any) -> Any:
-    """Text without the white space and the quotes around it, as `docker --env-file` leaves them."""
+    """Text without surrounding white space and quotes, which `docker --env-file` keeps."""
     if not isinstance(value, str):
         return value
     text = trimmed(value)
@@ -457,11 +455,11 @@ def _trimmed(value: Any) -> Any:
 
 
 def _credential_faults(given: Mapping[str, object]) -> dict[str, ValueError]:
-    """The credential variables that are missing or too many, each with the reason.
+    """The credential variables that are missing or superfluous, each with the reason.
 
     SaaS takes the IMS three. PaaS takes an integration's access token alone (Bearer), all four of
     the integration (OAuth 1.0a), or the IMS three where the instance is connected to Adobe IMS.
-    Without API_ENDPOINT, the credentials that are there tell which of the two is meant.
+    Without API_ENDPOINT, the given credentials decide which of the two is meant.
     """
     ims, oauth1 = [name for name in IMS if name in given], [name for name in OAUTH1 if name in given]
     if is_saas(str(given["api_endpoint"])) if "api_endpoint" in given else not oauth1:
@@ -488,7 +486,7 @@ def _faults(names: Iterable[str], reason: str) -> dict[str, ValueError]:
     return {name: ValueError(reason) for name in names}
 
 
-# --- What the reader sees ----------------------------------------------------------------------
+# --- Display -----------------------------------------------------------------------------------
 
 
 class Shown(NamedTuple):
@@ -500,7 +498,7 @@ class Shown(NamedTuple):
 
 
 def describe(settings: Settings) -> list[Shown]:
-    """Every setting in force, secrets masked, and where it came from."""
+    """Every setting in force with its source; secrets are masked."""
     given = settings.model_fields_set  # without the blank ones
     found = {
         name: place for place, source in reversed(_sources().items()) for name in source() if name in given
@@ -512,13 +510,13 @@ def describe(settings: Settings) -> list[Shown]:
 
 
 def example(name: str) -> str:
-    """A right value of a setting: its default, or where it has none, the example given with it."""
+    """A valid value of a setting: its default, or its example if it has none."""
     examples = Settings.model_fields[name].examples
     return str(examples[0] if examples else Settings.model_construct().model_dump(mode="json")[name])
 
 
 def unknown_variables() -> list[str]:
-    """A hint for each variable that reads like a setting and is none: a typing error is silent otherwise."""
+    """A hint for each variable that looks like a misspelled setting; it would be ignored silently."""
     environment, dotenv = EnvSettingsSource(Settings).env_vars, DotEnvSettingsSource(Settings).env_vars
     unknown = {*dotenv, *(name for name in environment if name.startswith("sync_"))} - {*_names()}
     close = [name for name in sorted(unknown) if name.startswith("sync_") or _like(name)]
@@ -526,7 +524,7 @@ def unknown_variables() -> list[str]:
 
 
 def no_setting(name: str) -> str:
-    """What to say of a name that is none of the settings.
+    """The message for an unknown setting.
 
     >>> no_setting("SYNC_INTERVALL")
     'is no setting: did you mean SYNC_INTERVAL?'
@@ -536,7 +534,7 @@ def no_setting(name: str) -> str:
 
 
 def _like(name: str) -> str | None:
-    """The setting that was probably meant."""
+    """The setting with the most similar name."""
     return next(iter(get_close_matches(name, _names(), n=1, cutoff=0.85)), None)
 
 
@@ -545,7 +543,7 @@ def _names() -> list[str]:
 
 
 def is_secret(name: str, text: str | None = None) -> bool:
-    """Whether a setting, or this value of it, must not stand where everybody reads it.
+    """Whether a setting, or this value of it, is confidential.
 
     text    a URL is no secret without a password; None: any value
     """

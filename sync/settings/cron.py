@@ -1,4 +1,4 @@
-"""When a cron expression fires: what cron(8) on Debian does, by cronsim, in the time zone of the settings.
+"""The times of a cron expression, as cron(8) on Debian has them, in the time zone of the settings.
 
 Fields are minute, hour, day of month, month and day of week (0 and 7 are Sunday). A day matches when the day
 of the month *or* the day of the week does, unless one of them begins with `*`. A job at a fixed hour runs
@@ -27,7 +27,7 @@ NICKNAMES: Final = {
 
 
 def parse_crontab(text: str) -> str:
-    """Return a cron expression with its fields separated by one space. Raises ValueError when it is none.
+    """Return a cron expression with its fields separated by one space. Raises ValueError if it is invalid.
 
     >>> parse_crontab("0  3 * * mon#1"), parse_crontab("@daily")
     ('0 3 * * mon#1', '0 0 * * *')
@@ -47,7 +47,7 @@ def parse_crontab(text: str) -> str:
 
 
 def next_time(crontab: str, zone: tzinfo, after: datetime) -> datetime:
-    """The first time after `after` at which a checked expression fires, in UTC.
+    """The first time after `after` at which a validated expression fires, in UTC.
 
     >>> next_time("0 3 * * *", UTC, datetime(2026, 3, 1, 3, tzinfo=UTC))
     datetime.datetime(2026, 3, 2, 3, 0, tzinfo=datetime.timezone.utc)

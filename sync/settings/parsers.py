@@ -1,7 +1,7 @@
-"""How the values of settings are written: each form's parser, and how it is shown again.
+"""Parsers for the values of settings, and functions that show them.
 
-A parser takes the text, trimmed, and returns the value, or raises ValueError with a reason that
-stands behind "NAME: ". No reason quotes the text: it may be a secret pasted into the wrong line.
+A parser takes the trimmed text and returns the value, or raises ValueError with a reason that follows
+"NAME: ". No reason quotes the text, since it may be a secret in the wrong line.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import SecretStr
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-BYTE_ORDER_MARK: Final = "\ufeff"  # what some editors begin a file with
-LONGEST_TEXT: Final = 1 << 20  # bytes of a file of settings: a device never ends
+BYTE_ORDER_MARK: Final = "\ufeff"  # some editors write it at the start of a file
+LONGEST_TEXT: Final = 1 << 20  # bytes of a file of settings; a device has no end
 LONGEST_DURATION = 366 * UNITS["d"]
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def parse_duration(text: str) -> float:
 
 
 def show_duration(seconds: float | None) -> str:
-    """Write seconds the way `parse_duration` reads them, in the largest unit that is exact.
+    """Seconds in the form that `parse_duration` reads, in the largest exact unit.
 
     >>> show_duration(5400.0)
     '90m'
@@ -87,7 +87,7 @@ def parse_time_zone(text: str) -> tzinfo:
 
 @dataclass(frozen=True, slots=True)
 class QuietPeriod:
-    """At most `rate` requests a second from `start` to `end`, over midnight where `end` is earlier."""
+    """At most `rate` requests a second from `start` to `end`, across midnight if `end` is earlier."""
 
     start: time
     end: time
@@ -112,7 +112,7 @@ class QuietPeriod:
 
 
 def split_url(text: str) -> SplitResult:
-    """Split a URL; urllib's own errors would quote it. Raises ValueError, also for a port that is none."""
+    """Split a URL without quoting it in errors. Raises ValueError, also for an invalid port."""
     try:
         url = urlsplit(text)
         url.port  # noqa: B018 -- reading it is the check
@@ -122,9 +122,9 @@ def split_url(text: str) -> SplitResult:
 
 
 def check_user_info(text: str, *, has_path: bool = False) -> None:
-    """Refuse a URL whose user name and password end at one @ for urllib and at another one for SQLAlchemy.
+    """Refuse a URL whose user name and password urllib and SQLAlchemy would split differently.
 
-    has_path    it may hold an @ behind the host, which every parser leaves alone: a web address
+    has_path    for a web address, in whose path an @ is harmless
 
     Raises ValueError.
     """
@@ -136,7 +136,7 @@ def check_user_info(text: str, *, has_path: bool = False) -> None:
 
 
 def parse_webhook(text: str) -> str:
-    """Refuse what is no web address, and what would send credentials in the clear."""
+    """Refuse an invalid web address, and one that would send credentials unencrypted."""
     check_user_info(text, has_path=True)
     url = split_url(text)
     if url.scheme not in ("http", "https") or not url.hostname:
@@ -162,7 +162,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def parse_https_url(text: str) -> str:
-    """The same, without user name and password: it is shown."""
+    """The same, without user name and password, because it is shown."""
     parse_webhook(text)
     if "@" in split_url(text).netloc:
         raise ValueError("holds a user name or password: leave it out")
@@ -201,12 +201,12 @@ def _check_other_path(segments: list[str]) -> None:
 
 
 def is_saas(endpoint: str) -> bool:
-    """Whether an API_ENDPOINT, right or wrong, means Adobe's SaaS: all others have `/rest` in their path."""
+    """Whether an API_ENDPOINT, valid or not, means Adobe's SaaS; all others have `/rest` in their path."""
     return SAAS_HOST in endpoint or "/rest/" not in f"{endpoint}/"
 
 
 def tenant_name(endpoint: str) -> str:
-    """What identifies a tenant, from its API_ENDPOINT: host, path, and the port where it is an unusual one.
+    """What identifies a tenant, from its API_ENDPOINT: host, path, and the port if it is not the default.
 
     >>> tenant_name("https://NA1.api.commerce.adobe.com:443/AbC"), tenant_name("https://shop.example:81/rest")
     ('na1.api.commerce.adobe.com/AbC', 'shop.example:81/rest')
@@ -218,7 +218,7 @@ def tenant_name(endpoint: str) -> str:
 
 
 def are_two_tenants(one: str, other: str) -> bool:
-    """Whether two names are those of two tenants for sure: on SaaS the tenant id tells.
+    """Whether two names certainly belong to different tenants, by the tenant ids of SaaS.
 
     >>> are_two_tenants("na1.api.commerce.adobe.com/AbC", "na1.api.commerce.adobe.com/XyZ")
     True
@@ -230,7 +230,7 @@ def are_two_tenants(one: str, other: str) -> bool:
 
 
 def parse_database_url(text: str) -> str:
-    """Check scheme and shape; whether the database answers is for later."""
+    """Check scheme and form, but not whether the database answers."""
     scheme, _, rest = text.partition("://")
     wanted = DATABASE_SCHEMES.get(scheme.partition("+")[0])
     if wanted is None:
@@ -252,7 +252,7 @@ def parse_database_url(text: str) -> str:
 
 
 def parse_broker_url(text: str) -> str:
-    """One broker, or several with ; between them, as Celery takes them."""
+    """One broker, or several separated by `;`, as Celery accepts them."""
     for number, url in enumerate(text.split(";")):
         if url.partition("://")[0] not in BROKER_SCHEMES:
             if number:
@@ -271,7 +271,7 @@ def parse_proxy(text: str) -> str:
 
 
 def mask_url(url: SecretStr | None) -> str | None:
-    """Show a URL without user name and password, wherever the password is.
+    """A URL without user name and password, also in its parameters.
 
     >>> mask_url(SecretStr("mysql+pymysql://shop:hunter2@db/pim?ssl_key_password=x&charset=utf8mb4"))
     'mysql+pymysql://***@db/pim?ssl_key_password=***&charset=utf8mb4'
@@ -283,7 +283,7 @@ def mask_url(url: SecretStr | None) -> str | None:
 
 
 def has_password(url: str) -> bool:
-    """Whether a URL holds a password, before the host or among its parameters.
+    """Whether a URL contains a password, before the host or in its parameters.
 
     >>> has_password("postgresql+psycopg://shop@db/pim"), has_password("postgresql+psycopg://shop:x@db/pim")
     (False, True)
@@ -292,9 +292,9 @@ def has_password(url: str) -> bool:
 
 
 def secrets_in(url: str) -> list[str]:
-    """What nobody may read of a URL: all of it, its password, parameters, and a web address's path.
+    """The secrets of a URL: the whole URL, its password, parameters, and the path of a web address.
 
-    A user name is a secret where it stands alone, but a database's is not. A path's words are none.
+    A user name without a password is a secret, except for a database. Plain words of a path are not.
 
     >>> secrets_in("postgresql+psycopg://shop:hunter2@db/pim")[1:]
     ['hunter2']
@@ -338,7 +338,7 @@ def place_of(database_url: str) -> str:
 
 
 def _place_of_file(rest: str) -> str:
-    """A SQLite file, by what it is once it is there: links lead to the file itself."""
+    """A SQLite file, by device and inode if it exists, so that links are resolved."""
     path, _, query = rest.removeprefix("/").partition("?")
     path = unquote(path)
     if path.startswith("file:") and dict(parse_qsl(query)).get("uri"):
@@ -351,7 +351,7 @@ def _place_of_file(rest: str) -> str:
 
 
 def _place_of_server(options: Mapping[str, str], hostname: str | None, port: str | int | None) -> str:
-    """Host and port. This machine has many names, and the usual folders of sockets lead to it as well."""
+    """Host and port; all names of this machine and the usual socket folders count as localhost."""
     host = options.get("unix_socket") or options.get("host") or options.get("hostaddr") or hostname or ""
     if not host.startswith("/"):
         host, _, own_port = host.lower().partition(":") if host.count(":") == 1 else (host.lower(), "", "")
@@ -363,7 +363,7 @@ def _place_of_server(options: Mapping[str, str], hostname: str | None, port: str
 
 
 def split_search_path(options: str) -> tuple[str, str]:
-    """The search path in PostgreSQL's `options`, empty without one, and the options that are left.
+    """The search path in PostgreSQL's `options`, empty if there is none, and the other options.
 
     >>> split_search_path("-c search_path=eu,public -cwork_mem=8MB")
     ('eu,public', '-cwork_mem=8MB')
@@ -377,7 +377,7 @@ _SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[_-]path\s*=\s*((?:\\.|[^\s\\])*)"
 
 
 def _schema(options: str) -> str:
-    """The schema that a search path begins with, as PostgreSQL reads it: folded, unless it is quoted.
+    """The first schema of a search path, folded to lower case unless quoted, as PostgreSQL does.
 
     >>> _schema("-c search_path=Shop"), _schema('--search-path="Shop",public'), _schema("")
     ('shop', '"Shop"', 'public')
@@ -391,7 +391,7 @@ def _schema(options: str) -> str:
 
 
 def mask_webhook(url: SecretStr | None) -> str | None:
-    """Show the host alone: the path of a webhook is its secret."""
+    """The host of a webhook alone, because its path is secret."""
     return None if url is None else f"https://{split_url(url.get_secret_value()).hostname}/***"
 
 
@@ -433,7 +433,7 @@ def parse_host_names(text: str) -> tuple[str, ...]:
 
 
 def parse_credential(text: str) -> str:
-    """A part of a credential: printable ASCII, as every issuer writes it and every header carries it."""
+    """A part of a credential: printable ASCII only."""
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError(
             "holds a blank or a sign that no credential has, perhaps an invisible one: copy it as plain text"
@@ -442,14 +442,14 @@ def parse_credential(text: str) -> str:
 
 
 def parse_scopes(text: str) -> str:
-    """IMS takes them separated by commas; people also write blanks."""
+    """Scopes separated by commas, as IMS takes them, or by blanks."""
     return parse_credential(",".join(re.findall(r"[^\s,]+", text)))
 
 
 def read_text(path: Path) -> str:
-    """A file of settings, or one with a secret, without a byte-order mark and the white space around it.
+    """The text of a file of settings or of a secret, without byte-order mark and surrounding white space.
 
-    Raises OSError, also for a file without end, and UnicodeDecodeError.
+    Raises OSError, also for an endless file, and UnicodeDecodeError.
     """
     with path.open("rb") as file:
         content = file.read(LONGEST_TEXT + 1)

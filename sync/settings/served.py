@@ -1,4 +1,4 @@
-"""Whom a process serves: one tenant by the environment alone, or many by a file."""
+"""The tenants that a process serves: one from the environment, or many from a file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ALONE: Final = ""  # the name of the only tenant
 
 @dataclass(frozen=True, slots=True)
 class ServedTenants:
-    """Who is served, and how they share the process.
+    """The served tenants, and how they share the process.
 
-    process    the settings that all share: page and log
-    members    by name, in order: the settings, or why these cannot be used
-    at_once    most tenants at work at the same time
+    process    the settings of the process: page and log
+    members    by name, in order: the settings, or why they cannot be used
+    at_once    most tenants with a pass in progress at the same time
     turn_s     how long one may keep the others waiting
     """
 
@@ -35,14 +35,14 @@ class ServedTenants:
 
 
 def alone(settings: Settings) -> ServedTenants:
-    """One tenant, which need not be named."""
+    """One tenant, without a name."""
     return ServedTenants(settings, {ALONE: settings})
 
 
 def of_file(tenants: Tenants, kind: type[Settings] = Settings) -> ServedTenants:
-    """The tenants of a file; one whose settings are wrong keeps no other from being served.
+    """The tenants of a file; invalid settings of one do not affect the others.
 
-    kind    `CopySettings` where only the copies are looked into
+    kind    `CopySettings` if only the copies are read
 
     Raises SettingsError for settings of the process.
     """

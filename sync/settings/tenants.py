@@ -1,9 +1,9 @@
 """Many tenants: a TOML file with a table of settings for each, by name.
 
-    at_once = 4                       # most tenants at work at the same time
+    at_once = 4                       # most tenants with a pass in progress
     turn = "5m"                       # how long one may keep the others waiting
 
-    [defaults]                        # what all share
+    [defaults]                        # for all tenants
     IMS_ORG_ID = "0AB@AdobeOrg"
 
     [eu]
@@ -12,9 +12,9 @@
     IMS_CLIENT_SECRET = { file = "secrets/eu" }         # or IMS_CLIENT_SECRET_FILE = "secrets/eu"
     DATABASE_URL = { env = "EU_DATABASE" }
 
-A tenant's table goes before `[defaults]`, that before the environment and `.env`; a blank text means not set.
-The names are those of `settings.py`. What is wrong with one tenant is told when its settings are asked for,
-and the others are served; what is wrong with the file itself is told by `load`.
+A tenant's table has priority over `[defaults]`, and that over the environment and `.env`. A blank text means
+not set. The names are those of `sync.settings`. Reading a tenant's settings reports its faults, so the others
+can be served; `load` reports faults of the file itself.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ AT_ONCE, MOST_AT_ONCE = 4, 64
 TURN = "5m"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # it becomes a label and a part of a URL
 
-Table = Mapping[str, Any]  # as it stands in the file
+Table = Mapping[str, Any]  # as in the file
 Given = Mapping[str, str | ValueError]  # by the names of fields: the text, or what is wrong with it
 
 
@@ -49,11 +49,11 @@ class Place:
     name: str
 
     def load(self, kind: type[AnySettings]) -> AnySettings:
-        """Its settings as they are now. Raises SettingsError, also when there is no such table any more."""
+        """Read its settings again. Raises SettingsError, also if the table was removed."""
         try:
             return load(self.path).settings_as(kind, self.name)
         except UsageError as error:
-            raise SettingsError(str(error), f"put the table back, or stop asking for {self.name}.") from None
+            raise SettingsError(str(error), f"restore the table, or do not use {self.name}.") from None
 
     def secret_files(self) -> dict[str, Path]:
         """The file of tenants, and the files with secrets that this one's table and the defaults refer to."""
@@ -70,7 +70,7 @@ class Place:
 class Tenants:
     """The tenants of a file, in its order, and how they share a process.
 
-    at_once    most tenants at work at the same time
+    at_once    most tenants with a pass in progress at the same time
     turn_s     how long one may keep the others waiting
     """
 
@@ -84,14 +84,14 @@ class Tenants:
         return tuple(self.given)
 
     def settings(self, name: str) -> Settings:
-        """A tenant's settings; secrets are read anew from where they are, as always (`Settings.again`).
+        """A tenant's settings; secrets are read again from their source (`Settings.again`).
 
         Raises SettingsError with every fault of this tenant, UsageError for a name that is not in the file.
         """
         return self.settings_as(Settings, name)
 
     def settings_as(self, kind: type[AnySettings], name: str) -> AnySettings:
-        """The same as `CopySettings`, for one, where no credential need be given."""
+        """The same, as another class: `CopySettings`, for example, needs no credential."""
         given = self.given_of(name)
         try:
             return kind.load(given, Place(self.path, name))
@@ -100,14 +100,14 @@ class Tenants:
             raise SettingsError(str(error), todo) from None
 
     def given_of(self, name: str) -> Given:
-        """What the file says of a tenant. Raises UsageError for a name that is not in it."""
+        """A tenant's values in the file. Raises UsageError for an unknown name."""
         if name not in self.given:
             raise UsageError(f"{self.path} has no tenant {name}.", f"name one of {', '.join(self.names)}.")
         return self.given[name]
 
 
 def load(path: Path) -> Tenants:
-    """Read a file of tenants. Raises SettingsError with all that is wrong with the file itself."""
+    """Read a file of tenants. Raises SettingsError with all faults of the file itself."""
     content = _parsed(path, _version(path))
     tables = {name: table for name, table in content.items() if isinstance(table, dict)}
     defaults = tables.pop(DEFAULTS, {})
@@ -123,7 +123,7 @@ def load(path: Path) -> Tenants:
 
 
 def _version(path: Path) -> tuple[int, ...]:
-    """Changes when the file does."""
+    """A value that changes with the file."""
     try:
         found = path.stat()
     except OSError as error:
@@ -133,7 +133,7 @@ def _version(path: Path) -> tuple[int, ...]:
 
 @lru_cache(maxsize=2)
 def _parsed(path: Path, _version: tuple[int, ...]) -> dict[str, Any]:
-    """The file as TOML; remembered, since a rotating secret is asked for at each request."""
+    """The parsed file; cached, since a rotating secret is read often."""
     try:
         return tomllib.loads(read_text(path))
     except OSError as error:
@@ -178,7 +178,7 @@ def _faults_of_defaults(defaults: Table) -> Iterator[str]:
 
 
 def _each_at_its_own(given: Mapping[str, Given]) -> dict[str, Given]:
-    """The same, with a fault for each tenant that names no database, or that of another one."""
+    """The same, with a fault for each tenant without a database, or with that of another tenant."""
     places = {name: _place(it.get("database_url")) for name, it in given.items()}
     found: dict[str, Given] = {}
     for name, it in given.items():
@@ -188,14 +188,14 @@ def _each_at_its_own(given: Mapping[str, Given]) -> dict[str, Given]:
             words = "is not set: each tenant has a database, or a PostgreSQL schema, of its own"
             fault = {"database_url": ValueError(words)}
         elif places[name] and others:
-            words = f"leads where that of {', '.join(others)} does: a database or schema holds one tenant"
+            words = f"is the same as that of {', '.join(others)}: a database or schema holds one tenant"
             fault = {"database_url": ValueError(words)}
         found[name] = {**it, **fault}
     return found
 
 
 def _place(url: str | ValueError | None) -> str:
-    """Where a copy is, blank where that cannot be told: then the settings say why."""
+    """Where a copy is; blank if the URL is invalid, which the settings report."""
     try:
         return place_of(url) if isinstance(url, str) and url else ""
     except ValueError:
@@ -206,7 +206,7 @@ def _place(url: str | ValueError | None) -> str:
 
 
 def _read(table: Table, folder: Path) -> dict[str, str | ValueError]:
-    """What a table says, by the names of fields; paths in it are relative to `folder`."""
+    """The values of a table, by the names of fields; paths are relative to `folder`."""
     return {
         _field(key): ValueError(fault) if (fault := _fault(key, value, table)) else _text(key, value, folder)
         for key, value in table.items()
@@ -214,7 +214,7 @@ def _read(table: Table, folder: Path) -> dict[str, str | ValueError]:
 
 
 def _field(key: str) -> str:
-    """The field that a key is about; one that is about none stays as it is.
+    """The field for a key; an unknown key is returned unchanged.
 
     >>> _field("IMS_CLIENT_SECRET_FILE"), _field("STORE_VIEWS"), _field("SHOP")
     ('ims_client_secret', 'store_views', 'SHOP')
@@ -228,12 +228,12 @@ def _is_secret(key: str) -> bool:
 
 
 def _is_reference(key: str) -> bool:
-    """Whether it is NAME_FILE."""
+    """Whether the key has the form NAME_FILE."""
     return key != _field(key).upper()
 
 
 def _fault(key: str, value: object, table: Table) -> str | None:
-    """What is wrong with an entry as it stands, without looking into what it refers to."""
+    """The fault of an entry, without reading the file or variable it refers to."""
     name = _field(key)
     if name not in Settings.model_fields or key != key.upper():
         return no_setting(key)
@@ -260,7 +260,7 @@ def _fault_of_reference(value: Table) -> str | None:
 
 
 def _text(key: str, value: Any, folder: Path) -> str | ValueError:
-    """The text of an entry, from where it refers to, or why it cannot be had."""
+    """The text of an entry, read from the file or variable it refers to, or the fault."""
     if _is_reference(key):
         return _from_file(folder / value)
     if not isinstance(value, dict):

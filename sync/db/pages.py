@@ -1,8 +1,7 @@
-"""Pages as they were read last: when the same bytes come again, they say the same.
+"""The cache of known pages: when a page comes in the same bytes again, the copy is compared by one hash.
 
-A page here is a memo: of an answer, and of the rows found to agree with it. Both stay true whatever is
-written.
-Whether the copy still hashes to the same is asked each time, for all products of the page at once.
+An entry says how an answer hashed, and how the copy hashed once it agreed with it. Both stay true whatever is
+written: whether the copy still hashes to the same is asked each time, for all products of the page at once.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from sync.model import AnswerFingerprint, Interval, KnownPage, fingerprint
 
 
 def known(connection: sa.Connection, store_view: str) -> dict[int, KnownPage]:
-    """The pages of a store view, by the id they begin behind: 500 bytes each."""
+    """The pages of a store view, by the id after which they begin: 500 bytes each."""
     rows = connection.execute(_KNOWN, {"view": store_view})
     return {
         after: KnownPage(
@@ -36,9 +35,37 @@ def known(connection: sa.Connection, store_view: str) -> dict[int, KnownPage]:
     }
 
 
-def keep(tx: sa.Connection, store_view: str, page: KnownPage) -> None:
-    """Remember a page in place of those that begin inside it."""
+def is_current(connection: sa.Connection, store_view: str, page: KnownPage, *, audit: bool) -> bool:
+    """Whether the copy holds what a known page lists, and nothing else of its interval.
+
+    audit    and whether its rows are those that were last compared with their documents
+    """
+    if not audit:
+        return hash_of_copy(connection, store_view, page.interval) == page.copy_hash
+    return page.rows_hash is not None and page.rows_hash == hash_of_rows(
+        connection, store_view, page.interval
+    )
+
+
+def keep(
+    tx: sa.Connection,
+    store_view: str,
+    page: KnownPage,
+    *,
+    is_exact: bool = False,
+    inserted: Sequence[Write] = (),
+) -> None:
+    """Remember a page in place of those that begin inside it, once its rows are written.
+
+    is_exact    every row of its interval was just made from its document, or compared with it: a hash of the
+                rows stands for that next time
+    inserted    every product of its interval, where `tx` inserted them all
+    """
     interval = page.interval
+    rows_hash = None
+    if is_exact:
+        made = hash_of_new_rows(tx, inserted) if inserted else None
+        rows_hash = made or hash_of_rows(tx, store_view, interval)
     tx.execute(_FORGET, {"view": store_view, "first": interval.after, "last": interval.last})
     tx.execute(
         _KEEP,
@@ -49,16 +76,16 @@ def keep(tx: sa.Connection, store_view: str, page: KnownPage) -> None:
             "products": page.products,
             "answer_hash": page.answer_hash,
             "copy_hash": page.copy_hash,
-            "rows_hash": page.rows_hash,
+            "rows_hash": rows_hash,
             **(page.receipt._asdict() if page.receipt else {}),
         },
     )
 
 
-def keep_receipt(tx: sa.Connection, store_view: str, page: KnownPage, receipt: AnswerFingerprint) -> None:
-    """Remember in what answer the products of a known page came last."""
+def keep_receipt(tx: sa.Connection, store_view: str, page: KnownPage) -> None:
+    """Remember in what answer, `page.receipt`, the products of a known page came last."""
     known = {"view": store_view, "first": page.interval.after, "answer": page.answer_hash}
-    tx.execute(_CAME, known | receipt._asdict())
+    tx.execute(_CAME, known | (page.receipt._asdict() if page.receipt else {}))
 
 
 _KNOWN = sa.select(

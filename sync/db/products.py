@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sync.db.dialects import Row, as_mapped, bulk_insert, bulk_upsert, comparable_rows, stored_rows
+from sync.db.dialects import Row, bulk_insert, bulk_upsert
 from sync.db.schema import CHILDREN, metadata, products
 from sync.db.skus import equivalent
 from sync.model import CHILD_COLUMNS, PRODUCT_COLUMNS, Interval
@@ -22,7 +22,7 @@ from sync.model import CHILD_COLUMNS, PRODUCT_COLUMNS, Interval
 _WRITTEN = (*PRODUCT_COLUMNS, "content_hash", "first_seen_at", "changed_at", "deleted_at", "run_id")
 
 
-class Known(NamedTuple):
+class StoredHash(NamedTuple):
     """What the copy knows of a product without reading it."""
 
     content_hash: str
@@ -62,22 +62,22 @@ def _within(interval: Interval) -> list[sa.ColumnElement[bool]]:
 # --- what is here ----------------------------------------------------------------------------
 
 
-def known_in(connection: sa.Connection, store_view: str, interval: Interval) -> dict[int, Known]:
+def known_in(connection: sa.Connection, store_view: str, interval: Interval) -> dict[int, StoredHash]:
     """Everything the copy knows in an interval, tombstones included."""
     return _known(connection, products.c.store_view == store_view, *_within(interval))
 
 
-def known_of(connection: sa.Connection, store_view: str, ids: Collection[int]) -> dict[int, Known]:
+def known_of(connection: sa.Connection, store_view: str, ids: Collection[int]) -> dict[int, StoredHash]:
     """What the copy knows of these products, tombstones included."""
     return _known(connection, products.c.store_view == store_view, products.c.product_id.in_(ids))
 
 
-def _known(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> dict[int, Known]:
+def _known(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> dict[int, StoredHash]:
     table = products.c
     rows = connection.execute(
         sa.select(table.product_id, table.content_hash, table.deleted_at.is_not(None)).where(*where)
     )
-    return {product_id: Known(content_hash, bool(gone)) for product_id, content_hash, gone in rows}
+    return {product_id: StoredHash(content_hash, bool(gone)) for product_id, content_hash, gone in rows}
 
 
 def stored(connection: sa.Connection, store_view: str, ids: Collection[int]) -> dict[int, Stored]:
@@ -313,51 +313,3 @@ def remove_first(connection: sa.Connection, store_view: str, count: int) -> list
     delete_children(connection, store_view, ids)
     _delete_of(connection, products, store_view, ids)
     return [(row.product_id, row.sku) for row in first if row.deleted_at is None]
-
-
-# --- whether what is here is what was written ------------------------------------------------
-
-
-class Damage(NamedTuple):
-    """Rows of one product that are not what its document says: (table, only in the copy, only expected)."""
-
-    table: str
-    stored: list[Row]
-    expected: list[Row]
-
-
-def audit(
-    connection: sa.Connection,
-    store_view: str,
-    interval: Interval,
-    expected: dict[str, list[Row]],
-    ids: Collection[int],
-) -> dict[int, list[Damage]]:
-    """Compare stored rows with the rows the documents map to, table by table, as sets.
-
-    expected    rows by table name, `products` included, of the products `ids`, all inside `interval`
-
-    Returns the damage by product id; rows of other products in the interval are not looked at.
-    """
-    damages: dict[int, list[Damage]] = {}
-    for name, columns in {"products": PRODUCT_COLUMNS, **CHILD_COLUMNS}.items():
-        table = metadata.tables[name]
-        should = set(comparable_rows(connection, table, columns, expected[name]))
-        have = {row for row in stored_rows(connection, table, columns, store_view, interval) if row[1] in ids}
-        if have != should:
-            stored = [as_mapped(table, columns, row) for row in have - should]
-            _note(damages, name, stored, [as_mapped(table, columns, row) for row in should - have])
-    return damages
-
-
-def _note(
-    damages: dict[int, list[Damage]], table: str, only_stored: Iterable[Row], only_expected: Iterable[Row]
-) -> None:
-    by_id: dict[int, tuple[list[Row], list[Row]]] = {}
-    for side, rows in enumerate((only_stored, only_expected)):
-        for row in rows:
-            by_id.setdefault(row[1], ([], []))[side].append(row)
-    for product_id, (stored_side, expected_side) in by_id.items():
-        damages.setdefault(product_id, []).append(
-            Damage(table, sorted(stored_side, key=repr), sorted(expected_side, key=repr))
-        )

@@ -21,13 +21,13 @@ import sqlalchemy as sa
 from sync.commerce.listing import HIGHEST_ID
 from sync.commerce.products import Miscount, Products
 from sync.db import findings, products, rejected
+from sync.db.copy import tombstone
 from sync.db.partitions import Partition
 from sync.errors import AnswerUnreadable
 from sync.model import Interval, Tally
 from sync.passes.partitioning import cut
 from sync.passes.run import Run
 from sync.passes.sweep import sweep
-from sync.pipeline import tombstone
 
 PAGE_COST = 10  # counts that a page of a few hundred products is worth
 CLEAR_GAIN = 200  # counts: below this difference, small requests are the kinder way

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sync.collation import collated
+from sync.compare import Reading, sku_of
 from sync.db import products
 from sync.errors import RequestBlocked, RequestRefused, SettingsError
 from sync.model import Interval, Page, RawProduct, Unreadable
-from sync.passes import takeover
 from sync.passes.deletions import tombstone_missing
 from sync.passes.run import Run
-from sync.pipeline import reject_unreadable, sku_of, sync_page
+from sync.pipeline import Arrival, sync_pages
 
 
 def read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str] = ()) -> set[str]:
@@ -22,10 +22,9 @@ def read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str] 
     blocked_ids = [i for i, sku in here.items() if _is_among(sku, blocked)]
     read = [*source.by_ids(view, {*ids, *blocked_ids}), *by_sku]
     found = {item.product_id: item for item in read if isinstance(item, RawProduct)}
-    _write_named(run, Page(view, Interval(), tuple(found[i] for i in sorted(found)), len(found), None))
+    page = Page(view, Interval(), tuple(found[i] for i in sorted(found)), len(found), None)
     broken = [item for item in read if isinstance(item, Unreadable)]
-    for item in broken:
-        _reject_named(run, item)
+    _write(run, [page, *broken])
     failed = {item.product_id for item in broken}
     tombstone_missing(
         run, view, [i for i in here if i not in found and i not in failed], allow_mass_delete=True
@@ -56,13 +55,9 @@ def _by_skus(run: Run, view: str, skus: Sequence[str]) -> tuple[list[RawProduct 
     return some + others, blocked + more
 
 
-def _write_named(run: Run, page: Page) -> None:
-    reading = run.reading(page.store_view, filtered=True)
-    tally = takeover.commit(run, lambda tx, former: sync_page(tx, page, reading, former=former).tally)
-    run.sync.watch.page_written(page.store_view, page, tally)
-
-
-def _reject_named(run: Run, item: Unreadable) -> None:
-    reading = run.reading(item.store_view, filtered=True)
-    run.commit(lambda tx: reject_unreadable(tx, item, reading))
-    run.sync.watch.product_rejected(item)
+def _write(run: Run, items: Sequence[Page | Unreadable]) -> None:
+    reading = Reading(filtered=True, retried=run.retried)
+    for outcome in sync_pages([[Arrival(item)] for item in items], reading, run.sync.source, run.writer):
+        if isinstance(outcome.arrival.item, Unreadable):
+            run.sync.watch.product_rejected(outcome.arrival.item)
+        run.note(outcome)

@@ -18,7 +18,7 @@ from sync.passes.backfill import prove
 from sync.passes.deletions import settle_all, tombstone_missing
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
-from sync.passes.sweep import inspect, read_all, retry_rejected, todo
+from sync.passes.sweep import read_all, retry_rejected, sweep, todo
 
 EXAMPLES = 10
 
@@ -75,7 +75,7 @@ def verify(sync: Sync) -> tuple[Summary, list[Drift]]:
     Always from the beginning: what an interrupted one has read may differ by now.
     """
     with start(sync, "verify", ",".join(sync.store_views), restart=True) as run:
-        inspect(run, todo(run, Interval()))
+        sweep(run, todo(run, Interval()), complete=True, audit=True, report=True)
         drift = [found for view in run.sync.store_views for found in _drift(run, view)]
     return run.summary(), drift
 

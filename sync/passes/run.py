@@ -11,8 +11,8 @@ A dry run does all of it and keeps nothing: no lease, no row, every transaction 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,8 +26,9 @@ from sync.commerce.client import Client
 from sync.commerce.products import Miscount, Products
 from sync.db import current_views as in_force
 from sync.db import findings, leases, partitions, rejected, runs, state
+from sync.db.copy import Writer
 from sync.db.dialects import utc_now
-from sync.db.engine import in_transaction, reading
+from sync.db.engine import Transaction, in_transaction, reading, transactions
 from sync.db.leases import LIFE
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
@@ -35,7 +36,7 @@ from sync.errors import Interrupted, RequestRefused, SettingsError, SyncError
 from sync.logs.redaction import redacted
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
 from sync.passes.prefetch import Item
-from sync.pipeline import Reading
+from sync.pipeline import Outcome
 
 if TYPE_CHECKING:
     from sync.passes.workers import Queue, Unreported
@@ -166,43 +167,47 @@ class Run:
 
     # --- transactions ------------------------------------------------------------------------
 
+    @property
+    def writer(self) -> Writer:
+        """What `copy.apply` needs of this run."""
+        sync = self.sync
+        return Writer(sync.db, self.run_id, self.fence, sync.stop, sync.dry, self.unreported_traffic)
+
+    def unreported_traffic(self) -> AbstractContextManager[Traffic | None]:
+        """What a worker has asked of the tenant and has not reported yet; None in the run that leads."""
+        return nullcontext() if self.unreported is None else self.unreported.told()
+
     def commit(self, work: Callable[[sa.Connection], Tally]) -> Tally:
         """Run `work` and keep it together with the lease's renewal and the run's counters.
 
         Raises LeaseHeld or RangeLost, and keeps nothing, when somebody has taken over.
         """
-
-        with nullcontext() if self.unreported is None else self.unreported.told() as traffic:
-
-            def counted(tx: sa.Connection) -> Tally:
-                tally = work(tx)
-                runs.add(tx, self.run_id, tally)
-                if traffic is not None:
-                    runs.add_traffic(tx, self.run_id, traffic)
-                return tally
-
-            tally = self.transact(counted)
+        with self.unreported_traffic() as traffic:
+            for transaction in self._transactions():
+                with transaction as tx:
+                    self.fence(tx)
+                    tally = work(tx)
+                    runs.add(tx, self.run_id, tally)
+                    if traffic is not None:
+                        runs.add_traffic(tx, self.run_id, traffic)
         self.tally += tally
         return tally
 
     def transact(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` under the lease; a dry run rolls back at its end."""
+        for transaction in self._transactions():
+            with transaction as tx:
+                self.fence(tx)
+                result = work(tx)
+        return result
 
-        def fenced(tx: sa.Connection) -> T:
-            self.fence(tx)
-            return work(tx)
-
-        return in_transaction(self.sync.db, fenced, stop=self.sync.stop, keep=not self.sync.dry)
+    def _transactions(self) -> Iterator[Transaction]:
+        return transactions(self.sync.db, stop=self.sync.stop, keep=not self.sync.dry)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         return reading(self.sync.db, work, stop=self.sync.stop)
 
     # --- what the passes tell the run --------------------------------------------------------
-
-    def reading(
-        self, store_view: str, *, complete: bool = False, filtered: bool = False, audit: bool = False
-    ) -> Reading:
-        return Reading(self.run_id, complete, filtered, audit, self.retried.get(store_view, set()))
 
     def plan(self, planned: Sequence[Partition]) -> list[Partition]:
         """Store the ranges this run will read, so that another one could continue."""
@@ -218,12 +223,15 @@ class Run:
             self.clocks = heard
             self.transact(lambda tx: runs.note_clocks(tx, self.run_id, heard))
 
-    def note_dry(self, store_view: str, extra: Iterable[int], arrived: Iterable[int]) -> None:
-        """What a dry run has found is rolled back: remember here what it needs to find the rest."""
+    def note(self, outcome: Outcome) -> None:
+        """Count what became of a page; a dry run, which writes nothing, also keeps what it needs later."""
+        item = outcome.arrival.item
+        self.tally += outcome.tally
+        self.sync.watch.page_written(item.store_view, item, outcome.tally)
         if self.sync.dry:
-            self.extra.setdefault(store_view, []).extend(extra)
+            self.extra.setdefault(item.store_view, []).extend(outcome.missing)
         if self.sync.dry and self.kind != "reconcile":  # which does not count
-            self.arrived.setdefault(store_view, set()).update(arrived)
+            self.arrived.setdefault(item.store_view, set()).update(outcome.arrived)
 
     def expect(self, products: int) -> None:
         """So many products are to be read: tell whoever watches, here and through the database."""

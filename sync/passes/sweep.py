@@ -6,34 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import Semaphore
-from typing import Final, NamedTuple
+from typing import Final, TypedDict
 
 import sqlalchemy as sa
 
 from sync.commerce.products import Extent
-from sync.db import pages, partitions, products, rejected
+from sync.compare import Reading, map_page
+from sync.db import pages, products, rejected
 from sync.db.dialects import capacity, utc_now
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.errors import CommerceError, RequestRefused, SettingsError
-from sync.model import Capacity, Interval, Page, Tally, Unreadable
-from sync.passes import takeover
+from sync.model import Capacity, Interval, Page, Unreadable
 from sync.passes.partitioning import cut
 from sync.passes.prefetch import Item, read_ahead_in_groups
 from sync.passes.run import Run
-from sync.pipeline import (
-    Ahead,
-    Comparison,
-    Former,
-    Mapped,
-    Reading,
-    map_page,
-    nothing_ahead,
-    reject_unreadable,
-    sync_page,
-    verify_page,
-    verify_unreadable,
-)
+from sync.pipeline import Arrival, Outcome, sync_pages
 
 Since = Mapping[str, datetime]  # by store view, the beginning of a window of `updated_at`
 Pieces = Callable[[Run, str, Interval, Extent], list[Interval]]
@@ -111,36 +99,60 @@ def sweep(
     *,
     complete: bool = False,
     audit: bool = False,
+    report: bool = False,
 ) -> None:
     """Read ranges and make the copy agree, a page per transaction.
 
     complete    the ranges are read without a filter: what is stored there and not listed is a finding
     audit       also compare stored rows with their documents
+    report      only note where the copy differs; it stays as it is
     """
+    unread = {partition: partition.rest for partition in todo}
+    reading = Reading(complete, since is not None, audit, report, run.retried)
+    try:
+        for outcome in sync_pages(_arrivals(run, list(unread), since), reading, run.sync.source, run.writer):
+            _note(run, outcome, unread)
+    except (CommerceError, SettingsError) as error:
+        if isinstance(error, RequestRefused | SettingsError) and run.leave_out_unknown():
+            others = _of_others(run, unread)
+            sweep(run, others, since, complete=complete, audit=audit, report=report)
+            return
+        if isinstance(error, CommerceError):
+            error.unread = in_words(unread)
+        raise
 
-    def write(
-        tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead, former: Former | None
-    ) -> tuple[Comparison, Tally]:
-        found = sync_page(tx, page, reading, ahead, former)
-        return found, found.tally
 
-    _sweep(run, list(todo), since, complete, audit, write)
+def _note(run: Run, outcome: Outcome, unread: dict[Partition, Interval]) -> None:
+    """Count what became of an arrival, and how far its partition is read."""
+    item, partition = outcome.arrival.item, outcome.arrival.partition
+    if isinstance(item, Unreadable):
+        run.sync.watch.product_rejected(item)
+    if partition is not None:
+        unread[partition] = _rest(partition, item.interval)
+    run.note(outcome)
 
 
 def read_all(run: Run, interval: Interval) -> None:
     """Read a whole catalogue, or an id range of it, here or through workers."""
     if run.sync.queue is None:
-        sweep_all(run, todo(run, interval))
+        sweep(run, todo(run, interval), **proof_of(run))
         return
     from sync.passes.workers import lead  # only where there is a broker
 
     lead(run, run.sync.queue, interval)
 
 
-def sweep_all(run: Run, todo: Iterable[Partition]) -> None:
-    """Read ranges as the run's pass does: a reconcile proves more than a backfill."""
+class Proof(TypedDict):
+    """What a sweep of a whole catalogue proves, as arguments of `sweep`."""
+
+    complete: bool
+    audit: bool
+
+
+def proof_of(run: Run) -> Proof:
+    """A reconcile proves more than a backfill."""
     is_full = run.kind == "reconcile"
-    sweep(run, todo, complete=is_full, audit=is_full)
+    return {"complete": is_full, "audit": is_full}
 
 
 def retry_rejected(run: Run, store_view: str) -> None:
@@ -154,53 +166,24 @@ def retry_rejected(run: Run, store_view: str) -> None:
         run.transact(lambda tx: rejected.resolve_others(tx, store_view, run.run_id, utc_now(tx)))
 
 
-def inspect(run: Run, todo: Iterable[Partition]) -> None:
-    """Read ranges and note where the copy differs; the copy stays as it is."""
-
-    def look(
-        tx: sa.Connection, page: Page, reading: Reading, ahead: Ahead, _former: Former | None
-    ) -> tuple[Comparison, Tally]:
-        found = verify_page(tx, page, reading, ahead)
-        return found, Tally(fetched=found.fetched, unchanged=found.unchanged)
-
-    _sweep(run, list(todo), None, True, True, look)
+# --- reading, and mapping ahead ------------------------------------------------------------------
 
 
-_Step = Callable[[sa.Connection, Page, Reading, Ahead, Former | None], tuple[Comparison, Tally]]
+def _arrivals(run: Run, todo: Sequence[Partition], since: Since | None) -> Iterator[list[Arrival]]:
+    """Read ranges; known pages that wait for the writer come together, others alone."""
+    views = set() if since else {partition.store_view for partition in todo}
+    known = run.read(lambda connection: {view: pages.known(connection, view) for view in views})
+    unknown = [it for it in todo if it.rest.after not in known.get(it.store_view, ())]
+    mapper = _Mapper(run, () if since else unknown)
 
+    def read(partition: Partition) -> Iterator[Arrival]:
+        view = partition.store_view
+        begin = since[view] if since else None
+        items = run.sync.source.walk(view, partition.rest, updated_from=begin, known=known.get(view))
+        return (mapper.arrival(partition, item) for item in items)
 
-class _MappedPage:
-    """A page that was mapped in turn; once it is asked for, the next one may be."""
-
-    def __init__(self, mapped: Mapped, turn: Semaphore) -> None:
-        self._mapped = mapped
-        self._turn: Semaphore | None = turn
-
-    def take(self) -> Mapped:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.release()
-        return self._mapped
-
-    def release(self) -> None:
-        """It is written: its rows go, though its reader holds it until the next page has come."""
-        self.take()
-        self._mapped = {}
-
-
-class _Arrival(NamedTuple):
-    """What a reader hands to the writer, and what of it is mapped already."""
-
-    item: Item
-    mapped: _MappedPage | None = None
-
-    def ahead(self) -> Mapped:
-        return nothing_ahead() if self.mapped is None else self.mapped.take()
-
-    @property
-    def is_known(self) -> bool:
-        """Whether a page came as it was read last: nothing will be written but how far we are."""
-        return isinstance(self.item, Page) and self.item.known is not None
+    for group in read_ahead_in_groups(todo, read, run.sync.concurrency, lambda it: it.is_known):
+        yield [arrival for _, arrival in group]
 
 
 class _Mapper:
@@ -218,58 +201,20 @@ class _Mapper:
             fresh = {it for it in unknown if products.is_empty(connection, it.store_view, it.rest)}
             return capacity(connection), fresh
 
-        self._room, self._fresh = run.read(look)
+        self._capacity, self._fresh = run.read(look)
         self._turn = Semaphore()
         self._stop = run.sync.stop
 
-    def arrival(self, partition: Partition, item: Item) -> _Arrival:
-        if partition not in self._fresh or isinstance(item, Unreadable) or not item.products:
-            return _Arrival(item)
-        if not self._has_turn():
-            return _Arrival(item)
-        return _Arrival(item, _MappedPage(map_page(item, self._room), self._turn))
+    def arrival(self, partition: Partition, item: Item) -> Arrival:
+        is_new = partition in self._fresh and isinstance(item, Page) and item.products
+        if not is_new or isinstance(item, Unreadable) or not self._has_turn():
+            return Arrival(item, partition)
+        return Arrival(item, partition, map_page(item, self._capacity), self._turn)
 
     def _has_turn(self) -> bool:
         """Wait for a turn; without one, the writer maps the page itself."""
         tries = range(round(LONGEST_TURN_S / POLL_S))
         return any(self._turn.acquire(timeout=POLL_S) for _ in tries if not self._stop.is_set())
-
-
-def _sweep(
-    run: Run, todo: list[Partition], since: Since | None, complete: bool, audit: bool, step: _Step
-) -> None:
-    views = set() if since else {partition.store_view for partition in todo}
-    known = run.read(lambda connection: {view: pages.known(connection, view) for view in views})
-    unknown = [it for it in todo if it.rest.after not in known.get(it.store_view, ())]
-    mapper = _Mapper(run, () if since else unknown)
-
-    def read(partition: Partition) -> Iterator[_Arrival]:
-        view = partition.store_view
-        begin = since[view] if since else None
-        items = run.sync.source.walk(view, partition.rest, updated_from=begin, known=known.get(view))
-        return (mapper.arrival(partition, item) for item in items)
-
-    unread = {partition: partition.rest for partition in todo}
-    try:
-        for group in read_ahead_in_groups(todo, read, run.sync.concurrency, lambda it: it.is_known):
-            readings = {
-                view: run.reading(view, complete=complete, filtered=since is not None, audit=audit)
-                for view in {arrival.item.store_view for _, arrival in group}
-            }
-            tallies = _take(run, group, readings, step)
-            for _, arrival in group:
-                if arrival.mapped is not None:
-                    arrival.mapped.release()
-            for (partition, (item, _)), tally in zip(group, tallies, strict=True):
-                unread[partition] = _rest(partition, item.interval)
-                run.sync.watch.page_written(item.store_view, item, tally)
-    except (CommerceError, SettingsError) as error:
-        if isinstance(error, RequestRefused | SettingsError) and run.leave_out_unknown():
-            _sweep(run, _of_others(run, unread), since, complete, audit, step)
-            return
-        if isinstance(error, CommerceError):
-            error.unread = in_words(unread)
-        raise
 
 
 def _of_others(run: Run, unread: Mapping[Partition, Interval]) -> list[Partition]:
@@ -279,57 +224,6 @@ def _of_others(run: Run, unread: Mapping[Partition, Interval]) -> list[Partition
         for partition, rest in unread.items()
         if partition.store_view in run.sync.store_views and not rest.is_empty
     ]
-
-
-class _Taken(NamedTuple):
-    """What became of an item: its tally, ids that it shows to be missing, ids that it brought or rejected."""
-
-    tally: Tally
-    missing: Sequence[int]
-    arrived: Sequence[int]
-
-
-def _take(
-    run: Run, group: Sequence[tuple[Partition, _Arrival]], readings: Mapping[str, Reading], step: _Step
-) -> list[Tally]:
-    """Write items in one transaction with the cursors they move; the tally of each."""
-    cursors = {partition: _cursor(partition, item.interval) for partition, (item, _) in group}
-    taken: list[_Taken] = []
-
-    def work(tx: sa.Connection, former: Former | None) -> Tally:
-        taken.clear()  # of an attempt that failed
-        for _, arrival in group:
-            item, reading = arrival.item, readings[arrival.item.store_view]
-            taken.append(
-                _reject(tx, run, item, reading)
-                if isinstance(item, Unreadable)
-                else _read(*step(tx, item, reading, arrival.ahead, former))
-            )
-        for partition, cursor in cursors.items():
-            partitions.move_cursor(tx, run.run_id, partition, cursor)
-        return sum((one.tally for one in taken), Tally())
-
-    for _, (item, _) in group:
-        if isinstance(item, Unreadable):
-            run.sync.watch.product_rejected(item)
-    takeover.commit(run, work)
-    for (_, (item, _)), one in zip(group, taken, strict=True):
-        run.note_dry(item.store_view, one.missing, one.arrived)
-    return [one.tally for one in taken]
-
-
-def _read(found: Comparison, tally: Tally) -> _Taken:
-    return _Taken(tally, found.missing, [c.product_id for c in found.changes if c.kind != "update"])
-
-
-def _reject(tx: sa.Connection, run: Run, item: Unreadable, reading: Reading) -> _Taken:
-    note = verify_unreadable if run.kind == "verify" else reject_unreadable
-    return _Taken(note(tx, item, reading), (), () if item.product_id is None else (item.product_id,))
-
-
-def _cursor(partition: Partition, read: Interval) -> int | None:
-    """Where the partition's cursor stands after `read`; None when that was its end."""
-    return None if read.last == partition.last else read.last
 
 
 def _rest(partition: Partition, read: Interval) -> Interval:

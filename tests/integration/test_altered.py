@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
+from sync.compare import Reading
 from sync.db import rejected, tenant
 from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.schema import products, rejected_items, sync_runs
 from sync.model import Interval, Page, RawProduct, Tally
 from sync.passes.run import Summary
-from sync.pipeline import Reading, sync_page
-from tests.kit import Bench
+from sync.pipeline import Arrival, sync_pages
+from tests.kit import Bench, unfenced
 
 pytestmark = pytest.mark.slow
 
@@ -110,11 +111,10 @@ def test_a_deleted_product_resolves_its_note(loaded: Bench) -> None:
 
 def test_a_note_made_and_settled_in_one_run_is_resolved(loaded: Bench) -> None:
     """The product is read twice in one run, which began before there was a note."""
-    of_run = Reading(run_id=2, filtered=True, retried=())
     for description in ("Mesh\x00bag", "Mesh bag"):
         raw = json.dumps({"id": THIRD, "sku": "MESH-BAG", "description": description}).encode()
         page = Page("all", Interval(THIRD - 1, THIRD), [RawProduct(THIRD, raw)], 1, None)
-        in_transaction(loaded.db, lambda tx, page=page: sync_page(tx, page, of_run))  # type: ignore[misc]
+        list(sync_pages([[Arrival(page)]], Reading(filtered=True), loaded.source(), unfenced(loaded.db, 2)))
 
     assert open_rows(loaded) == [(DATED, "altered"), (NULLED, "altered")]
 

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync import pipeline
+from sync.compare import Reading
 from sync.db import pages
 from sync.db.dialects import Money, UtcDateTime
 from sync.db.schema import CHILDREN, product_attributes, products, sync_pages
 from sync.model import Interval, Page, RawProduct
-from sync.pipeline import Former, Reading, nothing_ahead, sync_page
+from sync.pipeline import Arrival
 from sync.sandbox import Sandbox
-from tests.kit import Bench
+from tests.kit import Bench, unfenced
 
 PAGES, PAGE_SIZE = 4, 25
 
@@ -85,10 +87,10 @@ def test_the_products_of_a_known_page_are_not_looked_at(bench: Bench) -> None:
 
     for page in found:
         unread = replace(page, products=Unread())
-        with bench.db.begin() as tx:
-            tally = sync_page(tx, unread, Reading(run_id=1, complete=True), nothing_ahead, Former()).tally
+        reading, source = Reading(complete=True), bench.source()
+        (done,) = pipeline.sync_pages([[Arrival(unread)]], reading, source, unfenced(bench.db))
 
-        assert (tally.fetched, tally.unchanged) == (PAGE_SIZE, PAGE_SIZE)
+        assert (done.tally.fetched, done.tally.unchanged) == (PAGE_SIZE, PAGE_SIZE)
 
 
 def test_a_page_is_remembered_as_it_came_last(bench: Bench) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync.compare import Reading
 from sync.db import products as copy
-from sync.db.engine import in_transaction
 from sync.db.schema import CHILDREN, product_attributes, products, rejected_items
 from sync.errors import DatabaseError
 from sync.model import Interval, Page, RawProduct
-from sync.pipeline import Reading, sync_page
+from sync.pipeline import Arrival, sync_pages
 from sync.sandbox import Sandbox
 from tests.databases import Kind, NewDatabase, connected, opened
-from tests.kit import Bench
+from tests.kit import Bench, unfenced
 from tests.oddities import KETTLE, NOVEL, UNMAPPABLE, attributes, catalogue, product
 
 pytestmark = pytest.mark.slow
@@ -138,7 +138,8 @@ def test_what_http_libraries_refuse_is_kept_alike_once_it_is_here(db: sa.Engine)
     )
     page = Page("all", Interval(0, 7), (RawProduct(7, raw),), 1, None)
 
-    in_transaction(db, lambda tx: sync_page(tx, page, Reading(run_id=1)))
+    with Sandbox() as sandbox:
+        list(sync_pages([[Arrival(page)]], Reading(), Bench(sandbox, db).source(), unfenced(db)))
 
     with db.connect() as connection:
         row = connection.execute(sa.select(products)).one()

@@ -207,7 +207,12 @@ class Run:
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         return reading(self.sync.db, work, stop=self.sync.stop)
 
-    # --- what the passes tell the run --------------------------------------------------------
+    @property
+    def is_full(self) -> bool:
+        """Whether every page is compared in full: a reconcile proves more than a backfill."""
+        return self.kind == "reconcile"
+
+    # --- what the passes report to the run --------------------------------------------------------
 
     def plan(self, planned: Sequence[Partition]) -> list[Partition]:
         """Store the ranges this run will read, so that another one could continue."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import Semaphore
-from typing import Final, TypedDict
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -135,24 +135,11 @@ def _note(run: Run, outcome: Outcome, unread: dict[Partition, Interval]) -> None
 def read_all(run: Run, interval: Interval) -> None:
     """Read a whole catalogue, or an id range of it, here or through workers."""
     if run.sync.queue is None:
-        sweep(run, todo(run, interval), **proof_of(run))
+        sweep(run, todo(run, interval), complete=run.is_full, audit=run.is_full)
         return
     from sync.passes.workers import lead  # only where there is a broker
 
     lead(run, run.sync.queue, interval)
-
-
-class Proof(TypedDict):
-    """What a sweep of a whole catalogue proves, as arguments of `sweep`."""
-
-    complete: bool
-    audit: bool
-
-
-def proof_of(run: Run) -> Proof:
-    """A reconcile proves more than a backfill."""
-    is_full = run.kind == "reconcile"
-    return {"complete": is_full, "audit": is_full}
 
 
 def retry_rejected(run: Run, store_view: str) -> None:

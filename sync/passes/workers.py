@@ -41,7 +41,7 @@ from sync.errors import (
 from sync.model import Interval, PassKind, Tally, Traffic
 from sync.passes.partitioning import FEWEST_PAGES, even, share
 from sync.passes.run import Run, Sync, heartbeat
-from sync.passes.sweep import in_words, proof_of, sweep, todo
+from sync.passes.sweep import in_words, sweep, todo
 
 LOOK_S: Final = 0.5  # between two looks at the database
 ASK_S: Final = 5.0  # between two questions whether hands are idle while ranges wait
@@ -274,7 +274,7 @@ def _read(sync: Sync, order: RangeTask, claimed: Claim, unreported: Unreported) 
 
     with heartbeat(sync.db, fence, LIFE):
         run = _join(sync, order, fence, unreported)
-        sweep(run, [claimed.partition], **proof_of(run))
+        sweep(run, [claimed.partition], complete=run.is_full, audit=run.is_full)
 
 
 def _join(

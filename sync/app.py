@@ -460,8 +460,8 @@ def open_alerts(
             stop=stop,
             on_retry=RunLog().request_retried,
         )
-        whose = tenant or tenant_name(settings.api_endpoint)
-        yield Alerts(db, freshness_policy(settings), webhook, held_back, whose, tenant, failures)
+        sender = tenant or tenant_name(settings.api_endpoint)
+        yield Alerts(db, freshness_policy(settings), webhook, held_back, sender, tenant, failures)
 
 
 # --- the app -----------------------------------------------------------------------------------

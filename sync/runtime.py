@@ -1,4 +1,4 @@
-"""How Python itself is set up, once a process."""
+"""Settings of the Python interpreter, made once per process."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ _M_ARENA_MAX: Final = -8  # malloc.h of glibc
 
 
 def alternate_often() -> None:
-    """Let a thread that waited for a database or a socket go on after 0.5 ms, where Python says 5.
+    """Let a waiting thread run after 0.5 ms instead of Python's 5 ms.
 
-    A page of the copy asks the database thirty times, the status page ten. Each time the answer may find
-    another thread computing, and as long as it does, the server has nothing to do.
+    A page of products needs thirty database queries, a status page ten. After each answer, another thread may
+    be computing, and the database is idle until the waiting thread runs.
     """
     sys.setswitchinterval(0.0005)
 
 
 def share_one_heap() -> None:
-    """Let all threads take memory from one heap, where the C library (glibc) gives each its own; before any.
+    """Let all threads share one heap, instead of one per thread (glibc). Call it before any thread starts.
 
-    Each keeps what a thread once needed: 10 MB of a load's 120, more the longer it takes. Threads that have
-    to take turns at the interpreter do not wait for one another there: loads take as long as before.
+    Each heap keeps the most that its thread ever needed: 10 MB of a load's 120, and more over time. Threads
+    that share the interpreter lock do not contend for the heap: loads take the same time.
     """
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def load_undisturbed() -> None:
-    """Keep what slows down the start from happening while modules load; before any.
+    """Avoid two costs of the start. Call it before modules load.
 
-    They stay, so looking for cycles in them is in vain: that took a tenth of the start. What a pass loads are
-    150,000 objects; once they are here, `collect_less_often` lets the collector look more often.
-    Searching every installed package for plugins of pydantic took 0.02 s, and such a plugin
-    would see every setting, secrets too: there are none unless the environment asks for them.
+    Modules stay in memory, so collecting garbage among them is useless; it took a tenth of the start. A pass
+    loads 150,000 objects; afterwards, `collect_less_often` makes collections more frequent again. The search
+    for pydantic plugins in every installed package took 0.02 s, and a plugin would see every setting, even
+    secrets; the environment can still enable them.
     """
     gc.set_threshold(200_000, 20, 100)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def end_undisturbed() -> None:
-    """Let Python end without looking through everything for cycles once more."""
+    """Let Python exit without a last garbage collection."""
     gc.freeze()
 
 
-@cache  # once a process: what is garbage by then would stay too
+@cache  # once per process: a later freeze would keep garbage, too
 def collect_less_often() -> None:
-    """Set the garbage collector up for passes.
+    """Configure the garbage collector for passes.
 
-    What is here by now stays. A page becomes ten thousand tuples, none in a cycle: looking for cycles as
-    often as Python does cost a fifth of a load's CPU. Once a page costs nothing that could be measured;
-    once in five, what a try of a request leaves behind in cycles added up to 8 MB.
+    Objects that exist now stay. A page becomes ten thousand tuples, none in a cycle: collections as frequent
+    as Python's took a fifth of a load's CPU. One collection per page costs nothing measurable; with one in
+    five pages, the cycles that requests leave added up to 8 MB.
     """
     gc.freeze()
     gc.set_threshold(10_000, 100, 100)

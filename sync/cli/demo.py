@@ -53,7 +53,7 @@ def _play(command: Command, tenant: Sandbox, database: Path) -> int:
     code = _type(command, ["check"], ["backfill"], ["show", sku, "--store-view", STORE_VIEWS[0]])
     if code:
         return code
-    _say(f"Now somebody edits product {sku} on the tenant, and deletes another one.")
+    _say(f"Now product {sku} is edited on the tenant, and another one is deleted.")
     tenant.catalogue.edit(EDITED, name="Edited in the demo", price=12.5)
     tenant.catalogue.delete(DELETED)
     loaded = PRODUCTS * len(STORE_VIEWS)  # one feed entry for each

@@ -81,7 +81,7 @@ def changes(
     settings = copy_settings()
     with ExitStack() as opened:
         stop = opened.enter_context(stoppable())
-        send, told = _sender(opened, settings, webhook, stop, follow=follow)
+        send, receiver = _sender(opened, settings, webhook, stop, follow=follow)
         engine = opened.enter_context(copy_of(settings))
         store: PositionStore = NoPosition()
         if state is not None:
@@ -90,8 +90,8 @@ def changes(
             store = WebhookPosition(engine, webhook, stop)
         source = feed.Feed(engine, stop, follow=follow)
         count = feed.forward(source, send, store, since=since, limit=limit, rewind=rewind)
-        if told:
-            complain(f"product-sync: {count} changes posted to {told}.")
+        if receiver:
+            complain(f"product-sync: {count} changes posted to {receiver}.")
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)
 

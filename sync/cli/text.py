@@ -205,8 +205,8 @@ def statuses_report(statuses: Mapping[str, Status | SyncError]) -> str:
     """A line for each tenant, then their errors."""
     columns = ("tenant", "rows", "complete up to", "behind", "rejected", "altered", "last run", "status")
     rows = [(name, *_status_row(status)) for name, status in statuses.items()]
-    told = [(name, _trouble(status)) for name, status in statuses.items()]
-    return "\n".join([table([columns, *rows]), *(f"{name}: {words}" for name, words in told if words)])
+    errors = [(name, _errors(status)) for name, status in statuses.items()]
+    return "\n".join([table([columns, *rows]), *(f"{name}: {words}" for name, words in errors if words)])
 
 
 def _status_row(status: Status | SyncError) -> tuple[object, ...]:
@@ -228,7 +228,7 @@ def _status_row(status: Status | SyncError) -> tuple[object, ...]:
     )
 
 
-def _trouble(status: Status | SyncError) -> str:
+def _errors(status: Status | SyncError) -> str:
     """Why a tenant has no status; or why its copy is not fresh, and why its last finished run failed."""
     if isinstance(status, SyncError):
         return f"{printable(str(status))} To do: {status.fix}"
@@ -293,10 +293,10 @@ def product_card(product: Mapping[str, Any], children: Mapping[str, Sequence[Map
 
 def history(changes: Iterable[Mapping[str, Any]]) -> str:
     """A product's change feed entries, oldest first, a line for each changed path."""
-    return "\n".join(line for change in changes for line in _told(change))
+    return "\n".join(line for change in changes for line in _change_lines(change))
 
 
-def _told(change: Mapping[str, Any]) -> Iterator[str]:
+def _change_lines(change: Mapping[str, Any]) -> Iterator[str]:
     yield f"  {moment(change['changed_at'])}  {change['kind']}  (change {change['change_id']})"
     for path, values in (change["fields"] or {}).items():
         yield f"    {printable(path)}: {_values(values)}"

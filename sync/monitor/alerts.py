@@ -266,9 +266,9 @@ class Alerts:
 
     def _database_answers(self) -> None:
         """Store the incident that was posted while the database was away."""
-        self._unreachable, told = 0, self._database
-        if told is not None:
-            _locked(self._db, lambda tx, known: (known | {_name("database", known, told.since): told}, None))
+        self._unreachable, sent = 0, self._database
+        if sent is not None:
+            _locked(self._db, lambda tx, known: (known | {_name("database", known, sent.since): sent}, None))
             self._database = None
 
 

@@ -85,13 +85,13 @@ def tenant_status(
     failing = failures or {kind: error for kind, (_, error) in snapshot.failing.items()}
     problems = snapshot.problems(promise, elapsed)
     causes = [Problem(f"failing:{it}", it, f"The last {it} failed: {why}") for it, why in failing.items()]
-    told = [problem._replace(tenant=name) for problem in (*problems, *(causes if problems else ()))]
+    reported = [problem._replace(tenant=name) for problem in (*problems, *(causes if problems else ()))]
     lags = [None if snapshot.found is None else snapshot.found.lags.get(view) for view in promise.store_views]
     known = [lag for lag in lags if lag is not None]
     return TenantStatus(
         name,
         _state(snapshot, problems, bool(failing), bool(busy)),
-        told,
+        reported,
         failing,
         max(known) + elapsed if len(known) == len(lags) else None,
         None if snapshot.found is None else sum(snapshot.found.rejected.values()),

@@ -144,14 +144,14 @@ class FairQueue(Generic[W]):
 
         silent    seconds since the last answer, for each tenant that holds a slot
         """
-        told: list[str] = []
+        asked: list[str] = []
         wanted = len(self._line) - sum(turn.is_yielding for turn in self._at_work.values())
         for tenant, turn in self._at_work.items():
             is_over = now - turn.since >= self.turn_s or silent[tenant] >= self.silence_s(tenant)
-            if len(told) < wanted and turn.asked_at is None and is_over:
+            if len(asked) < wanted and turn.asked_at is None and is_over:
                 turn.asked_at = now
-                told.append(tenant)
-        return told
+                asked.append(tenant)
+        return asked
 
     def due_to_hang_up(self, silent: Mapping[str, float]) -> list[str]:
         """Tenants whose requests to hang up, each once: asked to yield, and unanswered for too long."""

@@ -32,11 +32,11 @@ from sync import cli
 # By work and database: calls in times of the floor's, statements a page.
 LIMITS = {
     ("first load", "SQLite"): (2.5, 63),
-    ("first load", "PostgreSQL"): (1.8, 15),
+    ("first load", "PostgreSQL"): (1.8, 18),
     ("reconcile", "SQLite"): (1.5, 6),
     ("reconcile", "PostgreSQL"): (1.4, 5),
     ("backfill", "SQLite"): (1.4, 6),
-    ("backfill", "PostgreSQL"): (1.35, 5),
+    ("backfill", "PostgreSQL"): (1.35, 6),
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from sync.logs import redaction
 from sync.settings import Settings
 
 pytest_plugins = ("tests.databases",)
@@ -42,6 +43,12 @@ def _fixtures(item: pytest.Item) -> list[str]:
 def pytest_collection_finish() -> None:
     """What is loaded by now stays: the collector need not look at it."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that one test hides masks no word of another one's texts."""
+    monkeypatch.setattr(redaction, "_secrets", redaction._Secrets())
 
 
 @pytest.fixture(autouse=True)

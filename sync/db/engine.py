@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from sync.db import receipts, session
 from sync.db.dialects import is_transient, make_schema, own_schema, refuse_former_place, schema_lock
-from sync.db.receipts import AnswerFingerprint
+from sync.db.receipts import CommitReceipt
 from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
 from sync.logs.redaction import foreign
 
@@ -126,7 +126,7 @@ class Transaction:
         if self._receipt is not None:
             connection.execution_options(sync_first=receipts.leaving(connection.dialect.name, self._receipt))
         self.error: sa.exc.SQLAlchemyError | None = None
-        self.unanswered: AnswerFingerprint | None = None
+        self.unanswered: CommitReceipt | None = None
 
     def __enter__(self) -> sa.Connection:
         return self._connection

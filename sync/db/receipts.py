@@ -21,25 +21,25 @@ _PREFIX = "commit"
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerFingerprint:
+class CommitReceipt:
     """The row `name` has `value` once the transaction is committed."""
 
     name: str
     value: str
 
 
-def new(connection: sa.Connection) -> AnswerFingerprint:
+def new(connection: sa.Connection) -> CommitReceipt:
     """A receipt for the next transaction of `connection`."""
     mine = connection.info.setdefault("receipts", token_hex(8))
-    return AnswerFingerprint(f"{_PREFIX} {datetime.now(UTC):%Y-%m-%d} {mine}", token_hex(16))
+    return CommitReceipt(f"{_PREFIX} {datetime.now(UTC):%Y-%m-%d} {mine}", token_hex(16))
 
 
-def leaving(dialect: str, receipt: AnswerFingerprint) -> str:
+def leaving(dialect: str, receipt: CommitReceipt) -> str:
     """The statement that leaves it."""
     return _PUT[dialect == "postgresql"].format(name=receipt.name, value=receipt.value)
 
 
-def was_left(engine: sa.Engine, receipt: AnswerFingerprint) -> bool:
+def was_left(engine: sa.Engine, receipt: CommitReceipt) -> bool:
     """Whether its transaction was committed. Waits for the end of one that is not over; changes nothing."""
     with engine.connect() as connection:
         connection.execution_options(sync_write=True)

@@ -98,7 +98,7 @@ def test_a_copy_where_the_roles_search_path_leads_is_named_before_a_second_one_i
     with opened(f"{url}&options=-csearch_path%3Dshop") as first, first.begin() as tx:
         tx.exec_driver_sql(f"ALTER DATABASE {first.url.database} SET search_path = shop, public")
 
-    with connected(url) as db, pytest.raises(SettingsError, match="a copy in shop") as refused:
+    with connected(url) as db, pytest.raises(SettingsError, match="a copy is in shop") as refused:
         upgrade(db)
 
     assert "options=-csearch_path=shop" in refused.value.fix

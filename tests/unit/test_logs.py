@@ -202,7 +202,12 @@ def test_a_traceback_keeps_its_lines_and_shows_no_variables() -> None:
 def test_a_reader_who_leaves_ends_the_log_but_not_the_program() -> None:
     """`product-sync run 2>&1 | head -1`: the pipe is closed before the first line."""
     program = "import structlog; from sync import logs; logs.configure('json', 'INFO')\n"
-    program += "for n in range(3): structlog.get_logger('sync').info('page.written', n=n)\nprint('finished')"
+    program += (
+        "for n in range(3): structlog.get_logger('sync').info('page.written', n=n)\nprint('finished')\n"
+    )
+    program += (
+        "from sync.cli.console import flush_streams; flush_streams()"  # as every command does at its end
+    )
     reader, writer = os.pipe()
     os.close(reader)
 

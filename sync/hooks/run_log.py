@@ -29,14 +29,15 @@ THROTTLED = (429, 503)
 class RunLog:
     """The client's Hook, called from every thread, and a Watch, called from the writer's.
 
-    clock    seconds that never go backwards
+    clock         seconds that never go backwards
+    progress_s    seconds between two reports of progress; infinite for none
 
     Values bound where it is created, for example `tenant`, are in all of its lines, from every thread.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, progress_s: float = PROGRESS_S) -> None:
         self.last: Summary | None = None
-        self._clock = clock
+        self._clock, self._progress_s = clock, progress_s
         self._lock = threading.Lock()
         self._traffic = Traffic()
         self._missed: set[str] = set()
@@ -102,7 +103,7 @@ class RunLog:
 
     def _report_progress(self) -> None:
         now = self._clock()
-        if now - self._reported >= PROGRESS_S:
+        if now - self._reported >= self._progress_s:
             self._reported = now
             per_second = round(self._done.fetched / (now - self._began), 1)
             self._run.info(

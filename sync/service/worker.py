@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from math import inf
 from threading import Event
 from typing import Any, Final
 from uuid import uuid4
@@ -270,12 +271,6 @@ class OpenTenants:
         return copy
 
 
-class _Quiet(RunLog):
-    """The log of a worker, without progress: the leader reports it."""
-
-    def _tell_progress(self) -> None: ...
-
-
 def work(served: ServedTenants) -> None:
     """Read ranges until SIGTERM or SIGINT; then finish the current pages.
 
@@ -325,7 +320,7 @@ def work(served: ServedTenants) -> None:
 
 def _prepare(celery: Celery, tenants: OpenTenants, stop: Event, slots: int) -> None:
     """Register the task, the status command and the signal handlers."""
-    watch = _Quiet()
+    watch = RunLog(progress_s=inf)  # the leader reports progress
 
     def read_range(copy: str, task: dict[str, Any]) -> None:
         _do(tenants[copy], RangeTask(**task), watch, stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -52,6 +53,18 @@ def test_pages_are_told_in_sum_every_few_seconds(stream: io.StringIO) -> None:
     assert {"fetched": 6000, "inserted": 6000, "expected": 6000, "per_second": 100.0}.items() <= progress[
         -1
     ].items()
+
+
+def test_a_worker_reports_no_progress_its_leader_does(stream: io.StringIO) -> None:
+    clock = Clock()
+    log = RunLog(clock, progress_s=inf)
+
+    log.run_started(4, "backfill", ["all"], resumed=False)
+    for _ in range(60):
+        clock.now += 60
+        log.page_written("all", PAGE, Tally(fetched=100, inserted=100))
+
+    assert [event["event"] for event in events(stream)] == ["run.started"]
 
 
 def test_every_try_is_a_request_and_refusals_and_repeats_are_counted(stream: io.StringIO) -> None:

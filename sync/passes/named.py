@@ -48,7 +48,7 @@ def _by_skus(run: Run, view: str, skus: Sequence[str]) -> tuple[list[RawProduct 
     except (RequestBlocked, RequestRefused, SettingsError) as error:
         run.sync.source.count(view, Interval(0, 0))  # raises when it is no matter of SKUs
         if len(skus) == 1:
-            run.do_without(f"Product {skus[0]} cannot be asked for by its SKU: {error} To do: {error.fix}")
+            run.do_without(f"Product {skus[0]} cannot be asked for by its SKU: {error.advice}")
             return [], list(skus)
     half = len(skus) // 2
     (some, blocked), (others, more) = _by_skus(run, view, skus[:half]), _by_skus(run, view, skus[half:])

@@ -129,7 +129,7 @@ def _told_scopes(run: Run) -> dict[str, tuple[int, int | None]]:
         return store_views.scopes(run.sync.client)
     except (AccessDenied, SettingsError, RequestRefused) as error:
         _make_sure(run)
-        run.do_without(f"The prices of store views cannot be distinguished: {error} To do: {error.fix}")
+        run.do_without(f"The prices of store views cannot be distinguished: {error.advice}")
         return {}
 
 

@@ -81,7 +81,7 @@ def _attempt(run: Run, noun: str, part: Callable[[], None]) -> SyncError | None:
     except PARTIAL as error:
         if isinstance(error, RequestRefused | SettingsError) and run.leave_out_unknown():
             return _attempt(run, noun, part)
-        run.do_without(f"The {noun} were not read and stay unchanged: {error} To do: {error.fix}")
+        run.do_without(f"The {noun} were not read and stay unchanged: {error.advice}")
         return error
     return None
 

@@ -34,7 +34,7 @@ LIMITS = {
     ("first load", "SQLite"): (2.5, 63),
     ("first load", "PostgreSQL"): (1.8, 18),
     ("reconcile", "SQLite"): (1.5, 6),
-    ("reconcile", "PostgreSQL"): (1.4, 5),
+    ("reconcile", "PostgreSQL"): (1.4, 6),
     ("backfill", "SQLite"): (1.4, 6),
     ("backfill", "PostgreSQL"): (1.35, 6),
 }

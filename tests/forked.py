@@ -57,7 +57,7 @@ class Forked:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        self._process.kill()
+        _kill(self._process)
 
     def wait(self, timeout: float) -> int:
         """The exit code. Raises TimeoutExpired."""
@@ -83,7 +83,7 @@ def started(arguments: Sequence[str], environment: Mapping[str, str], folder: Pa
             try:
                 yield Forked(stdout, stderr, process)
             finally:
-                process.kill()
+                _kill(process)
                 process.join()
 
 
@@ -103,6 +103,12 @@ def run(
             process.join()
             raise subprocess.TimeoutExpired(list(arguments), timeout)
         return process.exitcode, printed.read_text(), said.read_text()
+
+
+def _kill(process: ForkServerProcess) -> None:
+    """Unless it ended: the server has waited for it, so its number may be another process's by now."""
+    if process.exitcode is None:
+        process.kill()
 
 
 def _process(target: Callable[..., None], arguments: tuple[object, ...]) -> ForkServerProcess:

@@ -57,8 +57,12 @@ def changes(
     A restored copy reuses change_ids with other times. The position of a URL is kept in the copy, or in FILE.
 
     \b
-      Idempotency-Key           first_id-last_id-DIGEST, the same for the same changes
-      X-Product-Sync-Signature  t=SECONDS,v1=HEX: HMAC-SHA256 of SECONDS.BODY with WEBHOOK_SECRET
+      webhook-id         first_id-last_id-DIGEST: the same for the same changes, and in Idempotency-Key
+      webhook-timestamp  SECONDS since 1970, of this try
+      webhook-signature  v1,BASE64: HMAC-SHA256 of ID.SECONDS.BODY with WEBHOOK_SECRET
+
+    These are the headers of Standard Webhooks: its libraries verify them. The former header,
+    X-Product-Sync-Signature, is sent too, for the last time in this version.
 
     The receiver must answer within 30 seconds. Connection errors, 408, 425, 429 and 5xx are retried after the
     time in Retry-After, for SYNC_MAX_RETRY_TIME, with --follow without limit. 413 halves the batch. Any other

@@ -143,7 +143,7 @@ def _post(webhook: Webhook, batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]
     """Post one batch; post its halves when the receiver answers that it is too large."""
     try:
         content = body(batch)
-        webhook.post(content, {"Idempotency-Key": _idempotency_key(batch, content)})
+        webhook.post(content, _message_id(batch, content))
     except WebhookTooLarge as error:
         if len(batch) == 1:
             change_id = batch[0].position.change_id
@@ -178,7 +178,7 @@ def body(batch: Sequence[Entry]) -> bytes:
     return b'{"first_id":%d,"last_id":%d,"changes":[%b]}' % (first, last, changes)
 
 
-def _idempotency_key(batch: Sequence[Entry], content: bytes) -> str:
-    """Includes a digest: a restored copy assigns the same change_ids to other changes."""
+def _message_id(batch: Sequence[Entry], content: bytes) -> str:
+    """`first_id-last_id-digest`; the digest because a restored copy assigns these ids to other changes."""
     digest = sha256(content).hexdigest()[:16]
     return f"{batch[0].position.change_id}-{batch[-1].position.change_id}-{digest}"

@@ -7,14 +7,18 @@
     redirect, certificate                stop: the URL or the CA is wrong
     any other                            4 tries, for a receiver that is just starting, then stop
 
-The signature has Stripe's format ("Verify webhook signatures manually"), so existing verification code works:
-`t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "<t>.<body>">`.
+Requests are signed as Standard Webhooks, so its libraries verify them: `webhook-id`, `webhook-timestamp` and
+`webhook-signature: v1,<base64 HMAC-SHA256 of "<id>.<timestamp>.<body>">`. For one more version they also have
+the former header, in Stripe's format: `t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "<t>.<body>">`.
+
+Source: Standard Webhooks specification 1.0, github.com/standard-webhooks/standard-webhooks.
 """
 
 from __future__ import annotations
 
 import hmac
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -37,10 +41,11 @@ from sync.commerce.retry import (
 )
 from sync.commerce.transport import BodyTooLarge, read_body
 from sync.errors import Interrupted, SyncError
+from sync.settings.parsers import webhook_key
 
 T = TypeVar("T")
 
-SIGNATURE: Final = "X-Product-Sync-Signature"
+FORMER_SIGNATURE: Final = "X-Product-Sync-Signature"
 LARGEST_ANSWER: Final = 65_536  # bytes; the content is not used, but it must arrive whole
 REFUSED_TRIES: Final = 4
 TRANSIENT: Final = frozenset({408, 425, 429, 499})
@@ -88,14 +93,21 @@ class WebhookTooLarge(WebhookRefused):
     fix = "allow larger bodies at the receiver; nothing was skipped."
 
 
-def signature(secret: str, body: bytes, at: int) -> str:
-    """The value of the SIGNATURE header.
+def signature(secret: str, message_id: str, body: bytes, at: int) -> str:
+    """The value of `webhook-signature`.
 
-    at    seconds since 1970, part of the signature, so that a receiver can refuse a replay
+    secret    as `webhook_key` reads it
+    at        seconds since 1970, part of the signature, so that a receiver can refuse a replay
 
-    >>> signature("s3cret", b"{}", 1700000000)
-    't=1700000000,v1=97926816e98fbb41ccb1673225ff29a2f35369099990e1b1561651e7bd097ebf'
-    """
+    >>> signature("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', 1614265330)
+    'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='
+    """  # noqa: E501 -- the example of the specification's libraries
+    signed = f"{message_id}.{at}.".encode() + body
+    return f"v1,{b64encode(hmac.digest(webhook_key(secret), signed, 'sha256')).decode()}"
+
+
+def _former_signature(secret: str, body: bytes, at: int) -> str:
+    """The value of FORMER_SIGNATURE, signed with the text of the secret as it stands."""
     mac = hmac.new(secret.encode(errors="surrogateescape"), b"%d." % at + body, "sha256")
     return f"t={at},v1={mac.hexdigest()}"
 
@@ -135,10 +147,10 @@ class Webhook:
         self._timeouts = timeouts
         self._clock = clock
 
-    def post(self, body: bytes, headers: Mapping[str, str]) -> None:
+    def post(self, body: bytes, message_id: str) -> None:
         """Post until the receiver answers with 2xx.
 
-        headers    in addition to content type and signature
+        message_id    the same in every try, so that a receiver can discard a repetition
 
         Raises WebhookUnavailable, WebhookRefused and its subclasses, Interrupted.
         """
@@ -147,7 +159,7 @@ class Webhook:
             if self._stop.is_set():
                 raise Interrupted("Stopped before a request.")
             try:
-                decision = _run_interruptibly(lambda: self._try(body, headers), self._stop, self._timeouts)
+                decision = _run_interruptibly(lambda: self._try(body, message_id), self._stop, self._timeouts)
             except TimeoutError:
                 decision = RetryDecision(
                     WebhookUnavailable(f"{self.host} did not finish its answer in time.")
@@ -160,13 +172,13 @@ class Webhook:
 
         call_with_retries(once, self._retry_policy, report)
 
-    def _try(self, body: bytes, headers: Mapping[str, str]) -> RetryDecision | None:
+    def _try(self, body: bytes, message_id: str) -> RetryDecision | None:
         """Try once; None when the receiver accepted it."""
         try:
             with self._session.post(
                 self._url,
                 data=body,
-                headers=self._headers(body, headers),
+                headers=self._headers(body, message_id),
                 auth=self._auth,
                 timeout=self._timeouts[:2],
                 allow_redirects=False,
@@ -178,10 +190,18 @@ class Webhook:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as fault:
             return self._fault(fault)
 
-    def _headers(self, body: bytes, others: Mapping[str, str]) -> dict[str, str]:
-        headers = {**others, "Content-Type": "application/json"}
+    def _headers(self, body: bytes, message_id: str) -> dict[str, str]:
+        at = int(self._clock())
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": message_id,
+            "webhook-id": message_id,
+            "webhook-timestamp": str(at),
+        }
         if self._secret is not None:
-            headers[SIGNATURE] = signature(self._secret(), body, int(self._clock()))
+            secret = self._secret()
+            headers["webhook-signature"] = signature(secret, message_id, body, at)
+            headers[FORMER_SIGNATURE] = _former_signature(secret, body, at)
         return headers
 
     def _fault(self, fault: Exception) -> RetryDecision:

@@ -250,7 +250,7 @@ class Alerts:
             "since": alert.since,
         }
         once = f"{self._tenant} {key} {alert.since} {event}".strip().encode("ascii", "replace").decode()
-        self._webhook.post(msgspec.json.encode(body), {"Idempotency-Key": once})
+        self._webhook.post(msgspec.json.encode(body), once)
         _log.info("alert.sent", alert=key, what=event)
 
     # --- the database is away ----------------------------------------------------------------

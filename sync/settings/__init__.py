@@ -64,6 +64,7 @@ from sync.settings.parsers import (
     parse_store_views,
     parse_time_zone,
     parse_webhook,
+    parse_webhook_secret,
     read_text,
     secrets_in,
     show_duration,
@@ -104,6 +105,7 @@ StoreViews = Annotated[tuple[str, ...], BeforeValidator(parse_store_views), Plai
 DatabaseUrl = Annotated[SecretStr, BeforeValidator(parse_database_url), PlainSerializer(mask_url)]
 BrokerUrl = Annotated[SecretStr | None, BeforeValidator(parse_broker_url), PlainSerializer(mask_url)]
 Webhook = Annotated[SecretStr | None, BeforeValidator(parse_webhook), PlainSerializer(mask_webhook)]
+WebhookSecret = Annotated[SecretStr | None, BeforeValidator(parse_webhook_secret)]
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(show_duration)]
 DurationOrOff = Annotated[
     float | None, BeforeValidator(unless_off(parse_duration)), PlainSerializer(show_duration)
@@ -240,8 +242,10 @@ class Settings(BaseSettings):
         description="gets a message when a feed goes stale or fails",
         examples=["https://hooks.example/..."],
     )
-    webhook_secret: SecretStr | None = Field(
-        None, description="signs what `product-sync changes --webhook` posts", examples=["..."]
+    webhook_secret: WebhookSecret = Field(
+        None,
+        description="signs what `product-sync changes --webhook` posts: whsec_ and base64, or any text",
+        examples=["whsec_..."],
     )
 
     # The status page, the log, the queue.

@@ -10,6 +10,7 @@ import errno
 import os.path
 import re
 import ssl
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, time, tzinfo
@@ -439,6 +440,29 @@ def parse_credential(text: str) -> str:
             "holds a blank or a sign that no credential has, perhaps an invisible one: copy it as plain text"
         )
     return text
+
+
+def parse_webhook_secret(text: str) -> str:
+    """Refuse a secret that begins like one of Standard Webhooks but cannot be decoded."""
+    webhook_key(text)
+    return text
+
+
+def webhook_key(secret: str) -> bytes:
+    """The key of a webhook's secret: decoded from base64 after `whsec_`, else the text itself.
+
+    Raises ValueError when what follows `whsec_` is not base64.
+    """
+    encoded = secret.removeprefix("whsec_")
+    if encoded == secret:
+        return secret.encode(errors="surrogateescape")
+    try:
+        key = b64decode(encoded.rstrip("=") + "=" * (-len(encoded.rstrip("=")) % 4), validate=True)
+    except ValueError:
+        key = b""
+    if not key:
+        raise ValueError("begins with whsec_, but what follows is not base64: copy the whole secret")
+    return key
 
 
 def parse_scopes(text: str) -> str:

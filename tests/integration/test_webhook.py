@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook as StandardWebhook
+from standardwebhooks import WebhookVerificationError
 
 from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
@@ -18,6 +20,7 @@ from sync.feed.webhook import (
     WebhookRefused,
     WebhookTooLarge,
     WebhookUnavailable,
+    signature,
 )
 from tests.receiver import SECRET, Receiver
 from tests.wire import Time
@@ -29,16 +32,17 @@ Open = Callable[..., Webhook]
 class Sender:
     """Posts to receivers by a clock that only waiting moves."""
 
-    def __init__(self, max_retry_time: float = 900.0) -> None:
+    def __init__(self, max_retry_time: float = 900.0, secret: str = SECRET) -> None:
+        self.secret = secret
         self.time = Time(max_retry_time)
         self.stop = threading.Event()
         self.heard: list[str] = []
 
-    def post(self, url: str, body: bytes = b"{}", **headers: str) -> None:
+    def post(self, url: str, body: bytes = b"{}", message_id: str = "1-7") -> None:
         with open_session("product-sync/test", pool_size=1) as session:
             Webhook(
                 url,
-                lambda: SECRET,
+                lambda: self.secret,
                 session=session,
                 retry_policy=RetryPolicy(
                     self.time.sleep, self.time.retry_policy.max_retry_time, self.time.clock
@@ -46,12 +50,12 @@ class Sender:
                 stop=self.stop,
                 on_retry=lambda host, reason, wait_s, number: self.heard.append(reason),
                 timeouts=QUICK,
-            ).post(body, headers)
+            ).post(body, message_id)
 
 
 def test_a_receiver_can_tell_that_it_comes_from_us() -> None:
     with Receiver() as receiver:
-        Sender().post(receiver.url, '{"name": "Größe"}'.encode(), **{"Idempotency-Key": "1-7"})
+        Sender().post(receiver.url, '{"name": "Größe"}'.encode())
 
     got = receiver.received[0]
     assert got.is_signed
@@ -59,7 +63,26 @@ def test_a_receiver_can_tell_that_it_comes_from_us() -> None:
     assert got.headers["User-Agent"] == "product-sync/test"
 
 
-def test_a_retry_is_signed_anew_with_the_secret_of_now() -> None:
+@pytest.mark.parametrize(
+    ("secret", "receivers"),
+    [
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        (SECRET, SECRET.encode()),
+    ],
+)
+def test_a_library_of_standard_webhooks_verifies_it(secret: str, receivers: str | bytes) -> None:
+    """A secret without `whsec_` is the key itself, which the library takes as bytes."""
+    with Receiver() as receiver:
+        Sender(secret=secret).post(receiver.url, '{"name": "Größe"}'.encode())
+
+    got, verifier = receiver.received[0], StandardWebhook(receivers)
+    assert verifier.verify(got.body, dict(got.headers)) == {"name": "Größe"}
+    for changed in (got.body + b" ", got.body.replace(b"name", b"nama")):
+        with pytest.raises(WebhookVerificationError):
+            verifier.verify(changed, dict(got.headers))
+
+
+def test_a_retry_has_the_same_id_and_a_signature_of_its_own() -> None:
     """The secret is renewed between two tries, and so is the time."""
     secrets, clock = iter(["old", SECRET]), iter([1.0, 2.0])
     with Receiver(["500"]) as receiver, open_session("product-sync/test") as session:
@@ -71,10 +94,14 @@ def test_a_retry_is_signed_anew_with_the_secret_of_now() -> None:
             stop=threading.Event(),
             on_retry=lambda *_: None,
             clock=lambda: next(clock),
-        ).post(b"{}", {})
+        ).post(b"{}", "1-7")
 
-    first, second = (got.headers["X-Product-Sync-Signature"] for got in receiver.received)
-    assert (first.partition(",")[0], second.partition(",")[0]) == ("t=1", "t=2")
+    first, second = (got.headers for got in receiver.received)
+    assert (first["webhook-id"], second["webhook-id"]) == ("1-7", "1-7")
+    assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1", "2")
+    assert first["webhook-signature"] == signature("old", "1-7", b"{}", 1)
+    assert second["webhook-signature"] == signature(SECRET, "1-7", b"{}", 2)
+    assert second["X-Product-Sync-Signature"].startswith("t=2,v1=")
 
 
 @pytest.mark.parametrize(
@@ -178,12 +205,13 @@ def test_who_is_told_to_stop_does_not_wait_for_a_receiver_that_hangs() -> None:
         )
         threading.Thread(target=stop_when_heard).start()
         with pytest.raises(Interrupted):
-            webhook.post(b"{}", {})
+            webhook.post(b"{}", "1-7")
         with pytest.raises(Interrupted):
-            webhook.post(b"{}", {})
+            webhook.post(b"{}", "1-7")
 
     assert len(receiver.received) == 1
-    assert receiver.received[0].headers["X-Product-Sync-Signature"] is None
+    headers = receiver.received[0].headers
+    assert (headers["webhook-signature"], headers["X-Product-Sync-Signature"]) == (None, None)
 
 
 def test_credentials_of_the_url_are_sent_as_such_and_told_to_nobody() -> None:

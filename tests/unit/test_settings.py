@@ -338,6 +338,8 @@ def test_a_value_is_read_as_people_write_it(load: Load, name: str, given: str, v
         ("STATUS_BIND", "h:99999", "host:port"),
         ("IMS_TOKEN_URL", "http://ims.example/token", "unencrypted"),
         ("SYNC_ALERT_WEBHOOK", "hooks.example", "web address"),
+        ("WEBHOOK_SECRET", "whsec_no base64!", "whsec_"),
+        ("WEBHOOK_SECRET", "whsec_", "whsec_"),
         ("CELERY_BROKER_URL", "sqs://", "redis://"),
         ("SYNC_CA_BUNDLE", "missing.pem", "PEM"),
         ("DATABASE_URL", "oracle://h/db", "none of"),

@@ -14,7 +14,7 @@ IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -g
 
 FAST = $(IN_MEMORY) $(BIN)/python -m pytest -m "not slow" --ignore tests/end_to_end -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
-.PHONY: demo test test-fast coverage lint lock bench bench-smoke bench-dlt clean
+.PHONY: demo test test-fast coverage lint lock bench bench-smoke bench-dlt docs clean
 
 # The whole story against a simulated tenant: no Adobe account, no server, ends by itself.
 demo: $(RUNTIME)
@@ -35,6 +35,10 @@ test-fast: $(DEV)
 coverage: $(DEV)
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 	  $(FAST) --cov --cov-report=term
+
+# Writes the tables of the data dictionary from sync/db/schema.py.
+docs: $(DEV)
+	$(BIN)/python -m tests.data_dictionary
 
 lint: $(DEV)
 	$(BIN)/ruff check

@@ -7,13 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Literal, NamedTuple, Self
 
 PassKind = Literal["backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference", "forget"]
 RunStatus = Literal["running", "succeeded", "partial", "failed", "interrupted"]
 ChangeKind = Literal["insert", "update", "delete", "restore"]
+
+
+def duration(span: timedelta) -> str:
+    """A span of time for people, in its two largest units.
+
+    >>> duration(timedelta(hours=1, seconds=4)), duration(timedelta(seconds=90)), duration(timedelta(days=3))
+    ('1 h 0 min', '90 s', '3 d 0 h')
+    """
+    seconds = max(0, int(span.total_seconds()))
+    if seconds >= 86_400:
+        return f"{seconds // 86_400} d {seconds % 86_400 // 3_600} h"
+    if seconds >= 3_600:
+        return f"{seconds // 3_600} h {seconds % 3_600 // 60} min"
+    return f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"
 
 
 def fingerprint(content: bytes) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from sync.errors import SyncError
 from sync.logs import printable
-from sync.model import Tally
+from sync.model import Tally, duration
 
 if TYPE_CHECKING:  # `show` and `changes` start faster without the HTTP client
     from sync.db.leases import Holder
@@ -50,19 +50,8 @@ def moment(at: datetime | None) -> str | None:
     return None if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def duration(span: timedelta | None) -> str | None:
-    """A span of time in its largest unit.
-
-    >>> duration(timedelta(minutes=150))
-    '2 h'
-    """
-    if span is None:
-        return None
-    seconds = max(0, int(span.total_seconds()))
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
+def _age(span: timedelta | None) -> str | None:
+    return None if span is None else duration(span)
 
 
 # --- runs ------------------------------------------------------------------------------------
@@ -147,7 +136,7 @@ class Status:
 def status_report(status: Status) -> str:
     """What `product-sync status` prints; times are UTC."""
     views = [
-        (view.store_view, view.live, view.deleted, moment(view.watermark) or "never", duration(view.lag))
+        (view.store_view, view.live, view.deleted, moment(view.watermark) or "never", _age(view.lag))
         for view in status.store_views
     ]
     feeds = [
@@ -220,7 +209,7 @@ def _status_row(status: Status | SyncError) -> tuple[object, ...]:
     return (
         sum(view.live for view in views),
         moment(min(whole)) if whole and len(whole) == len(marks) else "never",
-        duration(max(lags)) if lags else None,
+        _age(max(lags, default=None)),
         status.open_rejections,
         status.altered,
         last["kind"],

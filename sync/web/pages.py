@@ -24,6 +24,7 @@ from sync.db.web_queries import Row, Stretch
 from sync.errors import UsageError
 from sync.files.export import parse_since
 from sync.monitor.freshness import FreshnessPolicy, feed_state, problems, view_state
+from sync.monitor.steady import SteadyAges
 from sync.web.cached_counts import CachedCounts
 from sync.web.charts import SHOWN, ChartBar
 
@@ -51,6 +52,7 @@ class ShownCopy:
     db: sa.Engine
     counters: CachedCounts
     policy: FreshnessPolicy
+    ages: SteadyAges
 
 
 # --- the query -------------------------------------------------------------------------------
@@ -84,6 +86,7 @@ def overview(copy: ShownCopy, _query: Query) -> Facts:
     """Freshness of store views and feeds, the run in progress, the last runs."""
     counted = copy.counters.last()
     observed, last = reading(copy.db, lambda c: (freshness(c), web_queries.runs(c).rows))
+    observed = copy.ages.of(observed)
     holder = leases.holder(copy.db)
     current = last[0] if last and last[0]["status"] == "running" and holder is not None else None
     return {
@@ -116,7 +119,7 @@ def _feeds(policy: FreshnessPolicy, observed: Freshness, feeds: list[FeedState])
     found = []
     for feed in feeds:
         is_stale = feed_state(policy, observed, feed.kind) == "stale"
-        age = observed.now - feed.finished_at
+        age = observed.now - observed.successes.get(feed.kind, feed.finished_at)
         found.append(asdict(feed) | {"age": age, "state": "stale" if is_stale else feed.status})
     return found
 

@@ -65,7 +65,7 @@ from sync.settings.parsers import (
     parse_time_zone,
     parse_webhook,
     parse_webhook_secret,
-    read_text,
+    read_secret,
     secrets_in,
     show_duration,
     trimmed,
@@ -388,7 +388,7 @@ class FileSource(PydanticBaseSettingsSource):
             return ValueError(f"is set, and {name}_FILE too: keep one of them")
         file = f"the file that {name}_FILE names"  # not the path: people put the secret itself there
         try:
-            return read_text(Path(path)) or ValueError(f"is empty in {file}")
+            return read_secret(Path(path)) or ValueError(f"is empty in {file}")
         except OSError as error:
             return ValueError(f"cannot be read from {file}: {error.strerror}")
         except UnicodeDecodeError:

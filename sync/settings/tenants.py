@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from sync.errors import SettingsError, UsageError
 from sync.settings import OF_THE_PROCESS, AnySettings, Settings, is_secret, no_setting
-from sync.settings.parsers import parse_duration, place_of, read_text, trimmed
+from sync.settings.parsers import parse_duration, place_of, read_secret, read_text, trimmed
 
 DEFAULTS: Final = "defaults"
 AT_ONCE, MOST_AT_ONCE = 4, 64
@@ -274,7 +274,7 @@ def _text(key: str, value: Any, folder: Path) -> str | ValueError:
 def _from_file(path: Path) -> str | ValueError:
     file = "the file it refers to"  # not its path: people put the secret itself there
     try:
-        return read_text(path) or ValueError(f"is empty in {file}")
+        return read_secret(path) or ValueError(f"is empty in {file}")
     except OSError as error:
         return ValueError(f"cannot be read from {file}: {error.strerror}")
     except ValueError:

@@ -30,6 +30,17 @@ def duration(span: timedelta) -> str:
     return f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1.
+
+    >>> counted(1, "product"), counted(0, "product"), counted(1200, "entry")
+    ('1 product', '0 products', '1200 entries')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("ry") else f"{number} {noun}s"
+
+
 def fingerprint(content: bytes) -> str:
     """The `content_hash` of an item: the first 128 bits of SHA-256 over its bytes, as hex digits.
 

@@ -77,10 +77,10 @@ class Running:
         raise AssertionError("\n".join([ended, *map(str, self.log[-30:]), *self.words]))
 
     def wait_for_words(self, words: str) -> str:
-        """The next line that holds these words."""
+        """The next message that holds these words; from a log of JSON lines, without what is around it."""
         for line in self.lines():
             if words in line:
-                return line
+                return str(json.loads(line)["message"]) if line.startswith("{") else line
         raise AssertionError(f"ended without saying {words!r}")
 
     def end(self, number: int = signal.SIGTERM) -> int:

@@ -15,7 +15,7 @@ import msgspec
 
 from sync.errors import SyncError
 from sync.logs import printable
-from sync.model import Tally, duration
+from sync.model import Tally, counted, duration
 
 if TYPE_CHECKING:  # `show` and `changes` start faster without the HTTP client
     from sync.db.leases import Holder
@@ -61,7 +61,7 @@ def summary_line(summary: Summary) -> str:
     """The outcome of a run in one line, then remarks."""
     title = "dry run, nothing was written" if summary.dry else f"{summary.kind} {summary.status}"
     views = ", ".join(summary.store_views)
-    traffic = f"{summary.traffic.requests} requests, {summary.seconds:.1f} s"
+    traffic = f"{counted(summary.traffic.requests, 'request')}, {summary.seconds:.1f} s"
     remarks = [] if summary.held_back is None else [summary.held_back]
     if summary.tally.rejected:
         remarks.append("The rejected products and the reasons are in the table rejected_items.")
@@ -92,8 +92,8 @@ def drift_report(drift: Sequence[Drift]) -> str:
 
 
 def _drift(found: Drift) -> Iterator[str]:
-    noun = "product" if found.count == 1 else "products"
-    yield f"store view {found.store_view}: {found.count} {noun} {_DRIFT[found.kind]}"
+    what = "that differs" if found.kind == "different" and found.count == 1 else _DRIFT[found.kind]
+    yield f"store view {found.store_view}: {counted(found.count, 'product')} {what}"
     for product_id, detail in found.examples:
         yield f"    {product_id}" + (f"  {shortened(detail)}" if detail else "")
     if found.count > len(found.examples):
@@ -171,9 +171,13 @@ def left_words(views: Iterable[StoreViewState]) -> Iterator[str]:
             where = "in STORE_VIEWS" if view.left == "settings" else "on the tenant"
             back = "Put it back, or" if view.left == "settings" else "Take it out of STORE_VIEWS and"
             yield (
-                f"Store view {view.store_view} is not {where} any more: its {view.live} products are not "
-                f"current. {back} run: product-sync forget --store-view {view.store_view}"
+                f"Store view {view.store_view} is not {where} any more: {_not_current(view.live)}. "
+                f"{back} run: product-sync forget --store-view {view.store_view}"
             )
+
+
+def _not_current(live: int) -> str:
+    return f"its {counted(live, 'product')} {'is' if live == 1 else 'are'} not current"
 
 
 def status_json(status: Status) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from pathlib import Path
@@ -282,7 +282,8 @@ class Settings(BaseSettings):
         origin    the source of `given`, for `again`
         """
         known = {name: fault for name, fault in given.items() if isinstance(fault, ValueError)}
-        faults = [f"{name.upper()}: {fault}" for name, fault in known.items()] + _proxy_faults()
+        faults = [f"{name.upper()}: {fault}" for name, fault in known.items()]
+        faults += [fault for fault in _proxy_faults() if fault.partition(":")[0].lower() not in given]
         try:
             made = cls(**given)
         except ValidationError as error:
@@ -291,7 +292,8 @@ class Settings(BaseSettings):
         except (OSError, UnicodeDecodeError):
             raise SettingsError(".env in the working directory cannot be read as UTF-8 text.") from None
         if faults:
-            raise SettingsError("\n".join([*faults, *unknown_variables()]))
+            named = dict(fault.split(": ", 1) for fault in faults)
+            raise SettingsError("\n".join([*faults, *unknown_variables()]), faults=named)
         made._origin, made._given = origin, frozenset(given)
         return made
 
@@ -501,14 +503,19 @@ class Shown(NamedTuple):
     source: str
 
 
-def describe(settings: Settings) -> list[Shown]:
-    """Every setting in force with its source; secrets are masked."""
-    given = settings.model_fields_set  # without the blank ones
+def describe(settings: Settings, faulty: Collection[str] = ()) -> list[Shown]:
+    """Every setting in force with its source; secrets are masked.
+
+    faulty    names of variables without a usable value: that is not shown, only where it is from
+    """
+    given = settings.model_fields_set | {name.lower() for name in faulty}  # without the blank ones
     found = {
         name: place for place, source in reversed(_sources().items()) for name in source() if name in given
-    } | dict.fromkeys(settings._given & given, "tenants")
+    } | dict.fromkeys(settings._given & settings.model_fields_set, "tenants")
     return [
-        Shown(name.upper(), "" if value is None else str(value), found.get(name, "default"))
+        Shown(name.upper(), "", found.get(name, ""))
+        if name.upper() in faulty
+        else Shown(name.upper(), "" if value is None else str(value), found.get(name, "default"))
         for name, value in settings.model_dump(mode="json").items()
     ]
 

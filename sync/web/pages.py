@@ -168,6 +168,10 @@ def run(copy: ShownCopy, query: Query) -> Facts:
     return {"run": found, "partitions": left, "progress": progress}
 
 
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[ChartBar]]:
     """The figures of finished runs, oldest first, for each chart."""
     ended = [row for row in rows if row["status"] != "running"][:shown][::-1]
@@ -181,9 +185,13 @@ def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[ChartBar]]:
         latency = 1000 * row["answer_seconds"] / asked if asked else 0.0
         rate = asked / seconds if seconds else 0.0
         for name, value, tip in (
-            ("products", row["fetched"], f"{row['fetched']:,} products read"),
+            (
+                "products",
+                row["fetched"],
+                f"{_many(row['fetched'], 'product')} read",
+            ),
             ("seconds", seconds, f"{seconds:,.1f} seconds"),
-            ("changes", changed, f"{changed:,} changes"),
+            ("changes", changed, _many(changed, "change")),
             ("latency", latency, f"{latency:,.0f} ms an answer"),
             ("rate", rate, f"{rate:,.1f} requests a second"),
             ("throttled", row["throttled"], f"{row['throttled']:,} of {asked:,} answers were 429 or 503"),

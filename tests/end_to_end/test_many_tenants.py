@@ -310,14 +310,16 @@ def test_a_pass_runs_for_each_goes_on_behind_a_failure_and_ends_with_the_worst_c
         ("b", "succeeded"),
     ]
     assert ended.code == 78
-    lines = ended.err.splitlines()
-    assert next(line for line in lines if line.startswith("a: ")).startswith(
-        "a: backfill succeeded (all): 30"
+    events = [json.loads(line) for line in ended.err.splitlines()]
+    messages = [(it["tenant"], it["message"]) for it in events if it["event"] == "command.message"]
+    assert messages[0][0] == "a"
+    assert messages[0][1].startswith("backfill succeeded (all): 30")
+    assert any(tenant == "denied" and "403" in message for tenant, message in messages)
+    assert any(
+        tenant == "wrong" and "product-sync: SYNC_PAGE_SIZE" in message for tenant, message in messages
     )
-    assert any(line.startswith("denied: ") and "403" in line for line in lines)
-    assert any(line.startswith("wrong: product-sync: SYNC_PAGE_SIZE") for line in lines)
     assert (last.code, [it["tenant"] for it in last.objects]) == (0, ["b"])
-    assert "b: " not in last.err
+    assert '"tenant":"a"' not in last.err
 
 
 @pytest.mark.parametrize(

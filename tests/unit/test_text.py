@@ -31,6 +31,15 @@ def test_a_summary_tells_what_happened_and_leaves_out_what_did_not() -> None:
     )
 
 
+def test_one_is_no_plural() -> None:
+    one = replace(RAN, tally=Tally(fetched=1), traffic=Traffic(requests=1))
+
+    assert text.summary_line(one).endswith(": 1 read; 1 request, 1.2 s.")
+    assert text.drift_report([Drift("fr", "different", 1, [(7, None)])]).startswith(
+        "store view fr: 1 product that differs\n"
+    )
+
+
 def test_a_dry_run_claims_to_have_written_nothing() -> None:
     told = text.summary_line(replace(RAN, dry=True))
 

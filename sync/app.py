@@ -33,7 +33,7 @@ from sync.db import current_views, opening, state
 from sync.db import tenant as tenants
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.shared_state import SharedState
-from sync.errors import AnotherTenant, SettingsError, SyncError, UsageError
+from sync.errors import AnotherTenant, DatabaseUnavailable, SettingsError, SyncError, UsageError
 from sync.feed.webhook import Webhook
 from sync.hooks.run_log import RunLog
 from sync.logs.redaction import hide, hide_token
@@ -45,7 +45,7 @@ from sync.passes.tenant_check import is_copy_of
 from sync.runtime import alternate_often, collect_less_often
 from sync.settings import Settings
 from sync.settings.cron import next_time
-from sync.settings.parsers import are_two_tenants, parse_webhook, secrets_in, tenant_name
+from sync.settings.parsers import are_two_tenants, parse_database_url, parse_webhook, secrets_in, tenant_name
 
 if TYPE_CHECKING:  # slow to load, and one-off commands seldom need them
     from sync.hooks.metrics import MetricsHook
@@ -355,6 +355,21 @@ def ensure_same_tenant(db: sa.Engine, settings: Settings) -> None:
     name, known_as = tenant_name(settings.api_endpoint), reading(db, tenants.name)
     if known_as != name:
         raise AnotherTenant(known_as, name)
+
+
+@contextmanager
+def other_database(url: str) -> Iterator[sa.Engine]:
+    """The database that `db copy` copies to; nothing is opened yet. Raises UsageError for an invalid URL."""
+    hide(secrets_in(url))
+    try:
+        engine = connect(parse_database_url(url))
+    except (ValueError, SettingsError, DatabaseUnavailable) as error:
+        reason = str(error).replace("DATABASE_URL", "it") if isinstance(error, SyncError) else str(error)
+        raise UsageError(f"the URL of the other database {reason}.", "correct it.") from None
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _copy_to_compare(settings: Settings) -> sa.Engine:

@@ -13,6 +13,9 @@
     ├── DatabaseError            our side of the wire
     │   ├── DatabaseUnavailable    out of reach, locked or full, once retries are spent  exit 69
     │   ├── SchemaTooNew           written by a newer product-sync                       exit 78
+    │   ├── CopyIncomplete         `db copy` into this database was not completed       exit 78
+    │   ├── TargetNotEmpty         `db copy` into a database that is not empty          exit 78
+    │   ├── TransferFailed         `db copy` ended with rows that differ                exit 69
     │   ├── AnotherTenant          the copy belongs to another tenant                    exit 78
     │   ├── LeaseHeld              another run is writing, or took over                  exit 75
     │   └── RangeLost              another worker took over this range of ids            exit 75
@@ -141,6 +144,31 @@ class SchemaTooNew(DatabaseError):
 
     exit_code = 78
     fix = "install the newer product-sync again, or point DATABASE_URL at another database."
+
+
+class CopyIncomplete(DatabaseError):
+    """`db copy` into this database was not completed, so it is not used."""
+
+    exit_code = 78
+    fix = (
+        "run `product-sync db copy` into it again: it starts over; or point DATABASE_URL at another database."
+    )
+
+    def __init__(self) -> None:
+        super().__init__("the database holds a copy that `product-sync db copy` has not completed.")
+
+
+class TargetNotEmpty(DatabaseError):
+    """`db copy` writes into an empty database only; nothing was written."""
+
+    exit_code = 78
+    fix = "name an empty database, or empty this one."
+
+
+class TransferFailed(DatabaseError):
+    """`db copy` ended with rows that differ from the source's; the target stays marked as incomplete."""
+
+    fix = "keep using the source, which is unchanged; the other database does not hold each of its values."
 
 
 class AnotherTenant(DatabaseError):

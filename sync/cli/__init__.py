@@ -2,7 +2,7 @@
 
     options     the application, options of several commands, the settings in force
     console     streams, signals, error messages
-    passes · daemon · inspection · feed · files · sandbox      the commands
+    passes · daemon · inspection · feed · files · transfer · sandbox      the commands
 
 Each command imports what it needs, so that `--help` answers at once. Results go to standard output; logs, the
 progress bar and the summary of a pass go to standard error. Only `outcome` catches errors and turns them into
@@ -25,7 +25,7 @@ from sync.errors import UsageError
 from sync.runtime import end_undisturbed, load_undisturbed, share_one_heap
 
 # isort: off
-from sync.cli import passes, daemon, inspection, feed, files, sandbox  # noqa: F401 - in the order of --help
+from sync.cli import passes, daemon, inspection, feed, files, transfer, sandbox  # noqa: F401 - in the order of --help
 # isort: on
 
 __all__ = ["app", "main"]

@@ -260,10 +260,10 @@ def _not_null(column: sa.Column[Any]) -> str:
 
 def as_mapped(table: sa.Table, columns: Sequence[str], row: Row) -> Row:
     """A row of `stored_rows` with times and amounts converted as mapping does, on every server."""
-    return tuple(_as_mapped(table.c[name].type, value) for name, value in zip(columns, row, strict=True))
+    return tuple(as_mapped_value(table.c[name].type, value) for name, value in zip(columns, row, strict=True))
 
 
-def _as_mapped(kind: sa.types.TypeEngine[Any], value: Any) -> Any:
+def as_mapped_value(kind: sa.types.TypeEngine[Any], value: Any) -> Any:
     """Convert a value; one of another type, which SQLite accepts from manual edits, stays unchanged."""
     try:
         if isinstance(kind, Money) and value is not None:
@@ -407,12 +407,14 @@ def _copy(
             copy.write_row(row)
 
 
-# The type of each column for COPY. JSON is text in binary form, too (PostgreSQL, `json_recv`). No int4:
-# psycopg would truncate larger values.
+# The type of each column for COPY. JSON is text in binary form, too (PostgreSQL, `json_recv`). An
+# int4 only for our own counters: psycopg truncates larger values.
 _COPIED_AS: dict[type[sa.types.TypeEngine[Any]], str] = {
     UtcDateTime: "timestamptz",
     Money: "numeric",
     sa.BigInteger: "int8",
+    sa.Integer: "int4",
+    sa.Float: "float8",
     sa.Boolean: "bool",
     sa.String: "text",
     LongText: "text",

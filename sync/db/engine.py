@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sync.db import receipts, session
 from sync.db.dialects import is_transient, make_schema, own_schema, refuse_former_place, schema_lock
 from sync.db.receipts import CommitReceipt
-from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
+from sync.errors import CopyIncomplete, DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
 from sync.logs.redaction import foreign
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _with_a_fresh_connection(once: Callable[[], T]) -> T:
     return once()
 
 
-def unavailable(error: sa.exc.SQLAlchemyError) -> DatabaseUnavailable:
+def unavailable(error: Exception) -> DatabaseUnavailable:
     """The driver's own words, without the statement and its values."""
     cause = getattr(error, "orig", None) or error
     return DatabaseUnavailable(f"the database cannot do this: {foreign(cause)}")
@@ -270,16 +270,31 @@ def _revision(connection: sa.Connection) -> str | None:
     return connection.execute(sa.select(version.c.version_num)).scalar_one_or_none()
 
 
-def upgrade(engine: sa.Engine) -> None:
+def copying_mark() -> str:
+    """The revision of a database that `db copy` has not completed."""
+    return f"copying {newest_revision()}"
+
+
+def refuse_unknown(revision: str) -> None:
+    """Raise CopyIncomplete for a database that `db copy` has not completed, SchemaTooNew for a newer one."""
+    if revision.startswith("copying"):
+        raise CopyIncomplete
+    if revision not in revisions():
+        raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
+
+
+def upgrade(engine: sa.Engine, *, resume: bool = False) -> None:
     """Bring an empty or older database to the newest schema.
 
-    Raises SchemaTooNew, DatabaseUnavailable, and SettingsError as `refuse_former_place`.
+    resume    accept one that `db copy` has not completed
+
+    Raises CopyIncomplete, SchemaTooNew, DatabaseUnavailable, and SettingsError as `refuse_former_place`.
     """
     revision = current_revision(engine)
-    if revision == newest_revision():
+    if revision == newest_revision() or (resume and revision == copying_mark()):
         return
-    if revision is not None and revision not in revisions():
-        raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
+    if revision is not None:
+        refuse_unknown(revision)
     if revision is None:
         reading(engine, refuse_former_place)
     in_transaction(engine, _upgrade, receipt=False)

@@ -15,12 +15,12 @@ from sync.db.engine import (
     current_revision,
     in_transaction,
     newest_revision,
-    revisions,
+    refuse_unknown,
     unavailable,
 )
 from sync.db.schema import metadata
 from sync.db.session import is_writable
-from sync.errors import DatabaseUnavailable, Interrupted, SchemaTooNew
+from sync.errors import DatabaseUnavailable, Interrupted
 from sync.logs.redaction import foreign
 from sync.settings.parsers import mask_url
 
@@ -130,8 +130,7 @@ def _remedy(tx: sa.Connection, schema: str | None) -> str:
 
 
 def _check(revision: str) -> None:
-    if revision not in revisions():
-        raise SchemaTooNew(f"the database is at revision {revision}, which this product-sync does not know.")
+    refuse_unknown(revision)
     if revision != newest_revision():
         raise DatabaseUnavailable(
             f"the database is at revision {revision}, older than this product-sync.",

@@ -18,6 +18,7 @@ from sync.db.schema import sync_state
 
 KEPT = timedelta(days=2)
 _PREFIX = "commit"
+NOT_A_RECEIPT = f"substr(name, 1, {len(_PREFIX) + 1}) <> '{_PREFIX} '"  # of a row of sync_state
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -88,8 +89,23 @@ class Bar:
         return self._task
 
 
+@contextmanager
+def rows_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for rows; what it yields is called with the rows done and all rows."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 class _Rate(ProgressColumn):
-    """Products a second."""
+    """Products or rows a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

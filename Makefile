@@ -14,7 +14,7 @@ IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -g
 
 FAST = $(IN_MEMORY) $(BIN)/python -m pytest -m "not slow" --ignore tests/end_to_end -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
-.PHONY: demo test test-fast laws coverage lint lock bench bench-smoke bench-dlt docs clean
+.PHONY: demo test test-fast coverage lint lock release bench bench-smoke bench-dlt clean
 
 # The whole story against a simulated tenant: no Adobe account, no server, ends by itself.
 demo: $(RUNTIME)
@@ -30,19 +30,11 @@ test: $(DEV)
 test-fast: $(DEV)
 	$(FAST)
 
-# The tests of properties, with other examples each time; a failing example is made small and printed.
-laws: $(DEV)
-	$(IN_MEMORY) $(BIN)/python -m pytest --hypothesis-profile laws -m hypothesis -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
-
 # The lines that no fast test runs; fails below the share in pyproject.toml. Python 3.12 and newer measure almost for
 # nothing, 3.11 needs 1.7 times the CPU.
 coverage: $(DEV)
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 	  $(FAST) --cov --cov-report=term
-
-# Writes the tables of the data dictionary from sync/db/schema.py.
-docs: $(DEV)
-	$(BIN)/python -m tests.data_dictionary
 
 lint: $(DEV)
 	$(BIN)/ruff check
@@ -63,10 +55,16 @@ bench-dlt: $(DEV)
 	$(BIN)/python -m benchmarks.compare_dlt
 
 # Keeps the versions pinned today; `make lock UPGRADE=--upgrade` moves them. Needs uv on PATH: `pip install uv`.
+# The development lock first: it has the most to agree on, and the others take their pins from it.
 lock:
-	$(COMPILE) $(UPGRADE) --group build --output-file requirements.lock pyproject.toml
-	$(COMPILE) $(UPGRADE) --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --group dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --group build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --group release --constraint requirements.lock --output-file requirements-release.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) --output-file benchmarks/requirements-dlt.lock benchmarks/requirements-dlt.in
+
+# Sdist, wheel, SBOM and the changelog's section into dist/, each built twice and tried. Publishes nothing; tag by hand.
+release: .venv-release/.installed
+	BIN=.venv-release/bin .ci/release
 
 clean:
 	rm -rf .venv .venv-* dist .coverage .hypothesis .mypy_cache .ruff_cache .import_linter_cache
@@ -82,6 +80,11 @@ $(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
 	$(PIP) --require-hashes --requirement requirements-dev.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $(RUNTIME) $@
+
+.venv-release/.installed: requirements-release.lock
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement requirements-release.lock
+	touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

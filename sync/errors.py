@@ -30,7 +30,6 @@ secrets are removed from both texts, also where they quote a server.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from sync.logs.redaction import redacted
@@ -53,6 +52,11 @@ class SyncError(Exception):
         return f"{self} To do: {self.fix}"
 
 
+def install_extra(name: str) -> str:
+    """What to do where an optional dependency is missing: as a release, and in a checkout."""
+    return f"pip install 'commerce-product-sync[{name}]'; in a checkout, pip install '.[{name}]'."
+
+
 class UsageError(SyncError):
     """The command was called with something it cannot use."""
 
@@ -65,11 +69,6 @@ class SettingsError(SyncError):
 
     exit_code = 78
     fix = "correct the variables named above; .env.example shows each of them."
-
-    def __init__(self, message: str, fix: str | None = None, faults: Mapping[str, str] | None = None) -> None:
-        """faults    what is wrong with a variable, by its name, where that is all that is wrong"""
-        super().__init__(message, fix)
-        self.faults = {name: redacted(fault) for name, fault in (faults or {}).items()}
 
 
 class CommerceError(SyncError):

@@ -56,11 +56,7 @@ def options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version",
-            "-V",
-            is_eager=True,
-            callback=lambda asked: _version(asked),
-            help="Print the version.",
+            "--version", is_eager=True, callback=lambda asked: _version(asked), help="Print the version."
         ),
     ] = False,
 ) -> None:

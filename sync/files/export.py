@@ -27,7 +27,7 @@ from sync.db import export as rows
 from sync.db.dialects import Row
 from sync.db.engine import reading
 from sync.db.flat import FlatColumn, Kind, product_columns, resolve, split_names
-from sync.errors import Interrupted, SyncError, UsageError
+from sync.errors import Interrupted, SyncError, UsageError, install_extra
 from sync.settings.parsers import parse_duration
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class NotWritten(SyncError):
     """The file cannot be written: no space, no permission. The previous file is unchanged."""
 
     exit_code = 69
-    fix = "check permissions and free space where it is written, then run the command again."
+    fix = "check the folder, its permissions and free space, then export again."
 
 
 def not_written(path: str, error: OSError) -> NotWritten:
@@ -233,9 +233,8 @@ class Parquet:
             import pyarrow
             import pyarrow.parquet
         except ImportError:
-            raise UsageError(
-                "Parquet needs pyarrow, which is not installed.", "pip install 'product-sync[parquet]'"
-            ) from None
+            missing = "Parquet needs pyarrow, which is not installed."
+            raise UsageError(missing, install_extra("parquet")) from None
         self._pa = pyarrow
         self._schema = pyarrow.schema(
             [(column.name, _arrow_type(pyarrow, column.kind)) for column in columns]

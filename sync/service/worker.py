@@ -36,6 +36,7 @@ from sync.errors import (
     QueueUnavailable,
     SettingsError,
     SyncError,
+    install_extra,
 )
 from sync.hooks.run_log import RunLog
 from sync.logs.redaction import foreign
@@ -51,9 +52,7 @@ try:
     from kombu.connection import Connection
     from kombu.exceptions import KombuError
 except ImportError as missing:
-    raise SettingsError(
-        f"workers need the package {missing.name}.", "pip install 'product-sync[celery]'."
-    ) from None
+    raise SettingsError(f"workers need the package {missing.name}.", install_extra("celery")) from None
 
 TASK: Final = "product_sync.read_range"
 STATUS_REQUEST: Final = "product_sync_hands"  # and "hands": names that older workers know

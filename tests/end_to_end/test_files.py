@@ -129,7 +129,9 @@ def test_parquet_without_pyarrow_names_the_extra(loaded: Shell) -> None:
     ended = loaded.run("export", "a.parquet", PYTHONPATH=str(loaded.folder))
 
     assert ended.code == 64
-    assert "product-sync[parquet]" in ended.err
+    assert (
+        "pip install 'commerce-product-sync[parquet]'; in a checkout, pip install '.[parquet]'." in ended.err
+    )
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])

@@ -49,7 +49,7 @@ def test_a_copy_of_env_example_only_lacks_the_four_required_values(monkeypatch: 
     assert [*dotenv_values(".env")] == [name.upper() for name in REQUIRED]
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-release.lock"])
 def test_a_lock_pins_by_hash_and_names_no_place(lock: str) -> None:
     text = (ROOT / lock).read_text()
     entries = re.split(r"\n(?=\w)", text)
@@ -66,6 +66,20 @@ def test_both_locks_hold_what_pyproject_asks_for() -> None:
     assert names(PROJECT["project"]["dependencies"] + groups["build"]) <= {*runtime}
     assert names([item for item in groups["dev"] if isinstance(item, str)]) <= {*development}
     assert runtime.items() <= development.items()
+
+
+def test_nothing_sends_its_reader_to_the_package_of_another_company() -> None:
+    """On the package index, product-sync is another program."""
+    (script,) = PROJECT["project"]["scripts"]
+    folders = ("sync", "docs", "deploy", ".ci")
+    files = [*ROOT.glob("*.md"), *(it for folder in folders for it in (ROOT / folder).rglob("*"))]
+    texts = {it: it.read_text() for it in files if it.is_file() and it.suffix not in (".pyc", ".png")}
+
+    assert script != PROJECT["project"]["name"] == "commerce-product-sync"
+    wrong = re.compile(
+        rf"(?:install|==|download)[^\n|;]*[\s'\"]{script}(?:\[|==|\s*$)|(?<![-\w]){script}\[", re.MULTILINE
+    )
+    assert [str(it) for it, text in texts.items() if wrong.search(text)] == []
 
 
 def test_the_changelog_has_the_version() -> None:

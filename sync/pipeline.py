@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
+from sync.collation import collated
 from sync.commerce.products import Products
 from sync.compare import (
     Known,
@@ -40,7 +41,7 @@ from sync.db.skus import live_with
 from sync.model import Interval, Page, RawProduct, Tally, Unreadable, fingerprint
 from sync.pricing import ROW_KINDS, Scope, kept_rows, shown_in
 
-ROUNDS: Final = 3  # of asking for former owners: one found may have taken the SKU of yet another product
+ROUNDS: Final = 10  # of asking for former owners: one found may have taken the SKU of yet another product
 CHUNK: Final = 200  # ids in one question
 
 
@@ -197,54 +198,91 @@ def _with_owners(plan: Plan, page: Page, reading: Reading, source: Products, lea
     """The plan, with what became of the products that have, here, a SKU which it gives to another one.
 
     A connector deletes product 7 and makes it again as 40, or gives the SKU of one product to another. The
-    page that brings 40 knows nothing of 7, so the tenant is asked. Both go into one transaction: in the feed,
-    a SKU is given up before it is taken.
+    page that brings 40 knows nothing of 7, so the tenant is asked: for 7 alone first. When 7 seems to have
+    that SKU still, one of the two answers is out of date, and both are asked for at once. All goes into one
+    transaction: in the feed, a SKU is given up before it is taken. What is not known after ROUNDS questions
+    leaves the copy until it is read: the counts at the end of a pass show that it is missing.
     """
-    view, settled = page.store_view, {item.product_id for item in page.products}
+    listed = {item.product_id for item in page.products}
+    answers = dict.fromkeys(listed - plan.not_copied, 0)
+    asked = set[int]()
+    for number in range(1, ROUNDS + 1):
+        clashes = _clashes(plan, answers, reading, lease)
+        if not clashes:
+            return plan
+        ids = {owner for _, owner in clashes} | {taker for taker, owner in clashes if owner in asked}
+        asked |= ids
+        living, gone = _ask(source, page.store_view, sorted(ids), answers.keys() - set(plan.gone))
+        found = _plan_living(page.store_view, living, reading, lease)
+        gone |= found.not_copied
+        plan = plan.with_newer(ids, gone, found)
+        answers.update(dict.fromkeys([*(it.product_id for it in living), *gone], number))
+        if ids & listed:
+            plan = replace(plan, cache_entry=None)
+    clashes = _clashes(plan, answers, reading, lease)
+    older = {min(clash, key=lambda i: answers.get(i, -1)) for clash in clashes}
+    return plan.with_newer(older, older, Plan(page.store_view))
+
+
+def _clashes(
+    plan: Plan, answers: Mapping[int, int], reading: Reading, lease: Writer
+) -> list[tuple[int, int]]:
+    """(taker, owner): after the plan, the owner still has the SKU that the taker takes.
+
+    answers    by id, the number of the answer that a product was read from. Two of one answer that have one
+               SKU have it on the tenant too, and keep it
+    """
+    takers: dict[str, list[int]] = {}
+    for product_id, sku in plan.taken.items():
+        takers.setdefault(collated(sku), []).append(product_id)
+    if not takers:
+        return []
     is_first_load = not (reading.complete or reading.filtered)
-    taking = plan
-    for _ in range(ROUNDS):
-        renamed = taking.renamed
-        skus = [it.sku for it in taking.changes if it.kind != "update" or it.product_id in renamed]
-        if not skus:
-            break
-        look = partial(live_with, store_view=view, skus=skus, exactly=is_first_load)
-        owners = sorted(read_from(lease.db, look, stop=lease.stop).keys() - settled)
-        if not owners:
-            break
-        settled.update(owners)
-        living, gone = _ask(source, view, owners, witness=max(it.product_id for it in taking.changes))
-        taking = _plan_living(view, living, reading, lease)
-        plan = plan.with_owners(gone, taking)
-    return plan
+    skus = set(plan.taken.values())
+    look = partial(live_with, store_view=plan.store_view, skus=skus, exactly=is_first_load)
+    becomes = {change.product_id: change.sku for change in plan.changes}
+    here = read_from(lease.db, look, stop=lease.stop)
+    after = {i: becomes.get(i, sku) for i, sku in here.items() if i not in plan.gone} | plan.taken
+    return [
+        (taker, owner)
+        for owner, sku in after.items()
+        for taker in takers.get(collated(sku), ())
+        if taker != owner and answers.get(taker) != answers.get(owner)
+    ]
 
 
 def _ask(
-    source: Products, store_view: str, owners: Sequence[int], witness: int
+    source: Products, store_view: str, asked: Sequence[int], witnesses: Collection[int]
 ) -> tuple[list[RawProduct], set[int]]:
-    """Read former owners of SKUs: those that are listed, and those proven gone.
+    """Read products: those that are listed, and those proven gone or impossible to read.
 
-    witness    a product that the tenant has just listed
+    witnesses    products that the tenant has just listed
 
-    What is not listed while the witness is, is gone. The witness is asked for once more at the end, as for
+    What is not listed while a witness is, is gone. The witness is asked for once more at the end, as for
     any deletion: had it gone meanwhile, one of the others could have been counted in its place.
     """
     living: list[RawProduct] = []
     gone: set[int] = set()
-    for start in range(0, len(owners), CHUNK):
-        ids = owners[start : start + CHUNK]
+    for start in range(0, len(asked), CHUNK):
+        ids = asked[start : start + CHUNK]
         found = list(source.by_ids(store_view, ids))
         living += [it for it in found if isinstance(it, RawProduct)]
+        gone |= {it.product_id for it in found if isinstance(it, Unreadable) and it.product_id is not None}
         absent = set(ids) - {it.product_id for it in found}
-        if absent and source.count_of(store_view, [*absent, witness]) == 1 == source.count_of(
-            store_view, [witness]
-        ):
+        witness = max({*witnesses, *(it.product_id for it in living)} - absent, default=None)
+        if absent and witness is not None and _is_alone(source, store_view, witness, absent):
             gone |= absent
     return living, gone
 
 
+def _is_alone(source: Products, store_view: str, witness: int, absent: Collection[int]) -> bool:
+    """Whether the tenant counts the witness and none of the absent products."""
+    counted = source.count_of(store_view, [*absent, witness])
+    return counted == 1 == source.count_of(store_view, [witness])
+
+
 def _plan_living(store_view: str, living: Sequence[RawProduct], reading: Reading, lease: Writer) -> Plan:
-    """What is to be written of former owners that still live, as they are now."""
+    """What is to be written of products that were asked for, as they are now."""
     page = Page(store_view, Interval(), sorted(living), len(living), None)
     named = Reading(filtered=True, retried=reading.retried)
     known = read_from(lease.db, partial(_look_up, page=page, reading=named), stop=lease.stop)

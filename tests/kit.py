@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +27,7 @@ from sync.db.engine import reading
 from sync.db.leases import LIFE
 from sync.db.schema import product_changes, products, rejected_items
 from sync.errors import Interrupted
-from sync.model import Count, Interval, PassKind, Tally, Traffic, Unreadable
+from sync.model import Count, Interval, PassKind, RawProduct, Tally, Traffic, Unreadable
 from sync.passes.backfill import EVERYTHING, backfill
 from sync.passes.incremental import incremental, targeted
 from sync.passes.prefetch import Item
@@ -89,11 +89,16 @@ class FreePacer:
 
 
 class Overheard(Products):
-    """Products that tells `at_question` of each light question before it is asked, with the ids it names."""
+    """Products that reports each light question, and each one by id, to `at_question` before it is sent."""
 
     def __init__(self, client: Client, page_size: int, at_question: Callable[[list[int]], None]) -> None:
         super().__init__(client, page_size=page_size)
         self._at_question = at_question
+
+    def by_ids(self, store_view: str, product_ids: Iterable[int]) -> Iterator[RawProduct | Unreadable]:
+        named = list(product_ids)
+        self._at_question(named)
+        return super().by_ids(store_view, named)
 
     def count(
         self, store_view: str, interval: Interval = EVERYTHING, *, updated_from: datetime | None = None

@@ -75,7 +75,8 @@ class Plan:
     products      those that differ from the copy
     settled       ids of these whose open rejections end
     unreadable    a product that the tenant cannot send
-    gone          ids proven gone, which have a SKU that the page gives to another product
+    gone          ids that leave the copy: they have a SKU that the page gives to another product, and are
+                  gone or cannot be read
     missing       ids stored in the page's interval that the page does not list
     cache_entry   the page, to be remembered in place of those it overlaps
     is_exact      every row of the page's interval was compared with its document, or is made from it
@@ -134,6 +135,20 @@ class Plan:
         return {it.product_id: it.former_sku for it in self.products if it.former_sku is not None}
 
     @property
+    def taken(self) -> dict[int, str]:
+        """By id, the SKU that a product takes: it had none, or another one."""
+        return {
+            it.product_id: it.change.sku
+            for it in self.products
+            if it.change is not None and (it.is_copied_first or it.former_sku is not None)
+        }
+
+    @property
+    def not_copied(self) -> set[int]:
+        """Ids that were read and cannot become rows."""
+        return {it.product_id for it in self.products if it.write is None}
+
+    @property
     def arrived(self) -> list[int]:
         """Ids that the copy gets, or that are rejected instead."""
         ids = [it.product_id for it in self.products if it.is_copied_first]
@@ -158,13 +173,16 @@ class Plan:
             altered=altered,
         )
 
-    def with_owners(self, gone: Collection[int], living: Plan) -> Plan:
-        """Also write what became of the former owners of SKUs; they are not counted as read."""
+    def with_newer(self, ids: Collection[int], gone: Collection[int], living: Plan) -> Plan:
+        """Write what is now known of these products, in place of what was known; they do not count as read.
+
+        gone    those that leave the copy
+        """
         return replace(
             self,
-            gone={*self.gone, *gone},
-            products=[*self.products, *living.products],
-            settled={*self.settled, *living.settled},
+            gone={*self.gone} - {*ids} | {*gone},
+            products=[*(it for it in self.products if it.product_id not in ids), *living.products],
+            settled={*self.settled} - {*ids} | {*living.settled},
             now=self.now or living.now,
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from sync.sandbox import Sandbox
@@ -175,6 +175,21 @@ TAKEN_OVER = [
     ("run --sku", 11),
 ]
 
+IN_A_CIRCLE = [  # of five products on three pages, one of which is made again
+    ("exchange", [9, 6, 10, 0]),
+    ("exchange", [3, 6]),
+    ("make again", 7, "lower", True),
+]
+ALL_IN_A_CIRCLE = [  # in an order that no two pages have in common
+    ("exchange", [0, 3, 6, 9]),
+    ("exchange", [9, 1, 4, 7]),
+    ("exchange", [7, 10, 2, 5]),
+    ("exchange", [5, 8, 11]),
+    ("kill run", 0),
+    ("move", 3, 5),
+    ("kill reconcile", 1),
+]
+
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -186,8 +201,16 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # a history that fails is short enough to read
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
 @example(history=TAKEN_OVER)
+@example(history=IN_A_CIRCLE)
+@example(history=ALL_IN_A_CIRCLE)
 @given(history=histories)
 def test_each_consumer_ends_with_the_products_that_live(empty: Path, history: list[tuple[Any, ...]]) -> None:
     """Whatever happens to 12 products in pages of 3, on the tenant and here."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sync.cli import app
@@ -29,11 +32,33 @@ def test_the_first_screen_is_what_the_demo_prints(shell: Shell) -> None:
             assert line in told
 
 
+def test_a_tenants_first_hour_is_as_shown(shell: Shell) -> None:
+    """The sandbox stands in for the tenant, as the README says; then the SQL that is shown."""
+    session = README.split("```console\n")[2].split("```")[0]
+    for step in session.split("$ product-sync ")[1:]:
+        command, *shown = step.strip().splitlines()
+
+        ended = shell.run(*shlex.split(command))
+
+        assert ended.code == 0, command
+        printed = "\n".join(masked(ended.out + ended.err))
+        assert [line for line in masked("\n".join(shown)) if line.strip("…") not in printed] == []
+
+    (queries,) = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    with closing(sqlite3.connect(shell.folder / "products.db")) as copy:
+        assert all(copy.execute(query).fetchall() for query in queries.split(";")[:-1])
+
+
+def test_it_is_read_in_a_few_minutes() -> None:
+    assert len(README.splitlines()) <= 120
+
+
 def test_every_command_is_named() -> None:
+    manual = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
     names = [
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback
     ]
-    assert [name for name in names if f"`{name}" not in README] == []
+    assert [name for name in names if f"`{name}" not in manual] == []
 
 
 def test_every_setting_is_in_the_example_file_or_the_readme() -> None:

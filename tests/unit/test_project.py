@@ -86,7 +86,7 @@ def test_the_changelog_has_the_version() -> None:
     assert f"\n## [{sync.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_readme_names_the_coverage_that_is_required() -> None:
-    (named,) = re.findall(r"`make coverage` .* (\d+) % of the lines", (ROOT / "README.md").read_text())
+def test_contributing_names_the_coverage_that_is_required() -> None:
+    (named,) = re.findall(r"`make coverage` .* (\d+) % of the lines", (ROOT / "CONTRIBUTING.md").read_text())
 
     assert int(named) == PROJECT["tool"]["coverage"]["report"]["fail_under"]

@@ -1,4 +1,4 @@
-"""Read one list answer, after checking it against its request.
+"""Read an answer with products, after checking it against its request.
 
 200 is not success. Observed on Magento 2.4.7: a malformed `fields` gives 200 and `[]`, a misspelt condition
 or sort gives 200 and other products, an empty list under `fields=items[…]` is `null`. So the shape, the echo
@@ -19,12 +19,13 @@ import msgspec
 from sync.commerce.client import Answer
 from sync.commerce.decoding import NonNegativeInteger, decoded
 from sync.commerce.error_bodies import clean
-from sync.commerce.search import ALL_FIELDS, Criteria, Echo
+from sync.commerce.keyset import Miscounted
+from sync.commerce.search import ALL_FIELDS, Criteria, Echo, Listed, ListSpec
 from sync.errors import AnswerUnreadable, PageFailed
 from sync.model import AnswerFingerprint, Interval, KnownPage, Page, RawProduct, fingerprint
 
 HIGHEST_ID: Final = 2**32 - 1  # `entity_id` is an unsigned INT
-PRODUCTS: Final = "products"
+NOUN: Final = "products"
 
 
 class OutOfOrder(PageFailed):
@@ -36,17 +37,6 @@ class OutOfOrder(PageFailed):
     def __init__(self, message: str, page: Page) -> None:
         super().__init__(message)
         self.page = page
-
-
-class Miscounted(AnswerUnreadable):
-    """`total_count` contradicts the list in the same answer.
-
-    listed    ids of that list, when it is longer than counted
-    """
-
-    def __init__(self, message: str, listed: Sequence[int] = ()) -> None:
-        super().__init__(message)
-        self.listed = listed
 
 
 class Surplus(NamedTuple):
@@ -111,19 +101,30 @@ def read_page(
     if before is not None and not _is_inside(before.interval, interval):
         before = None
     body = answer.received
-    wire_hash = fingerprint(msgspec.json.encode((criteria, body.coding)) + body.wire)
+    wire_hash = fingerprint(msgspec.json.encode((_as_asked(criteria), body.coding)) + body.wire)
     if before is not None and before.receipt is not None and before.receipt.wire_hash == wire_hash:
         return _known_page(store_view, answer, before, before.receipt)
     items, _, tail = answer.body.rpartition(_AFTER_ITEMS)
     items_hash = fingerprint(items) if items else None
     if before is not None and before.answer_hash == items_hash:
-        end = decoded(_TAIL, b'{"search_criteria":' + tail, PRODUCTS)
+        end = decoded(_TAIL, b'{"search_criteria":' + tail, NOUN)
         total = _checked_total(end, before.products, criteria, surplus)
         receipt = AnswerFingerprint(wire_hash, total, len(answer.body))
         return _known_page(store_view, answer, before, receipt)
     page = _read(criteria, store_view, interval, answer, surplus)
     receipt = AnswerFingerprint(wire_hash, page.total_count, len(answer.body))
     return replace(page, answer_hash=items_hash, receipt=receipt)
+
+
+def _as_asked(criteria: Criteria) -> dict[str, object]:
+    """What a fingerprint holds of the request: it is compared with those of earlier versions."""
+    return {
+        "groups": criteria.groups,
+        "page_size": criteria.page_size,
+        "direction": criteria.direction,
+        "current_page": criteria.current_page,
+        "fields": criteria.fields,
+    }
 
 
 def _known_page(store_view: str, answer: Answer, before: KnownPage, receipt: AnswerFingerprint) -> Page:
@@ -142,17 +143,17 @@ def _known_page(store_view: str, answer: Answer, before: KnownPage, receipt: Ans
 
 def read_count(answer: Answer) -> tuple[int, list[int]]:
     """The count of an answer, unchecked, and the ids that it lists."""
-    found = _split(answer.body)
-    return found.end.total_count, [product.product_id for product in found.products or ()]
+    found = PRODUCTS.decode(answer.body)
+    return found.total_count, [product.product_id for product in found.items or ()]
 
 
 def _read(criteria: Criteria, store_view: str, interval: Interval, answer: Answer, surplus: Surplus) -> Page:
-    found = _split(answer.body)
-    if found.products is None and criteria.fields == ALL_FIELDS:
+    found = PRODUCTS.decode(answer.body)
+    if found.items is None and criteria.fields == ALL_FIELDS:
         raise AnswerUnreadable("Commerce sent null instead of a list of products.")
-    products = found.products or ()
+    products = tuple(found.items or ())
     try:
-        total = _checked_total(found.end, len(products), criteria, surplus)
+        total = _checked_total(found, len(products), criteria, surplus)
     except Miscounted as error:
         error.listed = [product.product_id for product in products]
         raise
@@ -184,27 +185,20 @@ class _LazyProducts(Sequence[RawProduct]):
 
     def __getitem__(self, index: int | slice) -> RawProduct | tuple[RawProduct, ...]:
         if self._products is None:
-            self._products = _split(self._answer.body).products or ()
+            self._products = tuple(PRODUCTS.decode(self._answer.body).items or ())
         return self._products[index]
 
 
-class _Split(NamedTuple):
-    """The products of an answer, None when the list was null, and the fields after them."""
-
-    products: tuple[RawProduct, ...] | None
-    end: _Tail
-
-
-def _split(body: bytes) -> _Split:
+def _split(body: bytes) -> Listed[RawProduct]:
     try:
-        envelope = decoded(_ENVELOPE, body, PRODUCTS)
+        envelope = decoded(_ENVELOPE, body, NOUN)
     except PageFailed:
         if (found := _split_leniently(body)) is None:
             raise
         return found
-    if envelope.items is None:
-        return _Split(None, envelope)
-    return _Split(tuple(RawProduct(_id_of(raw), bytes(raw)) for raw in envelope.items), envelope)
+    items = envelope.items
+    products = None if items is None else tuple(RawProduct(_id_of(raw), bytes(raw)) for raw in items)
+    return Listed(products, envelope.search_criteria, envelope.total_count)
 
 
 def _id_of(raw: msgspec.Raw) -> int:
@@ -214,7 +208,7 @@ def _id_of(raw: msgspec.Raw) -> int:
         raise _no_id(str(wrong)) from None
 
 
-def _split_leniently(body: bytes) -> _Split | None:
+def _split_leniently(body: bytes) -> Listed[RawProduct] | None:
     """Split where a strict parser fails: at half a surrogate pair, NaN or a raw control character.
 
     Mapping then rejects only the product concerned. None for a body that is broken otherwise.
@@ -228,7 +222,8 @@ def _split_leniently(body: bytes) -> _Split | None:
             item, end = _LENIENT.raw_decode(text, place)
             products.append(RawProduct(_lenient_id(item), body[place:end]))
             if end == len(text) - 1 and text[end] == "]":
-                return _Split(tuple(products), decoded(_TAIL, b'{"search_criteria":' + tail, PRODUCTS))
+                end_of_list = decoded(_TAIL, b'{"search_criteria":' + tail, NOUN)
+                return Listed(tuple(products), end_of_list.search_criteria, end_of_list.total_count)
             if text[end] != ",":
                 return None
             place = end + 1
@@ -279,7 +274,7 @@ def _is_inside(inner: Interval, outer: Interval) -> bool:
     return outer.last is None or (inner.last is not None and inner.last <= outer.last)
 
 
-def _checked_total(end: _Tail, sent: int, criteria: Criteria, surplus: Surplus) -> int:
+def _checked_total(end: _Tail | Listed[RawProduct], sent: int, criteria: Criteria, surplus: Surplus) -> int:
     """How many products match. Raises AnswerUnreadable unless this answers that request."""
     if difference := criteria.difference(end.search_criteria):
         raise AnswerUnreadable(f"Commerce applied {difference}.")
@@ -287,8 +282,22 @@ def _checked_total(end: _Tail, sent: int, criteria: Criteria, surplus: Surplus) 
     total = end.total_count - surplus.empty if is_empty else max(0, end.total_count - surplus.filled)
     if total < sent <= total + surplus.uncounted:
         total = sent
-    if sent > min(criteria.page_size, total):
-        raise Miscounted(f"Commerce sent {sent} products of {total} for a page of {criteria.page_size}.")
-    if is_empty and total:
-        raise Miscounted(f"Commerce counts {total} products and sent none of them.")
+    if (contradiction := criteria.contradiction(sent, total)) and (sent or is_empty):
+        raise Miscounted(contradiction)
     return total
+
+
+PRODUCTS: Final = ListSpec(
+    "/V1/products",
+    NOUN,
+    "entity_id",
+    {
+        "entity_id": frozenset({"gt", "lteq", "in"}),
+        "sku": frozenset({"eq"}),
+        "updated_at": frozenset({"gteq"}),
+    },
+    _split,
+    attrgetter("product_id"),
+    most_broken=50,
+    is_heavy=True,
+)

@@ -6,6 +6,9 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
+from sync.commerce.retry import PageTooLarge
+from sync.errors import PageFailed
+
 HEAVY_PAGE: Final = 5 << 18  # bytes; several pages are in memory at once, as text and as Python objects
 CALM_PAGES: Final = 5
 LONGEST_CALM: Final = 160
@@ -38,6 +41,10 @@ class PageSize:
     @property
     def current(self) -> int:
         return self._current
+
+    @property
+    def ceiling(self) -> int:
+        return self._ceiling
 
     @property
     def learned(self) -> LearnedSize:
@@ -76,3 +83,39 @@ class PageSize:
             self._grew = self._grew or self._current < self._ceiling
             self._current = min(self._ceiling, 2 * self._current)
             self._calm = 0
+
+
+class WalkSize:
+    """The page size of one walk: the shared one, or a smaller one while it isolates an item that fails.
+
+    The other walks keep their page size meanwhile.
+    """
+
+    def __init__(self, shared: PageSize) -> None:
+        self.shared = shared
+        self._narrow = PageSize(shared.ceiling)
+
+    @property
+    def current(self) -> int:
+        return min(self.shared.current, self._narrow.current)
+
+    @property
+    def is_isolating(self) -> bool:
+        """Whether every larger page has failed."""
+        return self._narrow.current == 1 < self.shared.ceiling
+
+    def failed(self, failure: PageFailed, size: int) -> None:
+        """A page of this size failed: all walks shrink when that was too large, this one otherwise."""
+        if isinstance(failure, PageTooLarge):
+            self.shared.cap(min(failure.maximum, size - 1))
+        elif failure.too_large:
+            self.shared.failed(size)
+        else:
+            self._narrow.failed(size)
+
+    def went_well(self, size: int) -> None:
+        """A page of this size was received; after one of 1, the item that failed is passed."""
+        if size == 1:
+            self._narrow = PageSize(self.shared.ceiling)
+        else:
+            self._narrow.went_well(size, page_bytes=0)

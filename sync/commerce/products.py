@@ -22,7 +22,8 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 from sync.commerce.client import LONGEST_PAGE, Answer, Client
-from sync.commerce.listing import EXACT, HIGHEST_ID, Miscounted, OutOfOrder, Surplus, read_count, read_page
+from sync.commerce.keyset import Miscounted
+from sync.commerce.listing import EXACT, HIGHEST_ID, PRODUCTS, OutOfOrder, Surplus, read_count, read_page
 from sync.commerce.page_size import LearnedSize, PageSize
 from sync.commerce.retry import HungUp, PageTooLarge
 from sync.commerce.search import (
@@ -39,7 +40,6 @@ from sync.model import Count, Interval, KnownPage, Page, RawProduct, Unreadable
 
 T = TypeVar("T")
 
-PATH: Final = "/V1/products"
 EVERY_ID: Final = Interval()
 FAR_PAGE: Final = 1_000_000_000
 WITNESSES: Final = 10
@@ -213,8 +213,8 @@ class Products:
 
     def _count_and_list(self, store_view: str, ids: Sequence[int]) -> tuple[int, list[int]]:
         """How many of the products the tenant counts, and which it lists."""
-        criteria = Criteria((any_id(ids),), len(ids), fields=LIGHT_FIELDS)
-        return self._client.get(PATH, criteria.params(), store_view, read_count)
+        criteria = Criteria(PRODUCTS, (any_id(ids),), len(ids), fields=LIGHT_FIELDS)
+        return self._client.get(PRODUCTS.path, criteria.params(), store_view, read_count)
 
     @staticmethod
     def _named(store_view: str, product_ids: Iterable[int]) -> _Scope:
@@ -288,8 +288,8 @@ class Products:
     ) -> tuple[int, list[int]]:
         """The tenant's count of an interval, or of one product in it, and the first id that it lists."""
         groups = within(interval) if number is None else (*within(interval), any_id([number]))
-        criteria = Criteria(groups, 1, direction, fields=LIGHT_FIELDS)
-        return self._client.get(PATH, criteria.params(), store_view, read_count)
+        criteria = Criteria(PRODUCTS, groups, 1, direction, fields=LIGHT_FIELDS)
+        return self._client.get(PRODUCTS.path, criteria.params(), store_view, read_count)
 
     # --- the walk -----------------------------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class Products:
         patient: bool = False,
         known: Mapping[int, KnownPage] | None = None,
     ) -> Page:
-        criteria = Criteria(scope.within(interval), size)
+        criteria = Criteria(PRODUCTS, scope.within(interval), size)
 
         def reader(answer: Answer) -> Page:
             try:
@@ -364,7 +364,13 @@ class Products:
 
         longest = None if size == 1 else LONGEST_PAGE
         ask = partial(
-            self._client.get, PATH, criteria.params(), scope.store_view, reader, kind="page", longest=longest
+            self._client.get,
+            PRODUCTS.path,
+            criteria.params(),
+            scope.store_view,
+            reader,
+            kind="page",
+            longest=longest,
         )
         try:
             return self._counted(scope, partial(ask, patient=patient))
@@ -485,14 +491,14 @@ class Products:
         patient: bool = False,
     ) -> Page:
         """The id of one product, and how many match: the fastest request."""
-        criteria = Criteria(scope.within(interval), 1, direction, current_page, LIGHT_FIELDS)
+        criteria = Criteria(PRODUCTS, scope.within(interval), 1, direction, current_page, LIGHT_FIELDS)
 
         def reader(answer: Answer) -> Page:
             return read_page(
                 criteria, scope.store_view, interval, answer, surplus=self._surplus(scope, interval)
             )
 
-        ask = partial(self._client.get, PATH, criteria.params(), scope.store_view, reader)
+        ask = partial(self._client.get, PRODUCTS.path, criteria.params(), scope.store_view, reader)
         return self._counted(scope, partial(ask, patient=patient))
 
 

@@ -1,6 +1,6 @@
-"""Search criteria: which products a request selects. Pure, and built from whitelists only.
+"""Search criteria: which items of a list a request selects. Pure, and built from whitelists only.
 
-Commerce answers a misspelt condition or sort field with 200 and wrong products (observed on Magento 2.4.7:
+Commerce answers a misspelt condition or sort field with 200 and wrong items (observed on Magento 2.4.7:
 `GT` acts as equality, an unknown sort is ignored, a date in another form matches everything). So names are
 checked here before a request is sent, and the criteria that each answer echoes are compared with it.
 
@@ -10,75 +10,98 @@ Sources: Adobe Commerce Web API, "Search using REST endpoints" (groups are ANDed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from sync.model import Interval
 
-CONDITIONS: Final = {
-    "entity_id": frozenset({"gt", "lteq", "in"}),
-    "sku": frozenset({"eq"}),
-    "updated_at": frozenset({"gteq"}),
-}
-SORT_FIELD: Final = "entity_id"  # the only total order, which keyset pagination needs
+T = TypeVar("T")
+Key = int | str
+
 DIRECTIONS: Final = frozenset({"ASC", "DESC"})
 LIGHT_FIELDS: Final = "items[id],search_criteria,total_count"
 ALL_FIELDS: Final = ""
+FILTER_BUDGET: Final = 3_000  # characters of a URL: servers refuse from 8 kB on, proxies earlier
+
+
+@dataclass(frozen=True, slots=True)
+class ListSpec(Generic[T]):
+    """A list of Commerce: what distinguishes it from the others.
+
+    key           filters and sorts: unique, so that it is a total order, which keyset pagination needs
+    filters       conditions that Commerce is known to understand, by field
+    decode        splits the body of an answer; raises PageFailed or AnswerUnreadable
+    key_of        the key of an item
+    page_size     items on a page at most; small when the server loads items one by one
+    most_broken   consecutive items that may fail alone; after more, the items are not the cause
+    remembered    keys read before that no page may repeat, besides those of the page before
+    is_counted    the walk ends with the page that has all it counts; otherwise with an empty page
+    is_heavy      pages shrink with their bytes: several are in memory at once
+    """
+
+    path: str
+    noun: str
+    key: str
+    filters: Mapping[str, frozenset[str]]
+    decode: Callable[[bytes], Listed[T]]
+    key_of: Callable[[T], Key]
+    page_size: int = 300
+    most_broken: int = 20
+    remembered: int = 0
+    is_counted: bool = False
+    is_heavy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One comparison. Raises ValueError for a field or a condition that is not in the whitelist."""
+    """One comparison."""
 
     field: str
     condition: str
     value: str
 
-    def __post_init__(self) -> None:
-        if self.condition not in CONDITIONS.get(self.field, ()):
-            raise ValueError(f"no filter {self.field!r} {self.condition!r} in the whitelist")
-
 
 Group = tuple[Filter, ...]  # any of these
+Groups = tuple[Group, ...]  # all of these
 
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """The criteria of one request: products that match all of `groups`, ordered by id.
+    """The criteria of one request: items of a list that match all of `groups`, ordered by key.
 
-    page_size      products per page, at least 1: for Commerce 0 means "everything"
+    page_size      items per page, at least 1: for Commerce 0 means "everything"
     direction      ASC or DESC; for Commerce none means DESC
     current_page   counts from 1
     fields         ALL_FIELDS or LIGHT_FIELDS; other fields are missing from the answer
 
-    Raises ValueError when a value is out of range: a caller's bug, not a sync failure.
+    Raises ValueError when a value is out of range or not in a whitelist: a caller's bug, not a sync failure.
     """
 
-    groups: tuple[Group, ...]
+    spec: ListSpec[Any]
+    groups: Groups
     page_size: int
     direction: str = "ASC"
     current_page: int = 1
     fields: str = ALL_FIELDS
 
     def __post_init__(self) -> None:
+        for group in self.groups:
+            for wanted in group:
+                if wanted.condition not in self.spec.filters.get(wanted.field, ()):
+                    raise ValueError(f"no filter {wanted.field!r} {wanted.condition!r} in the whitelist")
         if self.page_size < 1 or self.current_page < 1:
-            raise ValueError(f"page {self.current_page} of {self.page_size} products does not exist")
+            raise ValueError(f"page {self.current_page} of {self.page_size} items does not exist")
         if self.direction not in DIRECTIONS:
             raise ValueError(f"no direction {self.direction!r} in the whitelist")
         if self.fields not in (ALL_FIELDS, LIGHT_FIELDS):
             raise ValueError(f"no fields {self.fields!r} in the whitelist")
 
     def params(self) -> list[tuple[str, str]]:
-        """Query parameters, not yet percent-encoded.
-
-        >>> Criteria((after(1200),), page_size=300).params()[:2]
-        [('searchCriteria[filterGroups][0][filters][0][field]', 'entity_id'), \
-('searchCriteria[filterGroups][0][filters][0][conditionType]', 'gt')]
-        """
+        """Query parameters, not yet percent-encoded."""
         pairs = []
         for number, group in enumerate(self.groups):
             for place, wanted in enumerate(group):
@@ -89,7 +112,7 @@ class Criteria:
                     (f"{name}[value]", wanted.value),
                 ]
         pairs += [
-            ("searchCriteria[sortOrders][0][field]", SORT_FIELD),
+            ("searchCriteria[sortOrders][0][field]", self.spec.key),
             ("searchCriteria[sortOrders][0][direction]", self.direction),
             ("searchCriteria[pageSize]", str(self.page_size)),
             ("searchCriteria[currentPage]", str(self.current_page)),
@@ -102,13 +125,21 @@ class Criteria:
             return f"a page size of {echo.page_size} instead of {self.page_size}"
         if echo.current_page not in (None, self.current_page):
             return f"page {echo.current_page} instead of {self.current_page}"
-        if echo.sort_orders and echo.sorting() != [(SORT_FIELD, self.direction)]:
-            return f"the order {echo.sorting()} instead of {SORT_FIELD} {self.direction}"
+        if echo.sort_orders and echo.sorting() != [(self.spec.key, self.direction)]:
+            return f"the order {echo.sorting()} instead of {self.spec.key} {self.direction}"
         if echo.asked() != frozenset(
-            frozenset((wanted.field, wanted.condition, wanted.value) for wanted in group)
+            frozenset((wanted.field, wanted.condition, wanted.value.strip()) for wanted in group)
             for group in self.groups
         ):
             return "other filters than were sent"
+        return None
+
+    def contradiction(self, sent: int, total: int) -> str | None:
+        """How the number of items sent contradicts the count in the same answer; None when they agree."""
+        if sent > min(self.page_size, total):
+            return f"Commerce sent {sent} {self.spec.noun} of {total} for a page of {self.page_size}."
+        if not sent and total > (self.current_page - 1) * self.page_size:
+            return f"Commerce counts {total} {self.spec.noun} and sent none of them."
         return None
 
 
@@ -138,7 +169,9 @@ class Echo(msgspec.Struct):
     def asked(self) -> frozenset[frozenset[tuple[str, str, str]]]:
         """The filters as (field, condition, value), in sets: neither groups nor filters have an order."""
         return frozenset(
-            frozenset((asked.field, asked.condition_type, str(asked.value)) for asked in group.filters or ())
+            frozenset(
+                (asked.field, asked.condition_type, str(asked.value).strip()) for asked in group.filters or ()
+            )
             for group in self.filter_groups or ()
         )
 
@@ -146,12 +179,20 @@ class Echo(msgspec.Struct):
         return [(entry.field, entry.direction.upper()) for entry in self.sort_orders or ()]
 
 
+class Listed(NamedTuple, Generic[T]):
+    """What an answer says: the items, None for a list that was null, the criteria applied, and the count."""
+
+    items: Sequence[T] | None
+    search_criteria: Echo
+    total_count: int
+
+
 def after(product_id: int) -> Group:
     """Ids above this one. Sent for 0 too: without it a real server chose a query plan ten times slower."""
     return (Filter("entity_id", "gt", str(product_id)),)
 
 
-def within(interval: Interval) -> tuple[Group, ...]:
+def within(interval: Interval) -> Groups:
     if interval.last is None:
         return (after(interval.after),)
     return after(interval.after), (Filter("entity_id", "lteq", str(interval.last)),)
@@ -169,3 +210,17 @@ def any_id(product_ids: Iterable[int]) -> Group:
 def any_sku(skus: Sequence[str]) -> Group:
     """One `eq` each: an `in` list is split at every comma, and SKUs may hold commas."""
     return tuple(Filter("sku", "eq", sku) for sku in skus)
+
+
+def chunks(values: Iterable[T], length: Callable[[T], int], most: int | None = None) -> Iterator[list[T]]:
+    """The values in order, in lists for one request each: at most `most`, and within FILTER_BUDGET."""
+    chunk: list[T] = []
+    used = 0
+    for value in values:
+        if chunk and (used + length(value) > FILTER_BUDGET or len(chunk) == most):
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(value)
+        used += length(value)
+    if chunk:
+        yield chunk

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.commerce.client import Answer
-from sync.commerce.listing import OutOfOrder, read_page
+from sync.commerce.listing import PRODUCTS, OutOfOrder, read_page
 from sync.commerce.search import LIGHT_FIELDS, Criteria, within
 from sync.commerce.transport import Body
 from sync.errors import AnswerUnreadable, PageFailed
 from sync.model import Interval, KnownPage, Page, RawProduct
 
 INTERVAL = Interval(10, 100)
-PAGE = Criteria(within(INTERVAL), page_size=3)
-LIGHT = Criteria(within(INTERVAL), page_size=3, fields=LIGHT_FIELDS)
+PAGE = Criteria(PRODUCTS, within(INTERVAL), page_size=3)
+LIGHT = Criteria(PRODUCTS, within(INTERVAL), page_size=3, fields=LIGHT_FIELDS)
 ECHO = (
     b'{"filter_groups":[{"filters":[{"field":"entity_id","value":"10","condition_type":"gt"}]},'
     b'{"filters":[{"field":"entity_id","value":"100","condition_type":"lteq"}]}],"page_size":3}'
@@ -236,7 +236,7 @@ def test_the_same_bytes_in_another_coding_are_another_answer() -> None:
 
 
 def test_the_same_answer_to_another_request_is_held_against_that() -> None:
-    other = Criteria(PAGE.groups, page_size=4)
+    other = Criteria(PRODUCTS, PAGE.groups, page_size=4)
 
     with pytest.raises(AnswerUnreadable, match="page size"):
         read_page(other, "all", INTERVAL, answer(items(12, 40)), known_page(items(12, 40)))
@@ -266,7 +266,7 @@ def test_what_stands_behind_known_items_is_not_taken_on_trust(
 
 def test_a_known_page_that_reaches_beyond_the_interval_is_not_taken_for_it() -> None:
     shorter = Interval(10, 39)
-    criteria = Criteria(within(shorter), page_size=3)
+    criteria = Criteria(PRODUCTS, within(shorter), page_size=3)
     echo = ECHO.replace(b'"100"', b'"39"')
     body = b'{"items":%b,"search_criteria":%b,"total_count":2}' % (items(12, 40), echo)
 

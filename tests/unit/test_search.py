@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from sync.commerce.listing import PRODUCTS
 from sync.commerce.search import (
     LIGHT_FIELDS,
     Criteria,
@@ -33,7 +34,7 @@ def echo_of(criteria: Criteria, **changes: Any) -> Echo:
     return msgspec.convert(honest | changes, Echo)
 
 
-PAGE = Criteria(within(Interval(1200, 1500)), page_size=300)
+PAGE = Criteria(PRODUCTS, within(Interval(1200, 1500)), page_size=300)
 
 
 def test_a_page_is_asked_for_by_key_in_camel_case() -> None:
@@ -52,7 +53,7 @@ def test_a_page_is_asked_for_by_key_in_camel_case() -> None:
 
 
 def test_a_light_request_names_the_total_and_the_echo_too() -> None:
-    params = dict(Criteria((after(0),), 1, fields=LIGHT_FIELDS).params())
+    params = dict(Criteria(PRODUCTS, (after(0),), 1, fields=LIGHT_FIELDS).params())
 
     assert params["fields"] == "items[id],search_criteria,total_count"
 
@@ -76,7 +77,7 @@ def test_skus_with_commas_are_told_apart() -> None:
 )
 def test_a_name_commerce_would_misunderstand_silently_is_refused_here(field: str, condition: str) -> None:
     with pytest.raises(ValueError, match="whitelist"):
-        Filter(field, condition, "1")
+        Criteria(PRODUCTS, ((Filter(field, condition, "1"),),), page_size=1)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_name_commerce_would_misunderstand_silently_is_refused_here(field: str
 )
 def test_a_page_that_means_something_else_is_refused_here(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"whitelist|does not exist"):
-        replace(Criteria((after(0),), page_size=1), **wrong)
+        replace(Criteria(PRODUCTS, (after(0),), page_size=1), **wrong)
 
 
 def test_an_honest_echo_makes_no_difference() -> None:
@@ -116,7 +117,7 @@ def test_an_echo_of_something_else_is_named(changes: dict[str, Any], named: str)
 
 
 def test_a_condition_that_became_equality_is_noticed() -> None:
-    asked = Criteria((any_id([1, 2]),), page_size=2)
+    asked = Criteria(PRODUCTS, (any_id([1, 2]),), page_size=2)
     groups = [{"filters": [{"field": "entity_id", "value": "1,2", "condition_type": "eq"}]}]
 
     assert asked.difference(echo_of(asked, filter_groups=groups)) == "other filters than were sent"

@@ -22,20 +22,21 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 from sync.commerce.client import LONGEST_PAGE, Answer, Client
-from sync.commerce.keyset import Miscounted
+from sync.commerce.keyset import Miscounted, check_outage, too_many_broken, walk
 from sync.commerce.listing import EXACT, HIGHEST_ID, PRODUCTS, OutOfOrder, Surplus, read_count, read_page
-from sync.commerce.page_size import LearnedSize, PageSize
-from sync.commerce.retry import HungUp, PageTooLarge
+from sync.commerce.page_size import LearnedSize, PageSize, WalkSize
+from sync.commerce.retry import HungUp
 from sync.commerce.search import (
     LIGHT_FIELDS,
     Criteria,
     Group,
     any_id,
     any_sku,
+    chunks,
     updated_since,
     within,
 )
-from sync.errors import AnswerUnreadable, PageFailed, RequestRefused, SettingsError
+from sync.errors import PageFailed, RequestRefused, SettingsError
 from sync.model import Count, Interval, KnownPage, Page, RawProduct, Unreadable
 
 T = TypeVar("T")
@@ -43,9 +44,7 @@ T = TypeVar("T")
 EVERY_ID: Final = Interval()
 FAR_PAGE: Final = 1_000_000_000
 WITNESSES: Final = 10
-# Unreadable products in a row, or while no thread reads any other; more are not the fault of products.
-MOST_IN_A_ROW: Final = 50
-FILTER_BUDGET: Final = 3_000  # characters of a URL: servers refuse from 8 kB on, proxies earlier
+MOST_IN_A_ROW: Final = PRODUCTS.most_broken  # also while no thread reads any other
 _SKU_NAMES: Final = 240  # characters of the parameter names around one SKU
 
 
@@ -121,22 +120,23 @@ class Products:
     """GET /V1/products. One object serves all threads of a pass: they share the page size.
 
     page_size   first size and ceiling
+    size        shared by all walks
     miscounts   by store view, the known error of the tenant's counts; all counts are corrected by it
+    unreadable  products, since any thread last read a page
 
     Every method raises what `Client.get` raises.
     """
 
     def __init__(self, client: Client, *, page_size: int = 300, learned: LearnedSize | None = None) -> None:
         self._client = client
-        self._ceiling = page_size
-        self._size = PageSize(page_size, learned)
+        self.size = PageSize(page_size, learned)
         self.miscounts: dict[str, Miscount] = {}
-        self._unreadable = 0  # products, since any thread last read a page
+        self.unreadable = 0
 
     @property
     def learned(self) -> LearnedSize:
         """The learned page sizes, for the next process."""
-        return self._size.learned
+        return self.size.learned
 
     def walk(
         self,
@@ -157,13 +157,13 @@ class Products:
 
     def by_ids(self, store_view: str, product_ids: Iterable[int]) -> Iterator[RawProduct | Unreadable]:
         """Those of the products that exist, ascending."""
-        for ids in _chunks(sorted(set(product_ids)), _id_length):
+        for ids in chunks(sorted(set(product_ids)), _id_length):
             span = Interval(ids[0] - 1, ids[-1])
             yield from _flat(self._walk(_Scope(store_view, (any_id(ids),), is_named=True), span))
 
     def by_skus(self, store_view: str, skus: Iterable[str]) -> Iterator[RawProduct | Unreadable]:
         """The products with these SKUs; Commerce ignores case, and a SKU can match more than one."""
-        for some in _chunks(sorted(set(skus)), _sku_length):
+        for some in chunks(sorted(set(skus)), _sku_length):
             yield from _flat(self._walk(_Scope(store_view, (any_sku(some),), is_named=True), EVERY_ID))
 
     def count(
@@ -187,18 +187,18 @@ class Products:
         asked, odd = set(product_ids), self._miscount(store_view).products.keys()
         return sum(
             self._count(self._named(store_view, ids), EVERY_ID).total
-            for ids in _chunks(sorted(asked - odd), _id_length)
+            for ids in chunks(sorted(asked - odd), _id_length)
         ) + len(self.listed(store_view, asked & odd))
 
     def listed(self, store_view: str, product_ids: Iterable[int]) -> set[int]:
         """Those of the products that the tenant lists, whatever it counts."""
-        chunks = _chunks(sorted(product_ids), _id_length)
-        return {number for ids in chunks for number in self._count_and_list(store_view, ids)[1]}
+        asked = chunks(sorted(product_ids), _id_length)
+        return {number for ids in asked for number in self._count_and_list(store_view, ids)[1]}
 
     def uncounted(self, store_view: str, product_ids: Iterable[int]) -> set[int]:
         """Those of the products that the tenant lists and does not count, found by halving."""
         found, filled = set[int](), self._miscount(store_view).named.filled
-        stack = list(_chunks(sorted(product_ids), _id_length))
+        stack = list(chunks(sorted(product_ids), _id_length))
         while stack:
             asked = stack.pop()
             total, listed = self._count_and_list(store_view, asked)
@@ -238,7 +238,7 @@ class Products:
                 top = self._nth_id(scope, unread, skipped) or top
             more = self._miscount(store_view).within(interval) if updated_from is None else 0
             return Extent(top, max(0, page.total_count - more), page.server_time)
-        raise _too_many_unreadable(store_view)
+        raise too_many_broken(MOST_IN_A_ROW, f"products of store view {store_view}")
 
     # --- a tenant that miscounts --------------------------------------------------------------------------
 
@@ -291,54 +291,15 @@ class Products:
         criteria = Criteria(PRODUCTS, groups, 1, direction, fields=LIGHT_FIELDS)
         return self._client.get(PRODUCTS.path, criteria.params(), store_view, read_count)
 
-    # --- the walk -----------------------------------------------------------------------------------------
+    # --- pages --------------------------------------------------------------------------------------------
 
     def _walk(
         self, scope: _Scope, interval: Interval, known: Mapping[int, KnownPage] | None = None
     ) -> Iterator[Page | Unreadable]:
-        """Pages until one is empty or reaches the end of the interval.
+        """Pages until one is empty or reaches the end of the interval."""
+        return walk(_Walk(self, scope, known), None if interval.is_empty else interval)
 
-        `narrow` is this walk's own page size while it isolates a product that fails: the other threads keep
-        their page size. A page of one product is then verified: a wrong id would hide the ids before it.
-        """
-        rest, narrow, in_a_row = interval, PageSize(self._ceiling), 0
-        previous: Page | None = None
-        while not rest.is_empty:
-            size = min(self._size.current, narrow.current, _width(rest))
-            found: Page | Unreadable
-            try:
-                if narrow.current == 1 < self._ceiling:
-                    found = self._isolate(scope, rest)
-                else:
-                    found = previous = self._page(scope, rest, size, previous, known=known)
-                    narrow.went_well(size, page_bytes=0)
-            except PageFailed as failure:
-                if size > 1:
-                    self._shrink(failure, size, narrow)
-                    continue
-                found = self._isolate(scope, rest)
-            yield found
-            if isinstance(found, Page):
-                in_a_row = self._unreadable = 0
-                if size == 1:  # the product that failed is passed
-                    narrow = PageSize(self._ceiling)
-            else:
-                in_a_row, self._unreadable = in_a_row + 1, self._unreadable + 1
-                if max(in_a_row, self._unreadable) > MOST_IN_A_ROW:
-                    raise _too_many_unreadable(scope.store_view)
-            if found.interval.last is None:
-                return
-            rest = Interval(found.interval.last, interval.last)
-
-    def _shrink(self, failure: PageFailed, size: int, narrow: PageSize) -> None:
-        if isinstance(failure, PageTooLarge):
-            self._size.cap(min(failure.maximum, size - 1))
-        elif failure.too_large:
-            self._size.failed(size)
-        else:
-            narrow.failed(size)
-
-    def _page(
+    def page(
         self,
         scope: _Scope,
         interval: Interval,
@@ -358,8 +319,8 @@ class Products:
             except OutOfOrder as found:
                 page = self._sorted(scope, interval, size, found)
             else:
-                self._check_outage(page, previous, partial(self._count, scope, interval))
-            self._size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
+                self._check_outage(scope, interval, page, previous)
+            self.size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
         longest = None if size == 1 else LONGEST_PAGE
@@ -375,7 +336,7 @@ class Products:
         try:
             return self._counted(scope, partial(ask, patient=patient))
         except HungUp:  # a smaller page may be fast enough
-            self._size.failed(size)
+            self.size.failed(size)
             raise
 
     def _counted(self, scope: _Scope, ask: Callable[[], Page]) -> Page:
@@ -401,31 +362,20 @@ class Products:
         end = self._nth_id(scope, interval, size)
         if end is None or end == interval.last:
             raise found
-        return self._page(scope, Interval(interval.after, end), size)
+        return self.page(scope, Interval(interval.after, end), size)
 
-    def _check_outage(self, page: Page, previous: Page | None, count_again: Callable[[], Count]) -> None:
-        """Raise AnswerUnreadable when many products seem to be gone, unless that is proven.
+    def _check_outage(self, scope: _Scope, interval: Interval, page: Page, previous: Page | None) -> None:
+        read = previous.products if previous else ()
+        check_outage(
+            f"products of store view {scope.store_view}",
+            len(page.products),
+            page.total_count,
+            previous.total_count - len(read) if previous else None,
+            lambda: self.count_of(scope.store_view, [it.product_id for it in read[-WITNESSES:]]),
+            lambda: self._count(scope, interval).total,
+        )
 
-        A mass deletion looks like a tenant that is going down or coming up. Proven means: products just read
-        are still listed, and a count after that agrees with the page. A range that begins with an empty page
-        is counted too.
-        """
-        if previous is None:
-            if not page.products and (total := count_again().total):
-                raise AnswerUnreadable(f"Commerce sent an empty page and counts {total} products there.")
-            return
-        expected = previous.total_count - len(previous.products)
-        slack = 10 + expected // 100 if page.products else 0
-        if page.total_count + slack >= expected:
-            return
-        witnesses = [product.product_id for product in previous.products[-WITNESSES:]]
-        if not self.count_of(page.store_view, witnesses) or count_again().total > page.total_count + slack:
-            raise AnswerUnreadable(
-                f"{expected - page.total_count} products seem to have vanished at once.",
-                "check the tenant: this looks like an outage; the next run continues here.",
-            )
-
-    def _isolate(self, scope: _Scope, rest: Interval) -> Page | Unreadable:
+    def isolate(self, scope: _Scope, rest: Interval) -> Page | Unreadable:
         """The first product of `rest`, whose page of one failed: read after all, or reported as unreadable.
 
         1. Find its id by counting, which loads no product and waits for a tenant that is down.
@@ -433,10 +383,10 @@ class Products:
         """
         first = self._nth_id(scope, rest, 1)
         if first is None:  # deleted meanwhile
-            return self._page(scope, rest, 1, patient=True)
+            return self.page(scope, rest, 1, patient=True)
         alone = Interval(rest.after, first)
         try:
-            return self._page(scope, alone, 1)
+            return self.page(scope, alone, 1)
         except PageFailed as failure:
             return Unreadable(scope.store_view, alone, first, str(failure))
 
@@ -502,6 +452,59 @@ class Products:
         return self._counted(scope, partial(ask, patient=patient))
 
 
+@dataclass(slots=True)
+class _Walk:
+    """The steps of one walk. Its cursor is the interval that is left.
+
+    A page of one product that was isolated is verified: a wrong id would hide the ids before it.
+    """
+
+    products: Products
+    scope: _Scope
+    known: Mapping[int, KnownPage] | None
+    sizes: WalkSize = field(init=False)
+    previous: Page | None = None
+    in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        self.sizes = WalkSize(self.products.size)
+
+    def size(self, left: Interval) -> int:
+        return min(self.sizes.current, _width(left))
+
+    def page(self, left: Interval, size: int) -> Page | Unreadable:
+        if self.sizes.is_isolating:
+            return self._isolated(left)
+        page = self.previous = self.products.page(self.scope, left, size, self.previous, known=self.known)
+        self.sizes.went_well(size)
+        return page
+
+    def alone(self, left: Interval, _failure: PageFailed) -> Page | Unreadable:
+        return self._isolated(left)
+
+    def _isolated(self, left: Interval) -> Page | Unreadable:
+        found = self.products.isolate(self.scope, left)
+        if isinstance(found, Page):
+            self.sizes.went_well(1)
+        return found
+
+    def rest(self, left: Interval, found: Page | Unreadable) -> Interval | None:
+        self._count_unreadable(found)
+        if found.interval.last is None:
+            return None
+        rest = Interval(found.interval.last, left.last)
+        return None if rest.is_empty else rest
+
+    def _count_unreadable(self, found: Page | Unreadable) -> None:
+        if isinstance(found, Page):
+            self.in_a_row = self.products.unreadable = 0
+            return
+        self.in_a_row += 1
+        self.products.unreadable += 1
+        if max(self.in_a_row, self.products.unreadable) > MOST_IN_A_ROW:
+            raise too_many_broken(MOST_IN_A_ROW, f"products of store view {self.scope.store_view}")
+
+
 def _common(surplus: Sequence[int]) -> int:
     """The common value; 0 when they differ, or there is none."""
     return surplus[0] if surplus and len(set(surplus)) == 1 else 0
@@ -520,30 +523,9 @@ def _flat(found: Iterable[Page | Unreadable]) -> Iterator[RawProduct | Unreadabl
             yield step
 
 
-def _chunks(values: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T]]:
-    """The values in order, in lists whose lengths in a URL stay within FILTER_BUDGET."""
-    chunk: list[T] = []
-    used = 0
-    for value in values:
-        if chunk and used + length(value) > FILTER_BUDGET:
-            yield chunk
-            chunk, used = [], 0
-        chunk.append(value)
-        used += length(value)
-    if chunk:
-        yield chunk
-
-
 def _id_length(product_id: int) -> int:
     return len(f"{product_id}%2C")
 
 
 def _sku_length(sku: str) -> int:
     return _SKU_NAMES + len(quote(sku))
-
-
-def _too_many_unreadable(store_view: str) -> AnswerUnreadable:
-    return AnswerUnreadable(
-        f"More than {MOST_IN_A_ROW} products in a row cannot be read in store view {store_view}.",
-        "check the tenant's exception log: something breaks every product, perhaps an extension.",
-    )

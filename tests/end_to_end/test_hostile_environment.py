@@ -180,7 +180,7 @@ def test_what_cannot_be_used_is_refused_in_words(
     assert (ended.code, words in ended.out + ended.err) == (code, True), ended
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(environments, files, st.lists(st.sampled_from(COMMANDS), min_size=4, max_size=4))
 def test_every_command_ends_with_a_code_of_the_table(
     tenant: Sandbox, environment: dict[str, str], files: dict[str, bytes], commands: list[list[str]]

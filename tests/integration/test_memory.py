@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import subprocess
 import threading
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ MOST_MB = 150
 MB = 1 << 20
 TOKEN = b'{"access_token":"a-token","token_type":"bearer","expires_in":86399}'
 ENDLESS = b"x" * MB  # again and again, a gigabyte in all
-SPACES = gzip.compress(b" " * (500 * MB), 1)
+_GZIP = zlib.compressobj(1, wbits=31)
+_FIRST, _NEXT = (_GZIP.compress(b" " * MB) + _GZIP.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+SPACES = _FIRST + 499 * _NEXT  # 500 MB, so many that nobody reads to the end, which is missing
 TINY_PAGE = b'{"items":[' + b"{}," * (10 * MB) + b'{}],"search_criteria":{},"total_count":9}'
 TINY_ERROR = b'{"message":"a","x":[' + b"{}," * 340_000 + b"{}]}"
 LONG_TOKEN = b'{"access_token":"' + b"a" * 1_000_000 + b'","expires_in":86399}'
@@ -73,6 +76,8 @@ def peak_mb(shell: Shell, *command: str, **settings: str) -> float:
         while process.poll() is None:
             lines = status.read_text().splitlines() if status.exists() else []
             peak = max([peak, *(int(it.split()[1]) / 1024 for it in lines if it.startswith("VmHWM"))])
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.01)
     return peak
 
 

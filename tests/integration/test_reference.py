@@ -489,7 +489,7 @@ def codes(bench: Bench) -> set[str]:
 def test_a_broken_attribute_is_named_and_everything_else_is_read(bench: Bench) -> None:
     """Its source class is gone: each page that holds it is 500, for ever; first seen by an empty copy."""
     there = {it["attribute_code"] for it in bench.sandbox.reference.attributes()}
-    for code in sorted(there):
+    for code in [*sorted(there)[::6], max(there)]:
         bench.sandbox.faults.break_item("attributes", code)
         bench.execute("DELETE FROM sync_state")
 

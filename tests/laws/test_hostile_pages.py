@@ -25,7 +25,7 @@ from tests.kit import Bench, Elsewhere
 
 pytestmark = pytest.mark.slow
 
-PAGES = int(os.environ.get("HOSTILE_PAGES", "300"))
+PAGES = int(os.environ.get("HOSTILE_PAGES", "200"))
 PAGE_SIZE = 5
 PER_ROUND = 200  # pages
 TEXTS = ("sku", "name", "type_id")

@@ -137,7 +137,7 @@ KILLED_AND_RESUMED = [
 ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @example(steps=KILLED_AND_RESUMED, overlap=0)
 @given(steps=STEPS, overlap=st.sampled_from([0, 10]))
 def test_what_was_true_at_the_start_of_a_command_that_ended_with_0_is_here(

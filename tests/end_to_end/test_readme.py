@@ -36,7 +36,7 @@ def test_a_tenants_first_hour_is_as_shown(shell: Shell) -> None:
     """The sandbox stands in for the tenant, as the README says; then the SQL that is shown."""
     session = README.split("```console\n")[2].split("```")[0]
     for step in session.split("$ product-sync ")[1:]:
-        command, *shown = step.strip().splitlines()
+        command, *shown = step.replace("product-sync: ", "").strip().splitlines()  # a terminal's prefix
 
         ended = shell.run(*shlex.split(command))
 

@@ -14,7 +14,7 @@ IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -g
 
 FAST = $(IN_MEMORY) $(BIN)/python -m pytest -m "not slow" --ignore tests/end_to_end -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
-.PHONY: demo test test-fast coverage lint lock release bench bench-smoke bench-dlt clean
+.PHONY: demo test test-fast laws coverage lint lock release bench bench-smoke bench-dlt docs clean
 
 # The whole story against a simulated tenant: no Adobe account, no server, ends by itself.
 demo: $(RUNTIME)
@@ -30,11 +30,19 @@ test: $(DEV)
 test-fast: $(DEV)
 	$(FAST)
 
+# The tests of properties, with other examples each time; a failing example is made small and printed.
+laws: $(DEV)
+	$(IN_MEMORY) $(BIN)/python -m pytest --hypothesis-profile laws -m hypothesis -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
+
 # The lines that no fast test runs; fails below the share in pyproject.toml. Python 3.12 and newer measure almost for
 # nothing, 3.11 needs 1.7 times the CPU.
 coverage: $(DEV)
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 	  $(FAST) --cov --cov-report=term
+
+# Writes the tables of the data dictionary from sync/db/schema.py.
+docs: $(DEV)
+	$(BIN)/python -m tests.data_dictionary
 
 lint: $(DEV)
 	$(BIN)/ruff check

@@ -6,6 +6,7 @@ This file runs with today's program; a revision in versions/ imports nothing fro
 import sqlalchemy as sa
 from alembic import context
 
+from sync.db import comments
 from sync.db.dialects import own_schema
 from sync.db.schema import metadata
 from sync.db.views import OWN, dropped_views
@@ -22,6 +23,7 @@ def migrate(connection: sa.Connection) -> None:
     )
     with context.begin_transaction(), dropped_views(connection):
         context.run_migrations()
+        comments.write(connection)
 
 
 def refuse_foreign_table(connection: sa.Connection) -> None:

@@ -443,7 +443,7 @@ def _by_cron(
     def deadline(began: datetime, _ended: datetime) -> datetime:
         return next_time(cron, settings.sync_timezone, began) + max_lag
 
-    return FeedPolicy(kind, kinds, deadline)
+    return FeedPolicy(kind, kinds, deadline, by_cron=True)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ secrets are removed from both texts, also where they quote a server.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from sync.logs.redaction import redacted
@@ -69,6 +70,11 @@ class SettingsError(SyncError):
 
     exit_code = 78
     fix = "correct the variables named above; .env.example shows each of them."
+
+    def __init__(self, message: str, fix: str | None = None, faults: Mapping[str, str] | None = None) -> None:
+        """faults    what is wrong with a variable, by its name, where that is all that is wrong"""
+        super().__init__(message, fix)
+        self.faults = {name: redacted(fault) for name, fault in (faults or {}).items()}
 
 
 class CommerceError(SyncError):

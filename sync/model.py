@@ -7,13 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Literal, NamedTuple, Self
 
 PassKind = Literal["backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference", "forget"]
 RunStatus = Literal["running", "succeeded", "partial", "failed", "interrupted"]
 ChangeKind = Literal["insert", "update", "delete", "restore"]
+
+
+def duration(span: timedelta) -> str:
+    """A span of time for people, in its two largest units.
+
+    >>> duration(timedelta(hours=1, seconds=4)), duration(timedelta(seconds=90)), duration(timedelta(days=3))
+    ('1 h 0 min', '90 s', '3 d 0 h')
+    """
+    seconds = max(0, int(span.total_seconds()))
+    if seconds >= 86_400:
+        return f"{seconds // 86_400} d {seconds % 86_400 // 3_600} h"
+    if seconds >= 3_600:
+        return f"{seconds // 3_600} h {seconds % 3_600 // 60} min"
+    return f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1.
+
+    >>> counted(1, "product"), counted(0, "product"), counted(1200, "entry")
+    ('1 product', '0 products', '1200 entries')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("ry") else f"{number} {noun}s"
 
 
 def fingerprint(content: bytes) -> str:

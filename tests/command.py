@@ -77,10 +77,10 @@ class Running:
         raise AssertionError("\n".join([ended, *map(str, self.log[-30:]), *self.words]))
 
     def wait_for_words(self, words: str) -> str:
-        """The next line that holds these words."""
+        """The next message that holds these words; from a log of JSON lines, without what is around it."""
         for line in self.lines():
             if words in line:
-                return line
+                return str(json.loads(line)["message"]) if line.startswith("{") else line
         raise AssertionError(f"ended without saying {words!r}")
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -96,12 +96,14 @@ class Shell:
     """A folder to work in, and settings that lead to a tenant.
 
     longest_s    a command that takes longer hangs
+    pipe_size    bytes that one started afresh can print before somebody reads; -1 is the system's choice
     """
 
     tenant: Sandbox
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     longest_s: float = LONGEST_S
+    pipe_size: int = -1
 
     def run(self, *arguments: str, **changed: str) -> Ended:
         """Run a command to its end, with some settings changed."""
@@ -137,6 +139,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pipesize=self.pipe_size,
         )
         return self._running(process)
 

@@ -17,7 +17,16 @@ pytest_plugins = ("tests.databases",)
 gc.set_threshold(50_000, 20, 100)
 
 # No deadline per example: on a shared machine it fails by chance.
-hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.register_profile("laws", deadline=None, print_blob=True)
+# The same examples in each run: no change fails by chance. What fails is printed as found, because to make it
+# smaller may take minutes. `make laws` tries other examples.
+hypothesis.settings.register_profile(
+    "project",
+    hypothesis.settings.get_profile("laws"),
+    derandomize=True,
+    database=None,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+)
 hypothesis.settings.load_profile("project")
 
 

@@ -56,7 +56,11 @@ def options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=lambda asked: _version(asked), help="Print the version."
+            "--version",
+            "-V",
+            is_eager=True,
+            callback=lambda asked: _version(asked),
+            help="Print the version.",
         ),
     ] = False,
 ) -> None:

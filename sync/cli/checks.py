@@ -21,6 +21,7 @@ from sync.commerce.store_views import store_views
 from sync.db import opening
 from sync.errors import AccessDenied, DatabaseUnavailable, SettingsError, SyncError
 from sync.hooks.run_log import RunLog
+from sync.model import counted
 from sync.settings import Settings, unknown_variables
 from sync.settings.parsers import mask_url, tenant_name
 
@@ -89,7 +90,7 @@ def _tenant(tenant: Tenant, views: Sequence[str], now: Callable[[], datetime]) -
     except SyncError as error:
         yield failure("API", error)
         return
-    yield Finding("API", "ok", f"lists {count.total} products")
+    yield Finding("API", "ok", f"lists {counted(count.total, 'product')}")
     yield _tried("store views", lambda: _store_views(tenant, views))
     yield _clock(count.server_time, now())
 
@@ -173,4 +174,4 @@ def _broker(settings: Settings) -> str:
     from sync.service.worker import worker_status
 
     count, slots = worker_status(settings)
-    return f"reachable; {count} workers online, capacity {slots}"
+    return f"reachable; {counted(count, 'worker')} online, capacity {slots}"

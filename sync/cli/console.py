@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from threading import Event, Thread
 from types import FrameType
 from typing import NoReturn, TextIO
@@ -19,6 +21,7 @@ from typing import NoReturn, TextIO
 import typer
 
 from sync.errors import SyncError
+from sync.logs import LogFormat, printable
 from sync.logs.redaction import redacted
 
 USAGE, UNAVAILABLE, BUG, INTERRUPTED = 64, 69, 70, 130
@@ -147,11 +150,33 @@ def end_quietly() -> NoReturn:
 
 
 def complain(text: str) -> None:
-    """Write a message to standard error."""
+    """Write a message to standard error; as an event of the log where the log is JSON lines.
+
+    So a program that reads standard error finds one JSON object in every line. LOG_LEVEL does not apply.
+    """
+    line = _as_event(text) if _form == "json" else _spoken(text)
     try:
-        print(_spoken(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the command line
+        sys.stderr.write(f"{line}\n")  # at once: another thread may be logging
+        sys.stderr.flush()
     except OSError:
         silence(sys.stderr)
+
+
+_form: LogFormat = "console"
+
+
+def speak_as(form: LogFormat) -> None:
+    """Write messages in the format of the log from now on."""
+    global _form
+    _form = form
+
+
+def _as_event(text: str) -> str:
+    at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    tenant = {"tenant": _subject.get()} if _subject.get() else {}
+    message = printable(" ".join(line.strip() for line in text.splitlines()))
+    event = {"at": at, "level": "info", "event": "command.message", **tenant, "message": message}
+    return json.dumps(event, separators=(",", ":"), ensure_ascii=False)
 
 
 _subject: ContextVar[str] = ContextVar("subject", default="")
@@ -160,7 +185,7 @@ _subject: ContextVar[str] = ContextVar("subject", default="")
 @contextmanager
 def speaking_of(name: str) -> Iterator[None]:
     """Prefix every message line with this name."""
-    token = _subject.set(f"{name}: ")
+    token = _subject.set(name)
     try:
         yield
     finally:
@@ -168,4 +193,5 @@ def speaking_of(name: str) -> Iterator[None]:
 
 
 def _spoken(text: str) -> str:
-    return "\n".join(f"{_subject.get()}{line}" for line in text.split("\n"))
+    prefix = f"{name}: " if (name := _subject.get()) else ""
+    return "\n".join(f"{prefix}{line}" for line in text.split("\n"))

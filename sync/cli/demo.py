@@ -40,6 +40,7 @@ def play(command: Command, folder: Path | None) -> int:
             "STORE_VIEWS": ",".join(STORE_VIEWS),
             "DATABASE_URL": f"sqlite:///{database}",
             "LOG_LEVEL": "WARNING",
+            "LOG_FORMAT": "console",
         }
         with _surroundings(settings):
             return _play(command, tenant, database)

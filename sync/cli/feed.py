@@ -13,6 +13,7 @@ import typer
 from sync.cli.console import INTERRUPTED, complain, print_out, stoppable
 from sync.cli.options import MAX_ID, app, copy_settings
 from sync.cli.tenants import for_tenants
+from sync.model import counted
 
 if TYPE_CHECKING:
     from sync.feed.follow import Entry, Sender
@@ -95,7 +96,7 @@ def changes(
         source = feed.Feed(engine, stop, follow=follow)
         count = feed.forward(source, send, store, since=since, limit=limit, rewind=rewind)
         if receiver:
-            complain(f"product-sync: {count} changes posted to {receiver}.")
+            complain(f"product-sync: {counted(count, 'change')} posted to {receiver}.")
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)
 

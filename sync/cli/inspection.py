@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync.cli.console import complain, emit, stoppable
-from sync.cli.options import MAX_ID, AsJson, StoreView, app, configure_logs, copy_settings, settings_in_force
+from sync.cli.options import (
+    MAX_ID,
+    AsJson,
+    StoreView,
+    app,
+    configure_logs,
+    copy_settings,
+    settings_in_force,
+    usable_settings,
+)
 from sync.cli.tenants import for_tenants, worst
 from sync.errors import SettingsError, SyncError, UsageError
 
@@ -58,12 +67,22 @@ def _findings(stop: Event) -> Iterator[Finding]:
 def config() -> None:
     """Print the settings in force and the source of each; secrets are masked.
 
-    Exit status: 0, or 78 if they are invalid.
+    A setting that is wrong or missing is marked, in the column "wrong"; the others are shown all the same.
+
+    Exit status: 0, or 78 if one is wrong.
     """
     from sync.cli.text import table
     from sync.settings import describe, unknown_variables
 
-    emit(table([("setting", "value", "from"), *describe(settings_in_force())]))
+    try:
+        settings = settings_in_force()
+    except SettingsError as error:
+        if error.faults:
+            rows = describe(usable_settings(error.faults), error.faults)
+            marked = [(*row[:3], error.faults.get(row.name, "")) for row in rows]
+            emit(table([("setting", "value", "from", "wrong"), *marked]))
+        raise
+    emit(table([("setting", "value", "from"), *describe(settings)]))
     for hint in unknown_variables():
         complain(f"product-sync: {hint}")
 
@@ -157,12 +176,25 @@ def show(
         found = reading(engine, lambda connection: products.find(connection, sku, store_view))
         left = reading(engine, current_views.left)
         if not found:
+            _ensure_store_view(engine, store_view)
             raise UsageError(
                 f"the copy has no product {sku}.", "check the SKU; `product-sync status` counts products."
             )
         for row in sorted(found, key=lambda row: row.store_view in left):
             product = row._asdict() | {"left": left.get(row.store_view)}
             emit(_shown(engine, product, history=history, as_json=as_json))
+
+
+def _ensure_store_view(engine: sa.Engine, store_view: str | None) -> None:
+    """Raise UsageError for a store view of which the copy has nothing."""
+    from sync.db import overview
+    from sync.db.engine import reading
+
+    known = [view.store_view for view in reading(engine, overview.store_views)]
+    if store_view is not None and store_view not in known:
+        raise UsageError(
+            f"the copy has no store view {store_view}.", f"name one of: {', '.join(known) or 'none yet'}."
+        )
 
 
 def _shown(engine: sa.Engine, product: Mapping[str, Any], *, history: bool, as_json: bool) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from sync.cli import console
 from sync.cli.tenants import load
 from sync.errors import SettingsError
 
@@ -18,7 +19,7 @@ MAX_ID: Final = 2**63 - 1  # of a BIGINT
 
 app = typer.Typer(
     name="product-sync",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -58,6 +59,13 @@ def copy_settings() -> Settings:
     return _in_force(load(CopySettings))
 
 
+def usable_settings(faults: Iterable[str]) -> Settings:
+    """The settings with the faulty ones left blank, for display. Raises SettingsError."""
+    from sync.settings import CopySettings
+
+    return load(CopySettings, without={name.lower() for name in faults})
+
+
 def _in_force(settings: Settings) -> Settings:
     configure_logs(settings)
     return settings
@@ -73,7 +81,8 @@ def configure_logs(settings: Settings, also: Iterable[Settings | SettingsError] 
     from sync import logs
     from sync.logs.redaction import hide
 
-    logs.configure(settings.log_format, settings.log_level, secrets=settings.secrets)
+    form = logs.configure(settings.log_format, settings.log_level, secrets=settings.secrets)
+    console.speak_as(form)
     log = structlog.stdlib.get_logger("sync")
     for each in (settings, *also):
         if not isinstance(each, SettingsError):

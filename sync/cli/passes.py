@@ -114,7 +114,7 @@ def run(
       product-sync run --sku BAG-1         one product, whether it changed or not
 
     Exit status: 0 up to date, 1 some products rejected or deletions held back, 69 out of reach, 75 busy, 77
-    refused, 78 settings, 130 interrupted.
+    refused, 78 settings, 130 interrupted; 64 if none of the products named was found.
     """
     from sync.passes.incremental import incremental
 
@@ -128,8 +128,12 @@ def _named(sync: Sync, ids: list[int], skus: list[str]) -> Summary:
     from sync.passes.incremental import targeted
 
     summary, unknown = targeted(sync, ids, skus)
-    for name in unknown:
-        complain(f"product-sync: Product {name} was not found in Commerce or in the database.")
+    named = f"Product {unknown[0]} was" if len(unknown) == 1 else f"Products {', '.join(unknown)} were"
+    message = f"{named} not found in Commerce or in the database."
+    if unknown and len(unknown) == len({*map(str, ids), *(sku.strip() for sku in skus)}):
+        raise UsageError(message, "check the SKU or the id, and STORE_VIEWS.")
+    if unknown:
+        complain(f"product-sync: {message}")
     return summary
 
 

@@ -56,10 +56,13 @@ def chosen() -> Chosen | None:
     return _chosen.get()
 
 
-def load(kind: type[AnySettings]) -> AnySettings:
-    """The settings of that tenant, or of the only one. Raises SettingsError."""
-    it = chosen()
-    return kind.load() if it is None else it.tenants.settings_as(kind, it.name)
+def load(kind: type[AnySettings], *, without: Iterable[str] = ()) -> AnySettings:
+    """The settings of that tenant, or of the only one. Raises SettingsError.
+
+    without    fields to leave blank, whatever their value is
+    """
+    it, blank = chosen(), dict.fromkeys(without, "")
+    return kind.load(blank) if it is None else it.tenants.settings_as(kind, it.name, blank)
 
 
 def named(facts: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class ErrorBody:
     maximum      the largest page size that is accepted
     longest      the greatest length of another list that is accepted
     is_json      False for HTML and text: neither Commerce nor the gateway wrote it
+    has_message  a JSON object with a text, as Commerce writes it
     is_fatal     written by PHP's fatal error handler: memory or time ran out
     is_internal  a logged exception (`Report ID`), whatever its status: newer Commerce answers 400 for some
     """
@@ -87,6 +88,7 @@ class ErrorBody:
     maximum: int | None = None
     longest: int | None = None
     is_json: bool = False
+    has_message: bool = False
     is_fatal: bool = False
     is_internal: bool = False
 
@@ -107,15 +109,16 @@ def _parse_error_body(body: bytes) -> ErrorBody:
     if not isinstance(document, dict):
         return ErrorBody(text=clean(str(document)) or "no message", is_json=True)
     template = _template(document)
-    text = " ".join(clean(sentence) for sentence in _sentences(document))
+    text = clean(" ".join(clean(sentence) for sentence in _sentences(document)))
     limit, is_of_pages = _limit(document), "pageSize" in template
     return ErrorBody(
-        text=clean(text) or "no message",
+        text=text or "no message",
         code=_code(document),
         resources=_resources(document),
         maximum=limit if is_of_pages else None,
         longest=None if is_of_pages else limit,
         is_json=True,
+        has_message=bool(text),
         is_fatal="messages" in document,
         is_internal=_REPORT_ID.search(text) is not None,
     )

@@ -9,7 +9,7 @@
     400 for the page size             stop: the answer names the largest page
     400 with a report id              as a 500: newer Commerce answers database faults like that
     401, 403                          renew the token, try once more, then stop
-    4xx without JSON, 402, 451 ...    by a proxy or firewall: 4 tries, a page 3, a list that can be halved 1
+    4xx without message, 402, 451     by a proxy or firewall: 4 tries, a page 3, a list that can be halved 1
     HTML instead of JSON              4 tries, a page 3, then stop
     redirect, 404                     stop: the base URL or the store view is wrong
     any other 4xx of Commerce         stop: our request is wrong
@@ -295,7 +295,7 @@ def _refused(reason: str, status: int, error_body: ErrorBody, *, blocked_tries: 
         return _stop(AccessDenied(f"{reason}.", remedy(error_body)))
     if error_body.longest is not None:
         return _stop(ListTooLong(f"{reason}.", error_body.longest))
-    if error_body.is_json and status in OF_COMMERCE:
+    if error_body.has_message and status in OF_COMMERCE:
         return _stop(RequestRefused(f"{reason}."))
     return RetryDecision(RequestBlocked(f"{reason}."), tries=blocked_tries)
 

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from sync.db.current_views import left
 from sync.db.dialects import utc_now
-from sync.db.overview import SUCCEEDED
+from sync.db.overview import SUCCEEDED, watermarks
 from sync.db.rejected import ALTERED, NOT_COPIED, count_open
-from sync.db.schema import sync_runs, sync_watermarks
+from sync.db.schema import sync_runs
 from sync.model import PassKind
 
 RUNS_READ: Final = 200  # in search of consecutive failures
@@ -24,40 +24,43 @@ class Freshness:
     """A snapshot of the copy, by the database's clock.
 
     now          time of the snapshot
-    lags         age of each store view's watermark
+    marks        when the tenant's clock showed each store view's watermark
     successes    when each kind of pass last succeeded
     starts       when that run started
     running      kinds of pass in progress, or marked so by a process that died
     rejected     products that were not copied, by store view
     altered      products copied with a value replaced, by store view
+    scheduled_now    what cron schedules are judged by; None: `now`
     """
 
     now: datetime
-    lags: Mapping[str, timedelta]
+    marks: Mapping[str, datetime]
     successes: Mapping[PassKind, datetime]
     starts: Mapping[PassKind, datetime]
     running: frozenset[PassKind]
     rejected: Mapping[str, int]
     altered: Mapping[str, int] = field(default_factory=dict)
+    scheduled_now: datetime | None = None
+
+    @property
+    def lags(self) -> dict[str, timedelta]:
+        """Age of each store view's watermark."""
+        return {view: max(self.now - mark, timedelta()) for view, mark in self.marks.items()}
 
     def later(self, span: timedelta) -> Freshness:
         """The snapshot aged by `span`."""
-        return replace(self, now=self.now + span, lags={view: lag + span for view, lag in self.lags.items()})
+        return replace(self, now=self.now + span)
 
 
 def freshness(connection: sa.Connection) -> Freshness:
     """Take a snapshot, in a few small queries."""
     now = utc_now(connection)
-    marks = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
     gone = left(connection)
-    lags = {  # a watermark follows the tenant's clock, which may be ahead of this one
-        row.store_view: max(now - row.watermark, timedelta()) for row in marks if row.store_view not in gone
-    }
     runs = _last_runs(connection)
     ended = [row for row in runs if row.finished_at is not None]
     return Freshness(
         now=now,
-        lags=lags,
+        marks={view: mark for view, (_, mark) in watermarks(connection).items() if view not in gone},
         successes={row.kind: row.finished_at for row in ended},
         starts={row.kind: row.started_at for row in ended},
         running=frozenset(row.kind for row in runs if row.finished_at is None),

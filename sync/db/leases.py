@@ -50,6 +50,16 @@ class Holder:
     until: datetime
 
 
+def name_of(owner: str) -> str:
+    """The part of an owner that people read: command, process and host, not how a process is recognised.
+
+    >>> name_of("backfill (process 4711 on shop-etl) since 342602, machine 1ae751bb-4026531836")
+    'backfill (process 4711 on shop-etl)'
+    """
+    name, identified, _ = owner.partition(") since ")
+    return f"{name})" if identified else owner
+
+
 def acquire(engine: sa.Engine, owner: str, is_dead: Callable[[str], bool], life: timedelta = LIFE) -> Lease:
     """Acquire the lease without waiting.
 
@@ -67,7 +77,7 @@ def _acquire(connection: sa.Connection, owner: str, is_dead: Callable[[str], boo
     ).one()
     now = utc_now(connection)
     if _is_held(row, now) and not is_dead(row.owner):
-        raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
+        raise LeaseHeld(name_of(row.owner), row.acquired_at, row.expires_at)
     receipts.clear(connection)
     lease = Lease(owner, row.fencing + 1, life)
     connection.execute(
@@ -98,7 +108,7 @@ def renew(connection: sa.Connection, lease: Lease) -> None:
     renewed = connection.execute(_renewal(connection.dialect.name, lease.life), {"mine": lease.fencing})
     if renewed.rowcount != 1:
         row = connection.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER)).one()
-        raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
+        raise LeaseHeld(name_of(row.owner), row.acquired_at, row.expires_at)
 
 
 @cache
@@ -125,7 +135,7 @@ def share(connection: sa.Connection, fencing: int) -> None:
     """
     row = connection.execute(_SHARED).one()
     if row.fencing != fencing:
-        raise LeaseHeld(row.owner, row.acquired_at, row.expires_at)
+        raise LeaseHeld(name_of(row.owner), row.acquired_at, row.expires_at)
 
 
 _SHARED = (
@@ -153,4 +163,4 @@ def holder(engine: sa.Engine) -> Holder | None:
 def _holder(connection: sa.Connection) -> Holder | None:
     now = utc_now(connection)
     row = connection.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER)).one()
-    return Holder(row.owner, row.acquired_at, row.expires_at) if _is_held(row, now) else None
+    return Holder(name_of(row.owner), row.acquired_at, row.expires_at) if _is_held(row, now) else None

@@ -39,14 +39,14 @@ def store_views(connection: sa.Connection) -> list[StoreViewState]:
     """Every store view that has or had data in the copy, by code."""
     now = utc_now(connection)
     counts = _counts(connection)
-    marks = _watermarks(connection)
+    marks = watermarks(connection)
     gone = left(connection)
     return [
         StoreViewState(
-            view, *counts.get(view, (0, 0)), mark, None if mark is None else now - mark, gone.get(view)
+            view, *counts.get(view, (0, 0)), mark, None if here is None else now - here, gone.get(view)
         )
         for view in sorted(counts.keys() | marks.keys())
-        for mark in [marks.get(view)]
+        for mark, here in [marks.get(view, (None, None))]
     ]
 
 
@@ -62,9 +62,20 @@ def _counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
     return {code: (count - deleted.get(code, 0), deleted.get(code, 0)) for code, count in total.items()}
 
 
-def _watermarks(connection: sa.Connection) -> dict[str, datetime]:
-    rows = connection.execute(sa.select(sync_watermarks.c.store_view, sync_watermarks.c.watermark))
-    return {row.store_view: row.watermark for row in rows}
+def watermarks(connection: sa.Connection) -> dict[str, tuple[datetime, datetime]]:
+    """By store view: the watermark, by the tenant's clock, and what the database's clock showed then."""
+    run, mark = sync_runs.c, sync_watermarks.c
+    rows = connection.execute(
+        sa.select(mark.store_view, mark.watermark, run.server_time, run.heard_at).outerjoin(
+            sync_runs, run.run_id == mark.updated_by_run
+        )
+    )
+    found = {}
+    for row in rows:
+        is_known = row.server_time is not None and row.heard_at is not None
+        ahead = row.heard_at - row.server_time if is_known else timedelta()
+        found[row.store_view] = row.watermark, row.watermark + ahead
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,12 +291,11 @@ def _with_option(
     """Products with one of an attribute's values, alone or in a list with commas; None is any value."""
     has = product_attributes.c
     for some in _chunks(list(options)):
-        rows = connection.execution_options(yield_per=CHANGES_AT_ONCE).execute(
-            sa.select(has.product_id, has.attribute_code, has.value).where(
-                has.store_view == store_view, has.attribute_code.in_(some)
-            )
+        query = sa.select(has.product_id, has.attribute_code, has.value).where(
+            has.store_view == store_view, has.attribute_code.in_(some)
         )
-        for product_id, code, value in rows:
-            values = options[code]
-            if values is None or not values.isdisjoint((value or "").split(",")):
-                yield product_id
+        with connection.execute(query, execution_options={"yield_per": CHANGES_AT_ONCE}) as rows:
+            for product_id, code, value in rows:
+                values = options[code]
+                if values is None or not values.isdisjoint((value or "").split(",")):
+                    yield product_id

@@ -106,7 +106,7 @@ def _current(connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
 
 
 def _digests(connection: sa.Connection) -> Iterator[tuple[int, int]]:
-    rows = connection.execution_options(yield_per=AT_ONCE).execute(
-        sa.select(products.c.sku, products.c.product_id).where(*_current(connection))
-    )
-    return ((hash(collated(sku)), product_id) for sku, product_id in rows)
+    query = sa.select(products.c.sku, products.c.product_id).where(*_current(connection))
+    with connection.execute(query, execution_options={"yield_per": AT_ONCE}) as rows:
+        for sku, product_id in rows:
+            yield hash(collated(sku)), product_id

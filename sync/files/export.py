@@ -41,7 +41,7 @@ class NotWritten(SyncError):
     """The file cannot be written: no space, no permission. The previous file is unchanged."""
 
     exit_code = 69
-    fix = "check the folder, its permissions and free space, then export again."
+    fix = "check permissions and free space where it is written, then run the command again."
 
 
 def not_written(path: str, error: OSError) -> NotWritten:

@@ -30,8 +30,10 @@ HANDLER = "product-sync"
 
 def configure(
     log_format: LogFormat | None, level: str, *, secrets: Iterable[str] = (), stream: TextIO | None = None
-) -> None:
-    """Send every log line to `stream` (standard error); another call replaces the configuration.
+) -> LogFormat:
+    """Send every log line to `stream` (standard error), and return the format in use.
+
+    Another call replaces the configuration.
 
     log_format   None: console where `stream` is a terminal, else json
     level        DEBUG, INFO, WARNING or ERROR, for our own events; libraries log from WARNING on
@@ -41,7 +43,8 @@ def configure(
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)  # a closed pipe ends the log, not the sync
     handler.set_name(HANDLER)
-    handler.setFormatter(_formatter(log_format or ("console" if stream.isatty() else "json"), stream))
+    form: LogFormat = log_format or ("console" if stream.isatty() else "json")
+    handler.setFormatter(_formatter(form, stream))
     root = logging.getLogger()
     root.handlers[:] = [other for other in root.handlers if other.name != HANDLER] + [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
@@ -56,6 +59,7 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
+    return form
 
 
 def of_tenant(name: str) -> AbstractContextManager[object]:

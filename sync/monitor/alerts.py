@@ -35,6 +35,7 @@ from sync.db.health import Freshness
 from sync.errors import Interrupted, SyncError
 from sync.feed.webhook import Webhook
 from sync.monitor.freshness import FreshnessPolicy, Problem, problems
+from sync.monitor.steady import SteadyAges, uptime
 
 NAME: Final = "alerts"  # in sync_state
 FAILURES: Final = 3  # in a row
@@ -113,7 +114,8 @@ class Alerts:
         self._webhook = webhook
         self._held_back = held_back
         self._troubles = {} if failures is None else failures
-        self._first_seen: dict[str, datetime] = {}
+        self._ages = SteadyAges(policy.max_lag)
+        self._first_seen: dict[str, float] = {}
         self._unreachable = 0
         self._database: Alert | None = None  # sent while the database was away
         self._is_known_bad = False
@@ -148,7 +150,8 @@ class Alerts:
 
     def _observe(self, connection: sa.Connection) -> _Observation:
         found = health.freshness(connection)
-        wrong = [it for it in problems(self._policy, found) if not it.is_first or self._is_overdue(it, found)]
+        stale = problems(self._policy, self._ages.of(found))
+        wrong = [it for it in stale if not it.is_first or self._is_overdue(it, found)]
         for kind, (count, error) in health.failures(connection).items():
             if count >= FAILURES:
                 reason, _, fix = self._troubles.get(JOBS.get(kind, kind), error).partition(" To do: ")
@@ -156,14 +159,15 @@ class Alerts:
                 wrong.append(Problem(f"failing:{kind}", kind, words, fix=fix))
         held_back = [(kind, reason) for kind, reason in self._held_back.items() if reason]
         wrong += [Problem(f"{HELD_BACK}{kind}", kind, reason) for kind, reason in held_back]
-        well_at = {view: (found.now - lag).isoformat() for view, lag in found.lags.items()}
+        well_at = {view: at.isoformat() for view, at in found.marks.items()}
         well_at |= {kind: at.isoformat() for kind, at in found.successes.items()}
         return _Observation({problem.key: problem for problem in wrong}, well_at, found.running)
 
     def _is_overdue(self, problem: Problem, found: Freshness) -> bool:
         """Whether a feed that was never read should have been by now; never during a load."""
-        since = self._first_seen.setdefault(problem.key, found.now)
-        return not found.running and found.now - since > self._policy.max_lag
+        now = uptime()
+        waited = timedelta(seconds=now - self._first_seen.setdefault(problem.key, now))
+        return not found.running and waited > self._policy.max_lag
 
     def _updated(self, known: Mapping[str, Alert], seen: _Observation, now: str) -> dict[str, Alert]:
         """The incidents after a look: a new problem joins or begins one; one without problems is over.

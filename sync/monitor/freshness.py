@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from sync.db.health import Freshness
-from sync.model import PassKind
+from sync.model import PassKind, duration
 
 FreshnessState = Literal["fresh", "stale", "never"]
 
@@ -47,11 +47,13 @@ class FeedPolicy:
 
     kinds       kinds of pass that include this one's work
     deadline    the latest time for the next success, given when the last run began and ended
+    by_cron     whether that is a time of the wall clock
     """
 
     kind: PassKind
     kinds: tuple[PassKind, ...]
     deadline: Callable[[datetime, datetime], datetime]
+    by_cron: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def _assess_view(max_lag: timedelta, view: str, lag: timedelta | None) -> Assess
         return Assessment("never", Problem(key, view, words, is_first=True))
     if lag <= max_lag:
         return Assessment("fresh")
-    words = f"Store view {view} is {_span(lag)} behind; {_span(max_lag)} are allowed."
+    words = f"Store view {view} is {duration(lag)} behind; {duration(max_lag)} are allowed."
     return Assessment("stale", Problem(key, view, words))
 
 
@@ -110,15 +112,13 @@ def _assess_feed(feed: FeedPolicy, observed: Freshness) -> Assessment:
         words = f"The feed {kind} was never read completely."
         return Assessment("never", Problem(key, kind, words, is_first=True))
     finished, began = max(ended)
-    if kind in observed.running or observed.now <= feed.deadline(began, finished):
+    now = (observed.scheduled_now if feed.by_cron else None) or observed.now
+    if kind in observed.running or now <= feed.deadline(began, finished):
         return Assessment("fresh")
-    words = f"The feed {kind} last succeeded {_span(observed.now - finished)} ago: its next run is overdue."
+    words = (
+        f"The feed {kind} last succeeded {duration(observed.now - finished)} ago: its next run is overdue."
+    )
     return Assessment("stale", Problem(key, kind, words))
-
-
-def _span(span: timedelta) -> str:
-    """A span of time in whole seconds, rounded down."""
-    return str(timedelta(seconds=max(0, int(span.total_seconds()))))
 
 
 def sentence(problems: Sequence[Problem]) -> str:

@@ -15,6 +15,7 @@ from sync.db.opening import ensure_current, revision_of
 from sync.errors import SyncError
 from sync.model import PassKind
 from sync.monitor.freshness import FreshnessPolicy, Problem, problems
+from sync.monitor.steady import SteadyAges
 
 TenantState = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
 EMPTY = Problem("empty", "database", "There is no copy yet.", is_first=True)
@@ -39,13 +40,17 @@ class Snapshot:
         return [self.why_not] if self.found is None else problems(promise, self.found.later(elapsed))
 
 
-def look(copy: sa.Engine) -> Snapshot:
-    """Take a snapshot of a copy. An unreadable copy gives a snapshot with the reason."""
+def look(copy: sa.Engine, ages: SteadyAges | None = None) -> Snapshot:
+    """Take a snapshot of a copy. An unreadable copy gives a snapshot with the reason.
+
+    ages    of this copy, from earlier looks
+    """
     try:
         if revision_of(copy) is None:
             return Snapshot(why_not=EMPTY)
         ensure_current(copy)
-        return Snapshot(*reading(copy, lambda connection: (freshness(connection), failures(connection))))
+        found, failing = reading(copy, lambda connection: (freshness(connection), failures(connection)))
+        return Snapshot(found if ages is None else ages.of(found), failing)
     except SyncError as error:
         return Snapshot(why_not=Problem("database", "database", error.advice))
 

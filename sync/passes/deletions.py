@@ -24,7 +24,7 @@ from sync.db import findings, products, rejected
 from sync.db.copy import tombstone
 from sync.db.partitions import Partition
 from sync.errors import AnswerUnreadable
-from sync.model import Interval, Tally
+from sync.model import Interval, Tally, counted
 from sync.passes.partitioning import cut
 from sync.passes.run import Run
 from sync.passes.sweep import sweep
@@ -123,8 +123,8 @@ def settle_all(run: Run, store_view: str) -> None:
     _, missing = _shortfall(run, store_view, highest)
     if missing < 0:
         raise AnswerUnreadable(
-            f"the tenant counts {-missing} products of store view {store_view} that it does not list: this "
-            "looks like an outage.",
+            f"the tenant counts {counted(-missing, 'product')} of store view {store_view} and does not list "
+            "as many: this looks like an outage.",
             "check the tenant; the next run reads again.",
         )
 
@@ -340,7 +340,8 @@ def _too_many(run: Run, store_view: str, missing: int) -> bool:
     if not run.is_mass_deletion(missing, live, live - missing):
         return False
     run.hold_back(
-        f"{missing} of {live} products of store view {store_view} are missing on the tenant, more than "
+        f"{missing} of {counted(live, 'product')} of store view {store_view} "
+        f"{'is' if missing == 1 else 'are'} missing on the tenant, more than "
         f"SYNC_MAX_DELETE_FRACTION={run.sync.max_delete_fraction:g} allows: nothing was deleted. If they are "
         "really gone, run `product-sync reconcile --allow-mass-delete`."
     )

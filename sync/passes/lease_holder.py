@@ -1,6 +1,8 @@
 """Who holds a lease, in words, and whether that process still runs.
 
-    backfill on shop-etl (process 4711 since 342602, machine 1ae751bb-4026531836)
+    backfill (process 4711 on shop-etl) since 342602, machine 1ae751bb-4026531836
+
+People read it up to the bracket (`sync.db.leases.name_of`).
 
 A killed process cannot give its lease back. Its successor on the same machine need not wait for the
 lease to run out, because it can look: the process is gone, or its number belongs to another one.
@@ -18,14 +20,14 @@ import socket
 from pathlib import Path
 
 LONGEST_HOST = 60  # characters; the lease's column holds 255 in all
-_PROCESS = re.compile(r"\(process (?P<pid>\d+) since (?P<start>[\d.]+), machine (?P<machine>\S+)\)$")
+_PROCESS = re.compile(r"\(process (?P<pid>\d+) on \S+\) since (?P<start>[\d.]+), machine (?P<machine>\S+)$")
 
 
 def describe(command: str) -> str:
     """This process, doing `command`."""
     pid = os.getpid()
     host = socket.gethostname()[:LONGEST_HOST]
-    return f"{command} on {host} (process {pid} since {_started(pid)}, machine {_machine()})"
+    return f"{command} (process {pid} on {host}) since {_started(pid)}, machine {_machine()}"
 
 
 def is_dead(owner: str) -> bool:

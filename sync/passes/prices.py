@@ -47,7 +47,7 @@ from sync.db.changes import Change
 from sync.db.dialects import utc_now
 from sync.db.prices import MEMORY, Carried, Key, Known, Moved, PriceRow
 from sync.errors import AccessDenied, CommerceError, RequestRefused, SettingsError
-from sync.model import Interval, Tally
+from sync.model import Interval, Tally, counted
 from sync.passes.named import read_named
 from sync.passes.prefetch import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
@@ -470,7 +470,7 @@ class _Work:
         if verdict.refused:
             named = ", ".join(repr(sku) for sku in list(verdict.refused)[:MOST_NAMED])
             self.run.do_without(
-                f"The price feeds refuse {len(verdict.refused)} SKUs of products: {named}"
+                f"The price feeds refuse {counted(len(verdict.refused), 'SKU')} of products: {named}"
                 f"{', …' if len(verdict.refused) > MOST_NAMED else ''}. Reason for the first: "
                 f"{next(iter(verdict.refused.values()))}"
             )

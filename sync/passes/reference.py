@@ -39,7 +39,7 @@ from sync.errors import (
     SyncError,
 )
 from sync.mapping import Unmappable, decode
-from sync.model import Tally
+from sync.model import Tally, counted
 from sync.passes import reference_rows as rows
 from sync.passes.named import read_named
 from sync.passes.reference_rows import Document, by_key, code_of, compare
@@ -199,8 +199,10 @@ class _Work:
         if self._allow_mass_delete or (listed and not self._run.is_mass_deletion(len(missing), here, listed)):
             return False
         view = f" of store view {where['store_view']}" if "store_view" in where else ""
+        are = "is" if len(missing) == 1 else "are"
         self._run.hold_back(
-            f"{len(missing)} of {here} rows{view} in {table} are missing on the tenant, more than "
+            f"{len(missing)} of {counted(here, 'row')}{view} in {table} {are} missing on the tenant, more "
+            "than "
             f"SYNC_MAX_DELETE_FRACTION={share:g} allows: none of them was deleted. If they are really gone, "
             "run `product-sync reference --allow-mass-delete`."
         )

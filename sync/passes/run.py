@@ -34,7 +34,7 @@ from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.errors import Interrupted, RequestRefused, SettingsError, SyncError
 from sync.logs.redaction import redacted
-from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable
+from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable, counted
 from sync.passes.prefetch import Item
 from sync.pipeline import Outcome
 
@@ -345,7 +345,7 @@ def _off_by(surplus: int) -> str:
     >>> _off_by(3), _off_by(-1)
     ('3 products too many', '1 product too few')
     """
-    return f"{abs(surplus)} product{'s' * (abs(surplus) != 1)} too {'many' if surplus > 0 else 'few'}"
+    return f"{counted(abs(surplus), 'product')} too {'many' if surplus > 0 else 'few'}"
 
 
 def forget(tx: sa.Connection, run_id: int) -> None:

@@ -31,7 +31,7 @@ from sync.db import stock as stored
 from sync.db.dialects import MICRO, utc_now
 from sync.db.stock import Level
 from sync.errors import AccessDenied, AnswerUnreadable, PageFailed, RequestRefused, SettingsError
-from sync.model import Interval, Tally
+from sync.model import Interval, Tally, counted
 from sync.passes.prefetch import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
 
@@ -180,7 +180,9 @@ class _Work:
                 )
             return self.allow_mass_delete and not self.stock.count(code)
         if count := self.stock.count(code):
-            raise AnswerUnreadable(f"the tenant counts {count} rows of source {code} that it does not list.")
+            raise AnswerUnreadable(
+                f"the tenant counts {counted(count, 'row')} of source {code} that it does not list."
+            )
         self.stock.listed(witness.source_code, [], witness)
         return not self.stock.count(code)
 

@@ -38,7 +38,7 @@ from sync.errors import (
     RangesFailed,
     SyncError,
 )
-from sync.model import Interval, PassKind, Tally, Traffic
+from sync.model import Interval, PassKind, Tally, Traffic, counted
 from sync.passes.partitioning import FEWEST_PAGES, even, share
 from sync.passes.run import Run, Sync, heartbeat
 from sync.passes.sweep import in_words, sweep, todo
@@ -198,7 +198,7 @@ def _failed(unread: Sequence[Found]) -> RangesFailed:
     reasons = " ".join(dict.fromkeys(found.failure["message"] for found in unread))
     rest = in_words({found.partition: found.partition.rest for found in unread})
     return RangesFailed(
-        f"{len(unread)} ranges could not be read by workers. {reasons} {rest}",
+        f"{counted(len(unread), 'range')} could not be read by workers. {reasons} {rest}",
         first["fix"],
         first["exit_code"],
     )

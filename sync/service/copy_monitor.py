@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from threading import Event, Thread
-from time import monotonic
 from typing import Final
 
 import sqlalchemy as sa
 import structlog
 
 from sync import logs
-from sync.app import freshness_policy, unpooled_copy
+from sync.app import unpooled_copy
 from sync.db.health import Freshness
 from sync.errors import DatabaseUnavailable, SettingsError
 from sync.monitor.snapshot import Snapshot, TenantStatus, look, refused, tenant_status
+from sync.monitor.steady import uptime
 from sync.settings import Settings
 from sync.settings.served import ServedTenants
 from sync.web.app import shown_copy
@@ -45,9 +45,9 @@ class CopyMonitor:
         self.settings = settings
         self.copy = copy
         self.site = shown_copy(copy, settings)
-        self.policy = freshness_policy(settings)
+        self.policy, self.ages = self.site.policy, self.site.ages
         self._on_look = on_look
-        self._snapshot, self._seen_at = Snapshot(), monotonic()
+        self._snapshot, self._seen_at = Snapshot(), uptime()
         self._news, self._closed = Event(), Event()
         self._thread = Thread(target=self._watch, name=f"monitor {name}", daemon=True)
 
@@ -65,7 +65,7 @@ class CopyMonitor:
 
     def look(self) -> Snapshot:
         """Take a snapshot now, in the caller's thread."""
-        self._snapshot, self._seen_at = look(self.copy), monotonic()
+        self._snapshot, self._seen_at = look(self.copy, self.ages), uptime()
         return self._snapshot
 
     def tenant_status(self, busy: str = "", failures: Mapping[str, str] | None = None) -> TenantStatus:
@@ -92,7 +92,7 @@ class CopyMonitor:
             self._thread.join(within_s)
 
     def _elapsed(self) -> timedelta:
-        return timedelta(seconds=monotonic() - self._seen_at)
+        return timedelta(seconds=uptime() - self._seen_at)
 
     def _watch(self) -> None:
         every_s = max(1.0, min(LOOK_S, self.settings.sync_max_lag / 2))

@@ -29,6 +29,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from sync import __version__, logs
 from sync.errors import SyncError
+from sync.monitor.steady import CLOCK_STEP
 from sync.service.dispatcher import Dispatcher
 from sync.service.registry import TenantRegistry
 from sync.service.systemd import Notifier
@@ -54,7 +55,6 @@ BEAT_S: Final = 5.0  # longest time between two status reports to the service ma
 GOODBYE_S: Final = 4.0  # for passes in progress to end after the signal to stop
 JITTER_SHARE: Final = 0.05  # of the interval: many daemons should not send requests in the same second
 LONGEST_JITTER_S: Final = 30
-CLOCK_STEP: Final = timedelta(seconds=2)  # smaller steps are clock corrections and change no schedule
 _MADE: Final = 0  # no signal has this number
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
@@ -208,6 +208,7 @@ class Daemon:
                 settings,
                 extra_routes=routes,
                 run_now=lambda: self._run_now(ALONE),
+                ages=registry[ALONE].monitor.ages,
             )
         else:
             app = application_for(registry, settings, extra_routes=routes, run_now=self._run_now)

@@ -88,7 +88,7 @@ class TenantRegistry:
             self._services = {**self._services, name: service}
         look = service.monitor
         service.metrics_hook.show_copy(
-            look.freshness if name else lambda: reading(look.copy, freshness), look.policy
+            look.freshness if name else lambda: look.ages.of(reading(look.copy, freshness)), look.policy
         )
         return service
 

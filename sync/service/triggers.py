@@ -6,7 +6,6 @@ APScheduler compares wall-clock times. A wall clock can be set, but an interval 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, tzinfo
 from random import uniform
@@ -15,16 +14,11 @@ from typing import Final
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
 
+from sync.monitor.steady import uptime
 from sync.settings.cron import next_time
 
 # cron(8) repeats no job after a smaller step back: the end of daylight saving time, or a correction.
 CRON_REPEATS_NOT: Final = timedelta(hours=3)
-
-
-def uptime() -> float:
-    """Seconds on a clock that is never set. On Linux it includes the time that the machine was suspended."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 class AtCrontab(BaseTrigger):  # type: ignore[misc] # apscheduler has no types

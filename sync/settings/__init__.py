@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from pathlib import Path
@@ -65,7 +65,7 @@ from sync.settings.parsers import (
     parse_time_zone,
     parse_webhook,
     parse_webhook_secret,
-    read_text,
+    read_secret,
     secrets_in,
     show_duration,
     trimmed,
@@ -282,7 +282,8 @@ class Settings(BaseSettings):
         origin    the source of `given`, for `again`
         """
         known = {name: fault for name, fault in given.items() if isinstance(fault, ValueError)}
-        faults = [f"{name.upper()}: {fault}" for name, fault in known.items()] + _proxy_faults()
+        faults = [f"{name.upper()}: {fault}" for name, fault in known.items()]
+        faults += [fault for fault in _proxy_faults() if fault.partition(":")[0].lower() not in given]
         try:
             made = cls(**given)
         except ValidationError as error:
@@ -291,7 +292,8 @@ class Settings(BaseSettings):
         except (OSError, UnicodeDecodeError):
             raise SettingsError(".env in the working directory cannot be read as UTF-8 text.") from None
         if faults:
-            raise SettingsError("\n".join([*faults, *unknown_variables()]))
+            named = dict(fault.split(": ", 1) for fault in faults)
+            raise SettingsError("\n".join([*faults, *unknown_variables()]), faults=named)
         made._origin, made._given = origin, frozenset(given)
         return made
 
@@ -388,7 +390,7 @@ class FileSource(PydanticBaseSettingsSource):
             return ValueError(f"is set, and {name}_FILE too: keep one of them")
         file = f"the file that {name}_FILE names"  # not the path: people put the secret itself there
         try:
-            return read_text(Path(path)) or ValueError(f"is empty in {file}")
+            return read_secret(Path(path)) or ValueError(f"is empty in {file}")
         except OSError as error:
             return ValueError(f"cannot be read from {file}: {error.strerror}")
         except UnicodeDecodeError:
@@ -501,14 +503,19 @@ class Shown(NamedTuple):
     source: str
 
 
-def describe(settings: Settings) -> list[Shown]:
-    """Every setting in force with its source; secrets are masked."""
-    given = settings.model_fields_set  # without the blank ones
+def describe(settings: Settings, faulty: Collection[str] = ()) -> list[Shown]:
+    """Every setting in force with its source; secrets are masked.
+
+    faulty    names of variables without a usable value: that is not shown, only where it is from
+    """
+    given = settings.model_fields_set | {name.lower() for name in faulty}  # without the blank ones
     found = {
         name: place for place, source in reversed(_sources().items()) for name in source() if name in given
-    } | dict.fromkeys(settings._given & given, "tenants")
+    } | dict.fromkeys(settings._given & settings.model_fields_set, "tenants")
     return [
-        Shown(name.upper(), "" if value is None else str(value), found.get(name, "default"))
+        Shown(name.upper(), "", found.get(name, ""))
+        if name.upper() in faulty
+        else Shown(name.upper(), "" if value is None else str(value), found.get(name, "default"))
         for name, value in settings.model_dump(mode="json").items()
     ]
 

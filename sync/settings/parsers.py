@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, time, tzinfo
 from ipaddress import ip_address
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -468,6 +469,16 @@ def webhook_key(secret: str) -> bytes:
 def parse_scopes(text: str) -> str:
     """Scopes separated by commas, as IMS takes them, or by blanks."""
     return parse_credential(",".join(re.findall(r"[^\s,]+", text)))
+
+
+def read_secret(path: Path) -> str:
+    """The text of a secret's file, which is read again whenever it changes.
+
+    Raises as `read_text`, also for a pipe or a device: reading one may wait for ever.
+    """
+    if not S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return read_text(path)
 
 
 def read_text(path: Path) -> str:

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sync.errors import SettingsError, UsageError
-from sync.settings import OF_THE_PROCESS, AnySettings, Settings, is_secret, no_setting
-from sync.settings.parsers import parse_duration, place_of, read_text, trimmed
+from sync.settings import NOTHING, OF_THE_PROCESS, AnySettings, Settings, is_secret, no_setting
+from sync.settings.parsers import parse_duration, place_of, read_secret, read_text, trimmed
 
 DEFAULTS: Final = "defaults"
 AT_ONCE, MOST_AT_ONCE = 4, 64
@@ -90,14 +90,19 @@ class Tenants:
         """
         return self.settings_as(Settings, name)
 
-    def settings_as(self, kind: type[AnySettings], name: str) -> AnySettings:
-        """The same, as another class: `CopySettings`, for example, needs no credential."""
-        given = self.given_of(name)
+    def settings_as(
+        self, kind: type[AnySettings], name: str, instead: Mapping[str, str] = NOTHING
+    ) -> AnySettings:
+        """The same, as another class: `CopySettings`, for example, needs no credential.
+
+        instead    values that replace those of the file
+        """
+        given = {**self.given_of(name), **instead}
         try:
             return kind.load(given, Place(self.path, name))
         except SettingsError as error:
             todo = f"correct [{name}] in {self.path}; .env.example shows each setting."
-            raise SettingsError(str(error), todo) from None
+            raise SettingsError(str(error), todo, error.faults) from None
 
     def given_of(self, name: str) -> Given:
         """A tenant's values in the file. Raises UsageError for an unknown name."""
@@ -274,7 +279,7 @@ def _text(key: str, value: Any, folder: Path) -> str | ValueError:
 def _from_file(path: Path) -> str | ValueError:
     file = "the file it refers to"  # not its path: people put the secret itself there
     try:
-        return read_text(path) or ValueError(f"is empty in {file}")
+        return read_secret(path) or ValueError(f"is empty in {file}")
     except OSError as error:
         return ValueError(f"cannot be read from {file}: {error.strerror}")
     except ValueError:

@@ -35,6 +35,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from sync.app import freshness_policy
 from sync.errors import SyncError
+from sync.monitor.steady import SteadyAges
 from sync.settings import Settings
 from sync.web import formatting as words
 from sync.web import pages, tenants
@@ -67,13 +68,15 @@ def application(
     *,
     extra_routes: Sequence[Route] = (),
     run_now: Callable[[], None] | None = None,
+    ages: SteadyAges | None = None,
 ) -> Starlette:
     """The status page of one copy, for any ASGI server.
 
     extra_routes    answered for any Host, so they must contain nothing confidential
     run_now         requests an incremental pass; None if there is no daemon
+    ages            of the copy, if another part of this process watches it
     """
-    site = shown_copy(engine, settings)
+    site = shown_copy(engine, settings, ages)
     ask = None if run_now is None else lambda _tenant: run_now()
     desk = Handlers(lambda _tenant: site, _token_of(settings), ask, many=False)
     return _guarded(_routes(desk), desk, settings, extra_routes)
@@ -100,9 +103,10 @@ def application_for(
     return _guarded(routes, desk, settings, extra_routes)
 
 
-def shown_copy(engine: sa.Engine, settings: Settings) -> ShownCopy:
+def shown_copy(engine: sa.Engine, settings: Settings, ages: SteadyAges | None = None) -> ShownCopy:
     """The copy that a tenant's pages show."""
-    return ShownCopy(engine, CachedCounts(engine), freshness_policy(settings))
+    policy = freshness_policy(settings)
+    return ShownCopy(engine, CachedCounts(engine), policy, ages or SteadyAges(policy.max_lag))
 
 
 def _token_of(settings: Settings) -> str | None:

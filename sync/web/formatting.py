@@ -19,6 +19,7 @@ from markupsafe import Markup
 from sync import __version__, mapping
 from sync.cli import text
 from sync.logs import printable
+from sync.model import duration
 from sync.web.charts import chart
 
 LONGEST = 500  # characters of one value
@@ -74,7 +75,9 @@ def span(value: timedelta | float | None) -> str:
     >>> span(90.0), span(None)
     ('90 s', '–')
     """
-    return text.duration(value if isinstance(value, timedelta | None) else timedelta(seconds=value)) or "–"
+    if value is None:
+        return "–"
+    return duration(value if isinstance(value, timedelta) else timedelta(seconds=value))
 
 
 def moment(at: datetime | None) -> Markup:

@@ -24,6 +24,7 @@ from sync.db.web_queries import Row, Stretch
 from sync.errors import UsageError
 from sync.files.export import parse_since
 from sync.monitor.freshness import FreshnessPolicy, feed_state, problems, view_state
+from sync.monitor.steady import SteadyAges
 from sync.web.cached_counts import CachedCounts
 from sync.web.charts import SHOWN, ChartBar
 
@@ -51,6 +52,7 @@ class ShownCopy:
     db: sa.Engine
     counters: CachedCounts
     policy: FreshnessPolicy
+    ages: SteadyAges
 
 
 # --- the query -------------------------------------------------------------------------------
@@ -84,6 +86,7 @@ def overview(copy: ShownCopy, _query: Query) -> Facts:
     """Freshness of store views and feeds, the run in progress, the last runs."""
     counted = copy.counters.last()
     observed, last = reading(copy.db, lambda c: (freshness(c), web_queries.runs(c).rows))
+    observed = copy.ages.of(observed)
     holder = leases.holder(copy.db)
     current = last[0] if last and last[0]["status"] == "running" and holder is not None else None
     return {
@@ -116,7 +119,7 @@ def _feeds(policy: FreshnessPolicy, observed: Freshness, feeds: list[FeedState])
     found = []
     for feed in feeds:
         is_stale = feed_state(policy, observed, feed.kind) == "stale"
-        age = observed.now - feed.finished_at
+        age = observed.now - observed.successes.get(feed.kind, feed.finished_at)
         found.append(asdict(feed) | {"age": age, "state": "stale" if is_stale else feed.status})
     return found
 
@@ -165,6 +168,10 @@ def run(copy: ShownCopy, query: Query) -> Facts:
     return {"run": found, "partitions": left, "progress": progress}
 
 
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[ChartBar]]:
     """The figures of finished runs, oldest first, for each chart."""
     ended = [row for row in rows if row["status"] != "running"][:shown][::-1]
@@ -178,9 +185,13 @@ def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[ChartBar]]:
         latency = 1000 * row["answer_seconds"] / asked if asked else 0.0
         rate = asked / seconds if seconds else 0.0
         for name, value, tip in (
-            ("products", row["fetched"], f"{row['fetched']:,} products read"),
+            (
+                "products",
+                row["fetched"],
+                f"{_many(row['fetched'], 'product')} read",
+            ),
             ("seconds", seconds, f"{seconds:,.1f} seconds"),
-            ("changes", changed, f"{changed:,} changes"),
+            ("changes", changed, _many(changed, "change")),
             ("latency", latency, f"{latency:,.0f} ms an answer"),
             ("rate", rate, f"{rate:,.1f} requests a second"),
             ("throttled", row["throttled"], f"{row['throttled']:,} of {asked:,} answers were 429 or 503"),

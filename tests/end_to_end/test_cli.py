@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import sqlite3
@@ -125,6 +126,54 @@ def test_unknown_names_are_a_warning_and_the_known_ones_are_read(shell: Shell) -
     assert (ended.code, ended.objects[0]["fetched"]) == (0, 1)
     assert "99999" in ended.err
     assert "nowhere" in ended.err
+
+
+def test_nothing_found_is_no_success(shell: Shell) -> None:
+    """`run` and `show`, for a product, and `show` for a store view."""
+    ended = shell.run("run", "--sku", "nowhere", "--json")
+    shell.run("backfill")
+    sku = shell.run("export", "-", "--columns", "sku").objects[0]["sku"]
+    shown = shell.run("show", "nowhere"), shell.run("show", sku, "--store-view", "fr")
+
+    assert [ended.code, *(it.code for it in shown)] == [64, 64, 64]
+    assert "Product nowhere was not found" in ended.err
+    assert ended.objects[0]["fetched"] == 0
+    assert "no product nowhere" in shown[0].err
+    assert "no store view fr" in shown[1].err
+
+
+def test_on_a_pipe_every_line_is_an_object_of_the_log(shell: Shell) -> None:
+    """Messages of a pass, its error, and those of the commands that read the copy."""
+    loaded = shell.run("backfill")
+    failed = shell.run("run", "--sku", "nowhere")
+    written = shell.run("export", "copy.csv")
+
+    events = [json.loads(line) for ended in (loaded, failed, written) for line in ended.err.splitlines()]
+    messages = [event["message"] for event in events if event["event"] == "command.message"]
+    assert len(messages) == 4  # two summaries, an error, the rows of the export
+    assert messages[0].startswith("backfill succeeded (all): 300 read, 300 inserted; ")
+    assert "To do: check the SKU" in messages[2]
+    assert shell.run("export", "copy.csv", LOG_FORMAT="console").err.startswith("product-sync: 300 rows")
+
+
+def test_config_shows_its_table_and_marks_what_is_wrong(shell: Shell) -> None:
+    ended = shell.run("config", SYNC_PAGE_SIZE="none", IMS_ORG_ID="", DATABASE_URL="hidden:secret@nonsense")
+
+    rows = {line.split()[0]: line for line in ended.out.splitlines()}
+    assert ended.code == 78
+    assert "wrong" in rows["setting"]
+    assert "environment  " in rows["SYNC_PAGE_SIZE"]
+    assert "is not set" in rows["IMS_ORG_ID"]
+    assert "secret" not in ended.out.replace("client_secret", "").replace("SECRET", "")
+    assert rows["SYNC_OVERLAP"].endswith("default")
+    assert "SYNC_PAGE_SIZE: " in ended.err
+
+
+def test_short_options_and_completion(shell: Shell) -> None:
+    assert shell.run("-V").out == shell.run("--version").out
+    assert shell.run("run", "-h").out == shell.run("run", "--help").out
+    words = {"_PRODUCT_SYNC_COMPLETE": "complete_bash", "COMP_WORDS": "product-sync rec", "COMP_CWORD": "1"}
+    assert shell.run(**words).out.split() == ["reconcile"]
 
 
 def test_check_finds_nothing_wrong(shell: Shell) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Shell
+from tests.receiver import Receiver
 
 
 @pytest.fixture(autouse=True)
@@ -156,8 +157,8 @@ def test_one_that_stood_by_does_not_repeat_what_the_other_did(shell: Shell) -> N
     assert "run.started" not in [seen["event"] for seen in second.log]
 
 
-def test_passes_keep_their_interval_when_the_wall_clock_is_set(shell: Shell) -> None:
-    """An hour forward, then back; without attention to it, the next pass after that is an hour away."""
+def test_passes_keep_their_interval_and_ages_are_steady_when_the_wall_clock_is_set(shell: Shell) -> None:
+    """An hour forward, then back; no pass is an hour away then, and no alert says that the copy is late."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         pytest.skip("libfaketime is not installed: apt-get install faketime")
@@ -166,7 +167,7 @@ def test_passes_keep_their_interval_when_the_wall_clock_is_set(shell: Shell) -> 
     shell.settings |= {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(offset)}
     shell.settings |= {"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
-    with shell.start_afresh("daemon") as daemon:
+    with Receiver() as receiver, shell.start_afresh("daemon", SYNC_ALERT_WEBHOOK=receiver.url) as daemon:
         daemon.wait_for("run.finished", kind="incremental")
         for step, moved in (("+3600s", 3600), ("+0s", -3600)):
             offset.write_text(f"{step}\n")
@@ -175,6 +176,7 @@ def test_passes_keep_their_interval_when_the_wall_clock_is_set(shell: Shell) -> 
                 daemon.wait_for("run.finished", kind="incremental")
 
             assert abs(noticed["seconds"] - moved) < 60
+        assert receiver.received == []
 
 
 @pytest.mark.parametrize("zone", ["CET-1CEST,M3.5.0,M10.5.0/3", "Nowhere/At_All", ":", ""])

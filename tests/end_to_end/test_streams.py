@@ -50,6 +50,7 @@ def test_a_result_that_cannot_be_written_is_an_error_in_words(shell: Shell) -> N
 
     assert ended.code == 69
     assert "standard output cannot be written: No space left on device" in ended.err
+    assert "free space where it is written, then run the command again." in ended.err
     assert "Traceback" not in ended.err
 
 

@@ -33,11 +33,11 @@ from sync.feed.positions import (
     WebhookPosition,
     position_file,
 )
-from sync.feed.webhook import Timeouts, Webhook, WebhookRefused, WebhookTooLarge
+from sync.feed.webhook import TIMEOUTS, Timeouts, Webhook, WebhookRefused, WebhookTooLarge
 from tests.databases import opened
 from tests.receiver import SECRET, Receiver
 
-QUICK = Timeouts(connect=5, silence=0.05, whole=5, grace=0.05)
+QUICK = Timeouts(connect=5, silence=0.05, whole=5, grace=0.05)  # an answer may come too late: it repeats
 
 
 def grow(engine: sa.Engine, count: int, text: str = "") -> None:
@@ -63,7 +63,7 @@ def read_all(engine: sa.Engine) -> Feed:
 
 
 @contextmanager
-def posting(url: str) -> Iterator[Sender]:
+def posting(url: str, timeouts: Timeouts = TIMEOUTS) -> Iterator[Sender]:
     """An send to the receiver at `url` that does not wait between two tries."""
     never = threading.Event()
     with open_session("product-sync/test", pool_size=1) as session:
@@ -75,7 +75,7 @@ def posting(url: str) -> Iterator[Sender]:
                 retry_policy=RetryPolicy(lambda seconds: False),
                 stop=never,
                 on_retry=lambda *_: None,
-                timeouts=QUICK,
+                timeouts=timeouts,
             )
         )
 
@@ -346,7 +346,7 @@ def test_whatever_a_receiver_does_it_gets_every_change_in_order(
     crashes = iter([action == "crash" for action in script])
     with Receiver([action for action in script if action != "crash"]) as receiver:
         keeper_url = f"{receiver.url}/{id(receiver)}/{start}"
-        with posting(keeper_url) as send:
+        with posting(keeper_url, QUICK) as send:
 
             def mortal(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
                 for part in send(entries):

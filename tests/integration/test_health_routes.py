@@ -50,7 +50,9 @@ PATHS = ("healthz", "readyz", "metrics")
 
 
 def test_what_is_wrong_is_said_in_words_and_as_json() -> None:
-    problem = Problem("stale:store_view:fr", "fr", "Store view fr is 2:00:00 behind; 1:00:00 are allowed.")
+    problem = Problem(
+        "stale:store_view:fr", "fr", "Store view fr is 2 h 0 min behind; 1 h 0 min are allowed."
+    )
     with served(ready=lambda: [problem]) as url:
         answer = requests.get(f"{url}/readyz", timeout=9)
 

@@ -168,7 +168,7 @@ def test_a_database_that_is_away_shows_and_breaks_no_scrape(metrics_hook: Metric
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
 def test_metrics_of_many_are_those_of_each_with_its_name(accept: str) -> None:
     """Valid in both forms; what is the process's own has no tenant."""
-    copy = Freshness(NOW, {"all": timedelta(60)}, {}, {}, frozenset(), {})
+    copy = Freshness(NOW, {"all": NOW - timedelta(60)}, {}, {}, frozenset(), {})
     measured = {name: MetricsHook(Metrics("", process=False)) for name in ("eu", "us")}
     for count, metrics_hook in enumerate(measured.values(), 1):
         metrics_hook.hook(RunLog()).request_finished("/V1/products", "all", 200, 0.1, 10 * count, 1)

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync.commerce.stock import Stock
+from sync.db import skus
 from sync.db.schema import source_items, sync_runs
 from sync.errors import AccessDenied, CommerceError
 from sync.passes.run import Summary
@@ -397,3 +398,11 @@ def test_a_firewall_that_refuses_a_sku_in_a_url_loses_no_row(shop: Sandbox, sqli
     summary = read(bench)
     assert (summary.exit_code, repr(skus[4]) in str(summary.held_back)) == (1, True)
     assert ("default", skus[5]) not in living(bench)
+
+
+def test_statements_after_the_index_of_products_are_read_at_once_again(sqlite: sa.Engine) -> None:
+    """A cursor of the server that is left open by one of them would outlive it."""
+    with sqlite.begin() as connection:
+        skus.Index(connection)
+
+        assert "yield_per" not in connection.get_execution_options()

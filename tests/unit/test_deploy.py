@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_group
 
+from sync.cli import app
 from sync.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -31,9 +33,13 @@ def test_every_setting_that_is_set_exists() -> None:
 def test_systemd_takes_the_units_and_finds_them_hardened(tmp_path: Path) -> None:
     command = str(Path(sys.executable).with_name("product-sync"))
     for unit in (DEPLOY / "systemd").iterdir():
+        place = tmp_path / unit.name
+        if unit.suffix == ".conf":
+            place = tmp_path / "product-sync.service.d" / unit.name
+            place.parent.mkdir()
         text = unit.read_text().replace("/opt/product-sync/bin/product-sync", command)
-        (tmp_path / unit.name).write_text(text)
-    units = sorted(str(path) for path in tmp_path.iterdir())
+        place.write_text(text)
+    units = sorted(str(path) for path in tmp_path.iterdir() if path.is_file())
 
     verified = subprocess.run(
         ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
@@ -45,6 +51,14 @@ def test_systemd_takes_the_units_and_finds_them_hardened(tmp_path: Path) -> None
             capture_output=True,
             check=True,
         )
+
+
+def test_every_timer_names_a_command() -> None:
+    """As the instance of the one service."""
+    named = {path.stem.partition("@")[2] for path in (DEPLOY / "systemd").glob("*.timer")}
+
+    assert named == {"run", "prices", "stock", "reference", "reconcile"}
+    assert named <= set(get_group(app).commands)
 
 
 def pods() -> list[dict[str, Any]]:

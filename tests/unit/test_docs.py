@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import typer
 from typer.main import get_command
 
@@ -21,6 +22,7 @@ from sync.files import export
 from sync.metrics import Metrics
 from sync.settings import Settings
 from sync.settings.tenants import load
+from tests import data_dictionary
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -57,6 +59,24 @@ def test_every_setting_is_described_with_its_default(name: str) -> None:
 def test_no_setting_is_described_that_there_is_not() -> None:
     described = re.findall(r"^\| `([A-Z_]+)` \|", named("settings.md"), re.MULTILINE)
     assert sorted(described) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def test_the_data_dictionary_says_what_the_schema_says() -> None:
+    head, made = data_dictionary.written()
+
+    assert made.strip() == data_dictionary.tables().strip(), "run `make docs`"
+    assert {name for name in metadata.tables if not name.startswith("sync_")} - set(
+        re.findall(r"\w+", head)
+    ) == {
+        "reference_changes",
+        "rejected_items",
+    }
+
+
+@pytest.mark.parametrize("table", metadata.tables.values(), ids=str)
+def test_every_table_and_column_is_described(table: sa.Table) -> None:
+    assert table.comment
+    assert [it.name for it in table.columns if not it.comment or it.comment.endswith(".")] == []
 
 
 def commands() -> Iterator[str]:

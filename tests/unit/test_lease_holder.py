@@ -34,7 +34,7 @@ def who(process: subprocess.Popen[str]) -> str:
 def test_an_owner_names_command_host_and_process() -> None:
     words = lease_holder.describe("backfill")
 
-    assert words.startswith("backfill on ")
+    assert words.startswith("backfill (process ")
     assert f"process {os.getpid()} " in words
     assert len(words) <= 255  # what the lease's column holds
 

@@ -214,6 +214,13 @@ def test_any_other_4xx_is_our_fault() -> None:
         (411, b""),
         (426, b""),
         (451, b"[]"),
+        (400, b"{}"),
+        (400, b"null"),
+        (405, b'["message"]'),
+        (409, b'"message"'),
+        (422, b'{"message": 5}'),
+        (422, b'{"message": "\\u0007 "}'),
+        (422, b'{"message": null, "errors": [{"message": []}, 7]}'),
     ],
 )
 def test_a_4xx_that_commerce_did_not_write_is_not_our_fault(status: int, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -145,6 +146,19 @@ def test_a_secret_file_that_cannot_be_read_is_a_fault(
 
     assert reason in reasons["IMS_CLIENT_SECRET"]
     assert "IMS_CLIENT_SECRET_FILE" in reasons["IMS_CLIENT_SECRET"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_secret_file_that_is_no_file_is_a_fault(
+    faults: Faults, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """Nobody ever writes into that pipe, and the device has no end."""
+    secret = tmp_path / "secret"
+    make(secret)
+
+    reasons = faults(**SAAS | {"IMS_CLIENT_SECRET": ""}, IMS_CLIENT_SECRET_FILE=str(secret))
+
+    assert "IMS_CLIENT_SECRET_FILE names: it is not a regular file" in reasons["IMS_CLIENT_SECRET"]
 
 
 def test_an_env_file_that_is_no_text_is_a_fault(load: Load) -> None:

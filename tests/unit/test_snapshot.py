@@ -19,8 +19,8 @@ AWAY = Problem("database", "database", "the database cannot do this: gone")
 
 def seen(lags: dict[str, int], failing: dict[PassKind, tuple[int, str]] | None = None) -> Snapshot:
     """Store views that were so many minutes behind."""
-    ages = {view: timedelta(minutes=lag) for view, lag in lags.items()}
-    return Snapshot(Freshness(NOW, ages, {}, {}, frozenset(), {"de": 2, "fr": 1}), failing or {})
+    marks = {view: NOW - timedelta(minutes=lag) for view, lag in lags.items()}
+    return Snapshot(Freshness(NOW, marks, {}, {}, frozenset(), {"de": 2, "fr": 1}), failing or {})
 
 
 def stands(
@@ -40,7 +40,7 @@ def test_a_copy_grows_old_although_nobody_looks_again() -> None:
 
     assert stands(snapshot, minutes=40).state == "fresh"
     assert stands(snapshot, minutes=41).state == "stale"
-    assert sentence(stands(snapshot, minutes=41).problems).startswith("eu: Store view fr is 1:01:00 behind")
+    assert sentence(stands(snapshot, minutes=41).problems).startswith("eu: Store view fr is 1 h 1 min behind")
 
 
 def test_what_failed_lately_is_told_and_matters_once_the_copy_is_old() -> None:

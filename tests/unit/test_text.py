@@ -9,7 +9,7 @@ import pytest
 
 from sync.cli import text
 from sync.db.overview import FeedState, StoreViewState
-from sync.model import Tally, Traffic
+from sync.model import Tally, Traffic, duration
 from sync.passes.reconcile import Drift
 from sync.passes.run import Summary
 
@@ -28,6 +28,15 @@ RAN = Summary(
 def test_a_summary_tells_what_happened_and_leaves_out_what_did_not() -> None:
     assert text.summary_line(RAN) == (
         "incremental succeeded (all, fr): 5 read, 2 updated, 3 unchanged; 4 requests, 1.2 s."
+    )
+
+
+def test_one_is_no_plural() -> None:
+    one = replace(RAN, tally=Tally(fetched=1), traffic=Traffic(requests=1))
+
+    assert text.summary_line(one).endswith(": 1 read; 1 request, 1.2 s.")
+    assert text.drift_report([Drift("fr", "different", 1, [(7, None)])]).startswith(
+        "store view fr: 1 product that differs\n"
     )
 
 
@@ -117,7 +126,7 @@ def test_a_status_says_how_old_each_feed_is() -> None:
     feeds = [FeedState("stock", "partial", 7, NOON, timedelta(hours=3))]
     status = text.Status([], [], 0, None, feeds)
 
-    assert "stock  2026-03-01 12:00:00  3 h  partial  7" in text.status_report(status)
+    assert "stock  2026-03-01 12:00:00  3 h 0 min  partial  7" in text.status_report(status)
     assert '"kind":"stock","status":"partial","run_id":7' in text.status_json(status)
     assert '"age":10800' in text.status_json(status)
 
@@ -138,7 +147,15 @@ def test_a_tenant_at_work_still_tells_why_its_last_pass_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(-5, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 d")]
+    ("seconds", "words"),
+    [
+        (-5, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (3604, "1 h 0 min"),
+        (9000, "2 h 30 min"),
+        (90_000, "1 d 1 h"),
+    ],
 )
-def test_a_span_is_told_in_its_largest_unit(seconds: int, words: str) -> None:
-    assert text.duration(timedelta(seconds=seconds)) == words
+def test_a_span_is_told_in_its_two_largest_units(seconds: int, words: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == words

@@ -42,8 +42,12 @@ def export(
     form: Annotated[
         str | None, typer.Option("--format", metavar="F", help="parquet, csv or jsonl, for any suffix.")
     ] = None,
+    escape_formulas: Annotated[
+        bool, typer.Option("--escape-formulas", help="CSV: put ' before texts that spreadsheets would run.")
+    ] = False,
 ) -> None:
-    """Write the live products of the copy to a file: .parquet, .csv or .jsonl by its suffix.
+    """Write the live products of the copy to a file: .parquet, .csv or .jsonl by its suffix; .csv.gz and
+    .jsonl.gz are compressed.
 
     The export is a consistent snapshot, even while a pass writes. The file appears when it is complete; a
     failure keeps the former file. Its permissions are at most those of the SQLite file; for a copy on a
@@ -52,33 +56,44 @@ def export(
     Without --columns, the file has every column of the table products; with --columns, the store view comes
     first unless --store-view chooses one. If a column and an attribute have the same name, NAME is the column
     and attribute:NAME the attribute. Attributes have the types of Commerce; a value of another type becomes
-    null. With --labels, an attribute with options is text.
+    null. With --labels, an attribute with options is text. In JSON lines, `document` is an object.
+
+    A text that begins with = + - @, a tab or a carriage return is a formula for a spreadsheet. CSV files have
+    it unchanged, and a warning says how many there are; --escape-formulas puts an apostrophe before each.
 
     \b
       product-sync export products.parquet
       product-sync export bags.csv --store-view fr --columns sku,name,price,color --labels
       product-sync export - --changed-since 24h | jq .sku        JSON lines
 
-    Exit status: 0, 64 usage, 69 database out of reach, no copy yet or no space for the file, 78 settings,
-    130 interrupted.
+    Exit status: 0, 64 usage or no such product, type or store view, 69 database out of reach, no copy yet or
+    no space for the file, 78 settings, 130 interrupted.
     """
     from sync.app import copy_of
     from sync.db.dialects import utc_now
     from sync.db.engine import reading
-    from sync.db.export import Selection
+    from sync.db.export import Selection, ensure_found
+    from sync.files.export import Formulas, compressed, format_of, parse_since, writer_for
     from sync.files.export import export as write_rows
-    from sync.files.export import format_of, parse_since, writer_for
+    from sync.model import counted
 
     form = format_of(path, form)
     with copy_of(copy_settings()) as engine, stoppable() as stop:
         since = None if changed_since is None else parse_since(changed_since, reading(engine, utc_now))
         _say_ambiguous(engine, columns)
         selection = Selection(store_view, sku or (), type_id or (), since)
-        with _output(path, engine) as file:
-            count = write_rows(
-                engine, partial(writer_for, form, file), columns, selection, labels=labels, stop=stop
-            )
-    complain(f"product-sync: {count} {'row' if count == 1 else 'rows'} written to {path}.")
+        for name in reading(engine, lambda connection: ensure_found(connection, selection)):
+            complain(f"product-sync: the copy has no {name}.")
+        formulas = Formulas(escape_formulas)
+        with _output(path, engine) as file, compressed(file, path) as stream:
+            writer = partial(writer_for, form, stream, formulas=formulas)
+            count = write_rows(engine, writer, columns, selection, labels=labels, stop=stop)
+    if formulas.found and not escape_formulas:
+        complain(
+            f"product-sync: {counted(formulas.found, 'value')} may run as a formula in a spreadsheet; "
+            "--escape-formulas puts an apostrophe before such values."
+        )
+    complain(f"product-sync: {counted(count, 'row')} written to {path}.")
 
 
 def _say_ambiguous(engine: sa.Engine, columns: str | None) -> None:

@@ -68,6 +68,43 @@ def pages(
         yield from _pages_of(connection, store_view, columns, selection)
 
 
+def ensure_found(connection: sa.Connection, selection: Selection) -> list[str]:
+    """The SKUs and types of a selection of which the copy has no live product, in words.
+
+    Raises UsageError when it has none of the SKUs, or none of the types, and for an unknown store view.
+    """
+    views = _store_views(connection, selection.store_view)
+    where = products.c.store_view.in_(views), products.c.deleted_at.is_(None)
+    return [
+        *_not_found("product", selection.skus, lambda sku: _has_sku(connection, sku, where)),
+        *_not_found(
+            "product of type", selection.types, lambda it: _has(connection, products.c.type_id == it, where)
+        ),
+    ]
+
+
+def _not_found(noun: str, names: Collection[str], is_found: Callable[[str], bool]) -> list[str]:
+    missing = [f"{noun} {name}" for name in dict.fromkeys(names) if not is_found(name)]
+    if missing and len(missing) == len({*names}):
+        raise UsageError(
+            f"the copy has no {', no '.join(missing)}.",
+            "correct the name; `product-sync status` counts products.",
+        )
+    return missing
+
+
+def _has_sku(connection: sa.Connection, sku: str, where: Sequence[sa.ColumnElement[bool]]) -> bool:
+    same = equivalent(connection, [sku]).union([sku])
+    return _has(connection, products.c.sku.in_(same), where)
+
+
+def _has(
+    connection: sa.Connection, condition: sa.ColumnElement[bool], where: Sequence[sa.ColumnElement[bool]]
+) -> bool:
+    found = sa.select(products.c.product_id).where(condition, *where).limit(1)
+    return connection.execute(found).first() is not None
+
+
 def _store_views(connection: sa.Connection, requested: str | None) -> list[str]:
     """The requested store view, or all that are current."""
     gone = current_views.left(connection)

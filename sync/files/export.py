@@ -1,23 +1,27 @@
 """Export products to Parquet, CSV or JSON lines, in constant memory.
 
 A file gets its name once it is complete; until then, the previous file stays.
-CSV follows RFC 4180, in UTF-8. Texts that a spreadsheet would run as formulas are written unchanged: the file
-is for programs, and an export must not alter data.
+In JSON lines, columns of JSON are objects. A name that ends in .gz is compressed, for CSV and JSON lines.
+CSV follows RFC 4180, in UTF-8. Texts that a spreadsheet would run as formulas (OWASP, "CSV Injection") are
+written unchanged, because an export must not alter data, and counted for a warning. `Formulas.escape`
+puts an apostrophe before them.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 import msgspec
 import sqlalchemy as sa
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = ("parquet", "csv", "jsonl")
+JSON_COLUMNS = ("document",)  # of `products`: text that is JSON
+FORMULA = tuple("=+-@\t\r")  # what a spreadsheet takes for the start of one
 GROUP_ROWS, GROUP_BYTES = 100_000, 32_000_000  # of a Parquet row group, whichever is reached first
 
 
@@ -53,13 +59,31 @@ def not_written(path: str, error: OSError) -> NotWritten:
 
 def format_of(path: str, requested: str | None) -> str:
     """The requested format, else that of the suffix; JSON lines for standard output. Raises UsageError."""
-    found = requested or ("jsonl" if path == "-" else Path(path).suffix.lower().removeprefix("."))
+    plain = Path(path).with_suffix("") if is_compressed(path) else Path(path)
+    found = requested or ("jsonl" if path == "-" else plain.suffix.lower().removeprefix("."))
     if found not in FORMATS:
         raise UsageError(
             f"the format of {path} is unknown or not supported.",
-            f"end it in .{', .'.join(FORMATS)}, or add --format {'|'.join(FORMATS)}.",
+            f"end it in .{', .'.join(FORMATS)}, .csv.gz or .jsonl.gz, or add --format {'|'.join(FORMATS)}.",
         )
+    if found == "parquet" and is_compressed(path):
+        raise UsageError(f"{path} cannot be compressed: Parquet is already.", "leave out .gz.")
     return found
+
+
+def is_compressed(path: str) -> bool:
+    """Whether the name asks for gzip."""
+    return path.lower().endswith(".gz")
+
+
+@contextmanager
+def compressed(file: BinaryIO, path: str) -> Iterator[BinaryIO]:
+    """A stream into `file`, through gzip if the name asks for it."""
+    if not is_compressed(path):
+        yield file
+        return
+    with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as stream:
+        yield cast("BinaryIO", stream)
 
 
 def parse_since(text: str, now: datetime) -> datetime:
@@ -168,10 +192,26 @@ class Writer(Protocol):
     def abandon(self) -> None: ...
 
 
-def writer_for(form: str, file: BinaryIO, columns: Sequence[FlatColumn]) -> Writer:
+@dataclass
+class Formulas:
+    """Values of a CSV file that a spreadsheet would run as formulas: how many, and whether to escape them."""
+
+    escape: bool = False
+    found: int = 0
+
+    def text(self, value: str) -> str:
+        if not value.startswith(FORMULA):
+            return value
+        self.found += 1
+        return f"'{value}" if self.escape else value
+
+
+def writer_for(
+    form: str, file: BinaryIO, columns: Sequence[FlatColumn], formulas: Formulas | None = None
+) -> Writer:
     """The writer of a format. Raises UsageError when its library is not installed."""
     if form == "csv":
-        return Csv(file, columns)
+        return Csv(file, columns, formulas or Formulas())
     return JsonLines(file, columns) if form == "jsonl" else Parquet(file, columns)
 
 
@@ -180,12 +220,15 @@ class JsonLines:
 
     def __init__(self, file: BinaryIO, columns: Sequence[FlatColumn]) -> None:
         self._file = file
-        self._names = [column.name for column in columns]
+        self._columns = [(column.name, _is_json(column)) for column in columns]
         self._encoder = msgspec.json.Encoder(decimal_format="number")
 
     def write(self, page: Sequence[Row]) -> None:
-        names = self._names
-        self._file.write(self._encoder.encode_lines(dict(zip(names, row, strict=True)) for row in page))
+        self._file.write(self._encoder.encode_lines(map(self._object, page)))
+
+    def _object(self, row: Row) -> dict[str, Any]:
+        pairs = zip(self._columns, row, strict=True)
+        return {name: _nested(value) if is_json else value for (name, is_json), value in pairs}
 
     def close(self) -> None:
         self._file.flush()
@@ -193,15 +236,28 @@ class JsonLines:
     def abandon(self) -> None: ...
 
 
+def _is_json(column: FlatColumn) -> bool:
+    return column.source in JSON_COLUMNS and not column.is_attribute
+
+
+def _nested(value: str | None) -> msgspec.Raw | None:
+    """Stored JSON, as it is: its digits and the order of its members stay."""
+    return None if value is None else msgspec.Raw(value.encode())
+
+
 class Csv:
     """A header, then a record per row; null and the empty text are both an empty field."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[FlatColumn]) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[FlatColumn], formulas: Formulas) -> None:
         self._file = file
+        self._formulas = formulas
         self._write_records([[column.name for column in columns]])
 
     def write(self, page: Sequence[Row]) -> None:
-        self._write_records([_csv_value(value) for value in row] for row in page)
+        self._write_records([self._value(value) for value in row] for row in page)
+
+    def _value(self, value: Any) -> Any:
+        return self._formulas.text(value) if isinstance(value, str) else _csv_value(value)
 
     def _write_records(self, records: Iterable[Sequence[Any]]) -> None:
         text = io.StringIO(newline="")

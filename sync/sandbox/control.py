@@ -6,7 +6,7 @@ They need no token and are not counted. Bodies and answers are JSON:
     GET  /_sandbox/requests    every request served so far, oldest first
     POST /_sandbox/<edit>      a method of `Catalogue` by its name: add, edit, edit_raw, restamp,
                                delete, delete_many, keep_only, restore, hide, show, late_commit,
-                               add_document; the body's members are its arguments
+                               add_document, ids_with_sku, sku; the body's members are its arguments
     POST /_sandbox/<edit>      likewise a method of `Reference` by its name (add_option, rename_category, …),
                                and those of `Prices` and `Stock` as `COMPANION_EDITS` calls them
     POST /_sandbox/faults      {"fault": "fail", "status": 503, "times": 2}: a method of `Faults`
@@ -37,7 +37,7 @@ PREFIX = "/_sandbox/"
 
 EDITS = {
     *("add", "add_document", "edit", "edit_raw", "restamp", "delete", "delete_many", "keep_only"),
-    *("restore", "hide", "show", "late_commit"),
+    *("restore", "hide", "show", "late_commit", "ids_with_sku", "sku"),
 }
 REFERENCE_EDITS = {
     *("attributes", "options", "add_attribute", "delete_attribute", "add_option", "rename_option"),

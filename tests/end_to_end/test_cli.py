@@ -169,6 +169,24 @@ def test_config_shows_its_table_and_marks_what_is_wrong(shell: Shell) -> None:
     assert "SYNC_PAGE_SIZE: " in ended.err
 
 
+def test_the_sandbox_is_edited_from_the_command_line(shell: Shell) -> None:
+    port = shell.tenant.host_url.rpartition(":")[2]
+    shell.run("backfill")
+    edited, deleted = shell.tenant.catalogue.sku(7), shell.tenant.catalogue.sku(8)
+
+    codes = [
+        shell.run("sandbox", "edit", edited, "--name", "New", "--price", "9.5", "--port", port).code,
+        shell.run("sandbox", "delete", deleted, "--port", port).code,
+        shell.run("sandbox", "add", "--name", "Another", "--port", port).code,
+    ]
+    unknown = shell.run("sandbox", "delete", "nowhere", "--port", port)
+    unreachable = shell.run("sandbox", "delete", "nowhere", "--port", "1")
+    ran = shell.run("run", "--json").objects[0]
+
+    assert (codes, unknown.code, unreachable.code) == ([0, 0, 0], 64, 69)
+    assert (ran["updated"], ran["deleted"], ran["inserted"]) == (1, 1, 1)
+
+
 def test_short_options_and_completion(shell: Shell) -> None:
     assert shell.run("-V").out == shell.run("--version").out
     assert shell.run("run", "-h").out == shell.run("run", "--help").out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sqlite3
 import subprocess
@@ -55,7 +56,28 @@ def test_standard_output_takes_json_lines_or_what_is_asked_for(loaded: Shell) ->
     assert len(lines.objects) == 300
     assert text.out.startswith("store_view,sku\n")
     assert 1 < len(text.out.splitlines()) < 300
-    assert json.loads(named.objects[0]["document"])["sku"] == lines.objects[0]["sku"]
+    assert named.objects[0]["document"]["sku"] == lines.objects[0]["sku"]
+
+
+def test_gz_compresses_and_a_spreadsheets_formulas_are_counted(shell: Shell) -> None:
+    shell.tenant.catalogue.edit(7, name="=1+1")
+    shell.run("backfill")
+
+    packed = shell.run(
+        "export", "copy.csv.gz", "--columns", "name,weight", "--sku", "nowhere", "--type", "simple"
+    )
+    plain = shell.run("export", "copy.csv.gz", "--columns", "name")
+    escaped = shell.run("export", "-", "--columns", "name", "--format", "csv", "--escape-formulas")
+    lines = shell.run("export", "copy.jsonl.gz")
+
+    assert (packed.code, plain.code, lines.code) == (64, 0, 0)
+    with gzip.open(shell.folder / "copy.csv.gz", "rt", newline="") as file:
+        assert "all,=1+1\r\n" in file.read()
+    assert "1 value may run as a formula" in plain.err
+    assert "all,'=1+1\n" in escaped.out
+    assert "formula" not in escaped.err
+    with gzip.open(shell.folder / "copy.jsonl.gz", "rt") as file:
+        assert {json.loads(line)["document"]["name"] for line in file} >= {"=1+1"}
 
 
 def test_an_attribute_called_like_a_column_is_reached_and_said(shell: Shell) -> None:
@@ -72,9 +94,9 @@ def test_an_attribute_called_like_a_column_is_reached_and_said(shell: Shell) -> 
     said = "document means the column of the table products. For the attribute of that name, write"
     assert [said in ended.err for ended in (column, attribute, viewed)] == [True, True, False]
     assert column.err.count(" means the column ") == 1
-    assert json.loads(column.objects[6]["document"])["id"] == 7
+    assert column.objects[6]["document"]["id"] == 7
     (row,) = (row for row in attribute.objects if row["product_id"] == 7)
-    assert (json.loads(row["document"])["id"], row["attribute_document"]) == (7, "sheet-7.pdf")
+    assert (row["document"]["id"], row["attribute_document"]) == (7, "sheet-7.pdf")
     with sqlite3.connect(shell.folder / "products.db") as copy:
         assert copy.execute("SELECT document FROM sheets WHERE product_id = 7").fetchone() == ("sheet-7.pdf",)
 
@@ -106,6 +128,9 @@ REFUSED = {
     ("export", "nowhere/products.csv"): "cannot be a file",
     ("export", "a.csv", "--columns", "sku,colour"): "did you mean color?",
     ("export", "a.csv", "--store-view", "fr"): "no store view fr",
+    ("export", "a.csv", "--sku", "nowhere"): "no product nowhere",
+    ("export", "a.csv", "--type", "nothing"): "no product of type nothing",
+    ("export", "a.parquet.gz"): "Parquet is already",
     ("export", "a.csv", "--changed-since", "soon"): "--changed-since is not a time",
     ("view", "--name", "products", "--columns", "sku"): "has a table products",
     ("view", "--name", "bags", "--columns", "sku,colour"): "did you mean color?",

@@ -97,7 +97,9 @@ def test_every_command_that_is_shown_can_be_called(line: str) -> None:
             name, found, words = command.resolve_command(context, words)
             assert found is not None
             context = found.make_context(name, list(words), parent=context)
-            command = found
+            command, words = found, [*context._protected_args, *context.args]
+            if not words:
+                break
 
 
 def every_error(kind: type[errors.SyncError] = errors.SyncError) -> set[type[errors.SyncError]]:

@@ -35,10 +35,11 @@ def why_not_a_file(path: Path) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path, mode: int) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, mode: int, *, replace: bool = True) -> Iterator[BinaryIO]:
     """Open a draft that replaces `path` when the context ends without an error.
 
-    mode    widest permissions of the file; the umask and an existing file's permissions narrow them
+    mode       widest permissions of the file; the umask and an existing file's permissions narrow them
+    replace    False: an existing file stays, and FileExistsError is raised
 
     Raises OSError, with the text of `why_not_a_file` where that applies.
     """
@@ -53,7 +54,10 @@ def atomic_write(path: Path, mode: int) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            draft.replace(path)
+            if replace:
+                draft.replace(path)
+            else:
+                path.hardlink_to(draft)  # fails if there is one, also one that came meanwhile
         _sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from sync.errors import UsageError
 from sync.runtime import end_undisturbed, load_undisturbed, share_one_heap
 
 # isort: off
-from sync.cli import passes, daemon, inspection, feed, files, transfer, sandbox  # noqa: F401 - in the order of --help
+from sync.cli import passes, daemon, inspection, init, feed, files, transfer, sandbox  # noqa: F401 - in order of --help
 # isort: on
 
 __all__ = ["app", "main"]

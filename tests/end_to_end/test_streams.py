@@ -25,6 +25,30 @@ def in_bash(shell: Shell, line: str, **changed: str) -> Ended:
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
+def test_init_writes_a_private_env_once_and_only_what_works(shell: Shell) -> None:
+    """Four answers on a pipe; the sandbox's own token URL comes from the environment."""
+    given = shell.tenant.environment()
+    answers = [given[it] for it in ("API_ENDPOINT", "IMS_CLIENT_ID", "IMS_CLIENT_SECRET", "IMS_ORG_ID")]
+    blank = dict.fromkeys(("API_ENDPOINT", "IMS_CLIENT_ID", "IMS_CLIENT_SECRET", "IMS_ORG_ID"), "")
+    env = shell.folder / ".env"
+
+    def init(*lines: str) -> Ended:
+        return in_bash(shell, f"product-sync init < <(printf '%s\\n' {shlex.join(lines)})", **blank)
+
+    short, refused = init(*answers[:2]), init(*answers[:2], "not-the-secret", answers[3])
+    assert (short.code, refused.code, env.exists()) == (64, 77, False)
+
+    written = init(*answers)
+    assert (written.code, env.stat().st_mode & 0o777) == (0, 0o600)
+    assert answers[2] not in written.out + written.err
+    before = env.read_text()
+    assert shell.run("check", **blank).code == 0
+
+    again = init(*answers)
+    assert (again.code, env.read_text()) == (64, before)
+    assert [it.name for it in shell.folder.iterdir()] == [".env"]
+
+
 LEFT = "2>&1 | true", "| true"
 CLOSED = ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"
 

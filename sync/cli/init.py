@@ -1,0 +1,113 @@
+"""`product-sync init`: asks for the settings of a tenant, tries them, writes `.env`.
+
+standard input     a terminal: secrets are not shown; a pipe: one answer a line
+standard error     the questions
+"""
+
+from __future__ import annotations
+
+import getpass
+import io
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+from dotenv import dotenv_values
+
+from sync.atomic_write import PRIVATE, atomic_write
+from sync.cli.console import emit, stoppable
+from sync.cli.options import app, configure_logs
+from sync.errors import SettingsError, UsageError
+from sync.files.export import not_written
+from sync.settings import IMS, OAUTH1, Settings, is_secret
+from sync.settings.parsers import is_saas
+
+ENV = Path(".env")
+PLAIN = re.compile(r"[\w@.:/+=-]+", re.ASCII)
+
+
+@app.command(short_help="Ask for the settings and write .env.")
+def init() -> None:
+    """Ask for the settings of a tenant, test them as `check` does, and write them to `.env`.
+
+    Nothing is written if a test fails, or if there is a `.env`. On a pipe, standard input has an answer a
+    line: API_ENDPOINT, then IMS_CLIENT_ID, IMS_CLIENT_SECRET and IMS_ORG_ID; for a PaaS endpoint, the four
+    COMMERCE_ variables of an integration. Only the owner can read the file.
+
+    Exit status: 0 written, 64 there is a .env or an answer is missing, 69 out of reach, 77 refused, 78
+    settings.
+    """
+    _ensure_absent()
+    given = {"api_endpoint": _answer("api_endpoint")}
+    names = IMS if is_saas(given["api_endpoint"]) else OAUTH1
+    given |= {name: _answer(name) for name in names}
+    settings = Settings.load(given)
+    configure_logs(settings)
+    if code := _try(settings):
+        emit("Nothing is written. Correct what failed, and run `product-sync init` again.")
+        raise typer.Exit(code)
+    _write(given)
+    emit(f"{ENV} is written. Next: product-sync backfill")
+    for name in given:
+        if os.environ.get(name.upper(), given[name]) != given[name]:
+            emit(f"{name.upper()} is set in the environment too, which has priority: unset it.")
+
+
+def _ensure_absent() -> None:
+    if os.path.lexists(ENV):
+        raise UsageError("there is a .env in this folder already; it is not changed.", "edit it, or move it.")
+
+
+def _answer(name: str) -> str:
+    """Ask for a setting. Raises UsageError at the end of the input, SettingsError for a blank answer."""
+    question = f"{name.upper()} ({Settings.model_fields[name].description}): "
+    if sys.stdin.isatty() and is_secret(name):
+        answer = getpass.getpass(question, sys.stderr)
+    else:
+        sys.stderr.write(question if sys.stdin.isatty() else "")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer:
+            raise UsageError(f"standard input ended before {name.upper()}.", "give one answer a line.")
+    if not answer.strip():
+        raise SettingsError(f"{name.upper()}: is blank.", "run `product-sync init` again.")
+    return answer.strip()
+
+
+def _try(settings: Settings) -> int:
+    """Print the result of each test; returns the exit code of the first failure, 0 without one."""
+    from sync.cli.checks import check
+
+    code = 0
+    with stoppable() as stop:
+        for finding in check(settings, stop):
+            emit(f"{finding.status:8} {finding.subject:12} {finding.words}")
+            code = code or finding.exit_code
+    return code
+
+
+def _write(given: Mapping[str, str]) -> None:
+    content = "".join(f"{name.upper()}={_quoted(name, value)}\n" for name, value in given.items())
+    try:
+        with atomic_write(ENV, PRIVATE, replace=False) as file:
+            file.write(content.encode())
+    except FileExistsError:
+        _ensure_absent()
+    except OSError as error:
+        raise not_written(str(ENV), error) from None
+
+
+def _quoted(name: str, value: str) -> str:
+    """A value as `.env` files hold it. Raises SettingsError for one that would be read as another."""
+    if PLAIN.fullmatch(value):
+        return value
+    text = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if dotenv_values(stream=io.StringIO(f"VALUE={text}\n"))["VALUE"] != value:
+        raise SettingsError(
+            f"{name.upper()}: cannot be written to .env.",
+            f"put it into a file that {name.upper()}_FILE names.",
+        )
+    return text

@@ -31,7 +31,9 @@ from sync.commerce.tenant_memory import TenantMemory
 from sync.commerce.transport import open_session
 from sync.db import current_views, opening, state
 from sync.db import tenant as tenants
+from sync.db.dialects import utc_now
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
+from sync.db.feed_position import delete_older
 from sync.db.shared_state import SharedState
 from sync.errors import AnotherTenant, DatabaseUnavailable, SettingsError, SyncError, UsageError
 from sync.feed.webhook import Webhook
@@ -52,6 +54,7 @@ if TYPE_CHECKING:  # slow to load, and one-off commands seldom need them
     from sync.monitor.alerts import Alerts
 
 PACE, PAGE_SIZE = "pace", "page_size"  # the names under which sync_state keeps what was learned
+DELETED_AT_ONCE, MOST_DELETIONS = 1000, 200  # entries of the feed in a transaction; transactions in a pass
 ALERT_PATIENCE_S = 60.0  # after that, the next look tries again
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
 TIMEOUTS_S = (10.0, 120.0)  # connect; the longest silence of a tenant that builds a heavy page
@@ -588,6 +591,7 @@ def opened(
         )
         if not dry:
             closing.callback(_remember, db, tenant)
+            closing.callback(_delete_old_changes, db, settings.sync_changes_keep, stop)
         if metrics_hook is not None:
             pacer = tenant.pacer  # not the app: the metrics outlive it
             metrics_hook.show_pace(lambda: pacer.now)
@@ -630,3 +634,27 @@ def _remember(db: sa.Engine, tenant: Tenant) -> None:
 
     with suppress(SyncError):
         in_transaction(db, save, stop=at_once)
+
+
+def _delete_old_changes(db: sa.Engine, keep: float | None, stop: Event) -> None:
+    """Delete entries of the feed older than `keep` seconds, a limited number in each pass."""
+    if keep is None:
+        return
+    deleted = 0
+    try:
+        before = reading(db, utc_now) - timedelta(seconds=keep)
+        for _ in range(MOST_DELETIONS):
+            count = (
+                0
+                if stop.is_set()
+                else in_transaction(
+                    db, partial(delete_older, before=before, limit=DELETED_AT_ONCE), stop=stop
+                )
+            )
+            deleted += count
+            if count < DELETED_AT_ONCE:
+                break
+    except SyncError as error:
+        _log.warning("changes.not_deleted", reason=str(error), fix=error.fix)
+    if deleted:
+        _log.info("changes.deleted", entries=deleted)

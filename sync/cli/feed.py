@@ -75,9 +75,11 @@ def changes(
       product-sync changes --follow --webhook https://search.example/products
       product-sync changes --webhook URL --rewind            everything again from the first entry
 
+    Entries older than SYNC_CHANGES_KEEP are deleted: who asks for them is refused, and nothing is skipped.
+
     Exit status: 0, 64 a FILE or a URL that cannot be used, 69 database or receiver out of reach, receiver
     refuses, or no copy yet, 75 another process uses the same position, 77 receiver answers 401 or 403, 78
-    settings, or a position from another or a restored database, 130 interrupted.
+    settings, a position from another or a restored database, or entries no longer kept, 130 interrupted.
     """
     from sync.app import copy_of
     from sync.feed import follow as feed

@@ -145,6 +145,7 @@ def _status(settings: Settings, runs: int) -> Status:
             lease=leases.holder(engine),
             copy_of=reading(engine, tenant.name),
             problems=[problem.reason for problem in not_fresh],
+            changes=reading(engine, overview.changes_kept),
         )
 
 

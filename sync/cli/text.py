@@ -19,7 +19,7 @@ from sync.model import Tally, counted, duration
 
 if TYPE_CHECKING:  # `show` and `changes` start faster without the HTTP client
     from sync.db.leases import Holder
-    from sync.db.overview import FeedState, StoreViewState
+    from sync.db.overview import ChangesKept, FeedState, StoreViewState
     from sync.passes.reconcile import Drift
     from sync.passes.run import Summary
 
@@ -121,6 +121,7 @@ class Status:
     altered            products copied with a value replaced
     copy_of            the tenant; None if not recorded yet
     problems           why the copy is not as fresh as the settings require; empty while it is
+    changes            what is kept of the change feed
     """
 
     store_views: Sequence[StoreViewState]
@@ -131,6 +132,7 @@ class Status:
     altered: int = 0
     copy_of: str | None = None
     problems: Sequence[str] = ()
+    changes: ChangesKept | None = None
 
 
 def status_report(status: Status) -> str:
@@ -159,9 +161,16 @@ def status_report(status: Status) -> str:
             f"Copy of: {status.copy_of or 'a tenant that the next pass will name'}",
             f"Rejected products, not resolved: {status.open_rejections}",
             f"Altered products, copied with a value replaced: {status.altered}",
+            f"Change feed: {_kept(status.changes)}",
             f"Writing now: {_holding(status.lease)}",
         ]
     )
+
+
+def _kept(changes: ChangesKept | None) -> str:
+    if changes is None or changes.oldest_id is None:
+        return "no entries"
+    return f"entries {changes.oldest_id} to {changes.last_id}, the oldest of {moment(changes.oldest_at)}"
 
 
 def left_words(views: Iterable[StoreViewState]) -> Iterator[str]:

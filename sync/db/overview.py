@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sync.db.current_views import left
 from sync.db.dialects import utc_now
-from sync.db.schema import TOMBSTONED, products, sync_runs, sync_watermarks
+from sync.db.schema import TOMBSTONED, product_changes, products, sync_feed, sync_runs, sync_watermarks
 from sync.model import PassKind, RunStatus
 
 SUCCEEDED: Final = ("succeeded", "partial")
@@ -33,6 +33,26 @@ class StoreViewState:
     watermark: datetime | None
     lag: timedelta | None
     left: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesKept:
+    """The change feed: its oldest entry, None while it has none, and the last change_id assigned."""
+
+    oldest_id: int | None
+    oldest_at: datetime | None
+    last_id: int
+
+
+def changes_kept(connection: sa.Connection) -> ChangesKept:
+    """What is kept of the change feed."""
+    entry = product_changes.c
+    first = sa.select(entry.change_id, entry.changed_at).order_by(entry.change_id).limit(1)
+    oldest = connection.execute(first).one_or_none()
+    last = connection.execute(sa.select(sync_feed.c.last_change_id)).scalar_one()
+    if oldest is None:
+        return ChangesKept(None, None, last)
+    return ChangesKept(oldest.change_id, oldest.changed_at, last)
 
 
 def store_views(connection: sa.Connection) -> list[StoreViewState]:

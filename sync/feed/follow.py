@@ -62,7 +62,8 @@ class Feed:
 
         store    names the position in messages
 
-        Raises PositionMismatch when the entry at a position is gone from the feed, DatabaseUnavailable.
+        Raises EntriesDeleted, PositionMismatch when the entry at a position is gone from the feed,
+        DatabaseUnavailable.
         """
         position, left, size = start, maxsize if limit is None else limit, FIRST_CHUNK
         while left and not self._stop.is_set():

@@ -63,6 +63,12 @@ class PositionMismatch(SyncError):
     exit_code = 78
 
 
+class EntriesDeleted(SyncError):
+    """The entries after a position are older than SYNC_CHANGES_KEEP and were deleted."""
+
+    exit_code = 78
+
+
 class PositionNotSaved(SyncError):
     """The position cannot be written; the last entries are sent again."""
 
@@ -95,11 +101,23 @@ def describe(row: sa.Row[Any]) -> str:
 def check(connection: sa.Connection, position: Position, name: str) -> None:
     """Raise PositionMismatch unless the feed holds the entry that `position` describes.
 
+    Raises EntriesDeleted when entries after it are no longer kept. The entry itself need not be.
+
     Call it after reading the following entries, in the same transaction: a restored copy assigns the same
     change_ids to other entries, and those up to the position would never be sent.
 
     name    what stores the position, for the message
     """
+    oldest = feed_position.oldest_change_id(connection)
+    if position.change_id < oldest - 1:
+        raise EntriesDeleted(
+            f"{name} is at change {position.change_id}, but the oldest entry kept is change {oldest}: "
+            "those between were deleted, as SYNC_CHANGES_KEEP says.",
+            f"read the current products first, with `product-sync export`; then continue with --since"
+            f" {oldest - 1}, with --rewind where a position is stored.",
+        )
+    if oldest > 1 and position.change_id == oldest - 1:
+        return  # its entry was deleted, and none after it
     if position.entry is None and position.change_id <= feed_position.last_change_id(connection):
         return  # nothing was sent yet, so there is no entry to compare
     found = feed_position.entry_at(connection, position.change_id)
@@ -143,7 +161,7 @@ class WebhookPosition:
     def __init__(self, engine: sa.Engine, url: str, stop: Event) -> None:
         self.name = "this webhook"
         self._engine = engine
-        self._row = f"webhook {_fingerprint(url)}"
+        self._row = f"{feed_position.WEBHOOK} {_fingerprint(url)}"
         self._stop = stop
         self._stored: Any = None
 

@@ -110,6 +110,11 @@ Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(sho
 DurationOrOff = Annotated[
     float | None, BeforeValidator(unless_off(parse_duration)), PlainSerializer(show_duration)
 ]
+KeepFor = Annotated[
+    float | None,
+    BeforeValidator(lambda text: None if text == "forever" else parse_duration(text)),
+    PlainSerializer(lambda it: None if it is None else show_duration(it)),
+]
 CronOrOff = Annotated[
     str | None, BeforeValidator(unless_off(parse_crontab)), PlainSerializer(lambda text: text or "off")
 ]
@@ -235,6 +240,12 @@ class Settings(BaseSettings):
     sync_overlap: Duration = Field(10 * MINUTE, description="how far a run reads back before the watermark")
     sync_max_delete_fraction: float = Field(
         0.2, ge=0, le=1, description="a larger share of deletions is held back: 0 to 1"
+    )
+    sync_changes_keep: KeepFor = Field(
+        None,
+        description="how long entries of product_changes are kept, at least until every webhook has them;"
+        " not set, forever",
+        examples=["90d"],
     )
     sync_max_lag: Duration = Field(HOUR, description="a feed older than this is stale")
     sync_alert_webhook: Webhook = Field(

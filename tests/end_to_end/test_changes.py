@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -241,3 +243,21 @@ def test_a_second_signal_is_not_needed_while_a_receiver_hangs(copy: Shell) -> No
         copy.run("changes", "--webhook", receiver.url)
 
     assert [*dict.fromkeys(receiver.taken)] == [*range(1, 301)]
+
+
+def test_every_pass_deletes_old_entries_and_says_where_the_feed_begins(shop: Shell) -> None:
+    rename(shop, 5)
+    with closing(sqlite3.connect(shop.folder / "products.db")) as db, db:
+        db.execute(
+            "UPDATE product_changes SET changed_at = '2020-01-01 00:00:00.000000' WHERE change_id <= 300"
+        )
+
+    assert shop.run("run", SYNC_CHANGES_KEEP="1d").code == 0
+
+    status = shop.run("status", "--json").objects[0]["changes"]
+    refused = shop.run("changes")
+
+    assert (status["oldest_id"], status["last_id"]) == (301, 301)
+    assert (refused.code, refused.out) == (78, "")
+    assert "continue with --since 300" in refused.err
+    assert ids(shop.run("changes", "--since", "300").out) == [301]

@@ -84,11 +84,13 @@ class Learned:
     rate         requests a second, None when no limit was met
     in_flight    requests at once
     reached      requests a second sent without a refusal, where no limit was met
+    page_s       seconds a page took alone, None when none was read
     """
 
     rate: float | None
     in_flight: int
     reached: float = FIRST_RATE
+    page_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +140,19 @@ class Pace:
     def learned(self) -> Learned:
         """What to keep; a rate lowered by overload is not kept, because overload passes."""
         named = self.rate.probing not in (None, "recovering")
-        return Learned(self.rate.base if named else None, self.room.limit, self.rate.reached)
+        in_flight = self.room.remembered[0] if self.room.remembered else self.room.limit
+        return Learned(self.rate.base if named else None, in_flight, self.rate.reached, self.room.page_floor)
 
 
 def new_pace(max_in_flight: int, learned: Learned | None = None, *, is_shared: bool = False) -> Pace:
-    """The initial pace: slow start, or what an earlier run learned."""
+    """The initial pace: slow start, and what an earlier run learned, which the first answers confirm."""
     if learned is None:
         rate = Rate(base=FIRST_SHARED_RATE) if is_shared else Rate()
-        return Pace(rate, ConcurrencyLimit(max_in_flight, max_in_flight), is_shared=is_shared)
+        return Pace(rate, ConcurrencyLimit(max_in_flight), is_shared=is_shared)
     rate = Rate.beginning_at(learned.reached) if learned.rate is None else Rate.going_on_at(learned.rate)
-    room = ConcurrencyLimit(max_in_flight, max(1, min(max_in_flight, learned.in_flight)))
-    return Pace(rate, room, is_shared=is_shared)
+    limit = max(1, min(max_in_flight, learned.in_flight))
+    remembered = None if learned.page_s is None else (limit, learned.page_s)
+    return Pace(rate, ConcurrencyLimit(max_in_flight, remembered=remembered), is_shared=is_shared)
 
 
 def next_start(pace: Pace, now: float, ceiling: float | None = None) -> float:

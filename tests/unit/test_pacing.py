@@ -236,6 +236,7 @@ def test_quiet_hours_and_the_highest_rate_are_ceilings(hour: int, gap: float) ->
 
 def test_what_was_learned_is_given_back_whole() -> None:
     """Also under a ceiling that is lower by now."""
-    assert Pacer(max_in_flight=8, learned=Learned(4.9, 3)).learned == Learned(4.9, 3)
-    assert Pacer(max_in_flight=2, learned=Learned(4.9, 3)).learned == Learned(4.9, 2)
-    assert Pacer(max_in_flight=8).learned == Learned(None, 8)
+    whole = Learned(4.9, 3, page_s=0.8)
+    assert Pacer(max_in_flight=8, learned=whole).learned == whole
+    assert Pacer(max_in_flight=2, learned=whole).learned == Learned(4.9, 2, page_s=0.8)
+    assert Pacer(max_in_flight=8).learned == Learned(None, 1)

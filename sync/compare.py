@@ -172,27 +172,25 @@ def _update(
     item: RawProduct, rows: Rows, digest: str, stored: Stored, known: Known, *, was_deleted: bool
 ) -> ProductPlan:
     store_view = rows.product[0]
-    old, old_rows = _as_stored(rows, stored)
-    paths = diff.diff(old, mapping.decode(_raw(rows.document)), LIST_KEYS)
+    raw = _raw(stored.document)
+    children, old_sku = _compared_rows(rows, raw)
+    paths = diff.diff(_decoded(raw), _decoded(_raw(rows.document)), LIST_KEYS)
     is_change = was_deleted or not diff.is_restamp(paths)
-    children = {
-        table: new
-        for table, new in rows.children.items()
-        if was_deleted or old_rows is None or old_rows.children[table] != new
-    }
     changed_at = _time(known) if is_change else stored.changed_at
     change = None
     if is_change:
         kind: ChangeKind = "restore" if was_deleted else "update"
         change = _change(rows, kind, _fields(paths, known.capacity) if paths else None)
-    former_sku = old_rows.product[2] if is_change and old_rows is not None else rows.product[2]
+    former_sku = old_sku if is_change and old_sku is not None else rows.product[2]
     return ProductPlan(
         item.product_id,
-        Write(rows.product, children, digest, stored.first_seen_at, changed_at),
+        Write(
+            rows.product, rows.children if was_deleted else children, digest, stored.first_seen_at, changed_at
+        ),
         change=change,
         reject=_altered(store_view, item.product_id, rows),
         former_sku=former_sku if former_sku != rows.product[2] else None,
-        reprice=was_deleted or old_rows is None or not _PRICED.isdisjoint(paths),
+        reprice=was_deleted or old_sku is None or not _PRICED.isdisjoint(paths),
         difference=", ".join(sorted(paths)) or "content_hash",
     )
 
@@ -235,13 +233,25 @@ def _altered(store_view: str, product_id: int, rows: Rows) -> Reject | None:
     return _reject(store_view, product_id, "altered", reason)
 
 
-def _as_stored(rows: Rows, stored: Stored) -> tuple[dict[str, object], Rows | None]:
-    """The stored document and its rows; nothing to compare with when it is no longer a document."""
-    raw = _raw(stored.document)
+def _compared_rows(rows: Rows, raw: bytes) -> tuple[dict[str, list[mapping.Row]], str | None]:
+    """The child tables in which a product differs from the stored document, and the SKU of that.
+
+    Every table and None when it is no longer a document.
+    """
     try:
-        return mapping.decode(raw), mapping.map_product(str(rows.product[0]), raw)
+        old = mapping.map_product(str(rows.product[0]), raw)
     except Unmappable:
-        return {}, None
+        return rows.children, None
+    differing = {table: new for table, new in rows.children.items() if old.children[table] != new}
+    return differing, str(old.product[2])
+
+
+def _decoded(raw: bytes) -> dict[str, object]:
+    """A document; an empty one when it is no longer a document."""
+    try:
+        return mapping.decode(raw)
+    except Unmappable:
+        return {}
 
 
 def _raw(document: str) -> bytes:

@@ -65,6 +65,15 @@ class Arrival:
         return isinstance(self.item, Page) and self.item.known is not None
 
     @property
+    def size(self) -> int:
+        """Bytes of its products."""
+        if isinstance(self.item, Unreadable):
+            return 0
+        if self.item.receipt is not None:
+            return self.item.receipt.body_bytes
+        return sum(len(product.raw) for product in self.item.products)
+
+    @property
     def cursor(self) -> Cursor | None:
         """Where the partition stands after this; at its end when this reaches it."""
         if self.partition is None:

@@ -9,7 +9,7 @@ from typing import Final
 from sync.commerce.retry import PageTooLarge
 from sync.errors import PageFailed
 
-HEAVY_PAGE: Final = 5 << 18  # bytes; several pages are in memory at once, as text and as Python objects
+HEAVY_PAGE: Final = 3 << 18  # bytes; several pages are in memory at once, as text and as Python objects
 CALM_PAGES: Final = 5
 LONGEST_CALM: Final = 160
 

@@ -323,7 +323,6 @@ class Products:
             self.size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
-        longest = None if size == 1 else LONGEST_PAGE
         ask = partial(
             self._client.get,
             PRODUCTS.path,
@@ -331,7 +330,7 @@ class Products:
             scope.store_view,
             reader,
             kind="page",
-            longest=longest,
+            longest=LONGEST_PAGE,
         )
         try:
             return self._counted(scope, partial(ask, patient=patient))

@@ -192,7 +192,7 @@ def judge_fault(fault: Exception, *, host: str, setting: str, reached: bool, pat
     """
     causes = list(_causes(fault))
     if isinstance(fault, BodyTooLarge):
-        return _transient(f"{host} sent a larger answer than is accepted", patient=False, too_large=True)
+        return _transient(f"{host} sent an answer of {fault}", patient=False, too_large=True)
     if isinstance(fault, requests.exceptions.ContentDecodingError):
         return _transient(f"{host} sent a body that does not match its Content-Encoding", patient=patient)
     if isinstance(fault, UnusableCaBundle):

@@ -28,7 +28,7 @@ _one_large = RLock()
 
 
 class BodyTooLarge(requests.RequestException):
-    """The body is longer than allowed, received or decoded, or has too many values."""
+    """The body is longer than allowed, received or decoded, or has too many values; `str` says which."""
 
 
 class Reading:
@@ -73,7 +73,7 @@ class Body:
         if self._content is None:
             content = self._decoded() if self.coding else self.wire
             if len(content) > MOST_VALUES and sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
-                raise BodyTooLarge
+                raise BodyTooLarge(f"more than {MOST_VALUES:,} values")
             self._content = content
         return self._content
 
@@ -175,7 +175,7 @@ def _joined(chunks: Iterable[bytes], limit: int, reading: Reading | None) -> byt
     for chunk in chunks:
         length += len(chunk)
         if length > limit:
-            raise BodyTooLarge
+            raise BodyTooLarge(f"more than {limit:,} bytes")
         if length > LARGE and reading is not None:
             reading.grow()
         whole.write(chunk)

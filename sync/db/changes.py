@@ -102,13 +102,25 @@ def left_empty(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[st
     return list(empty.values())
 
 
-def since(connection: sa.Connection, change_id: int, limit: int) -> list[sa.Row[tuple[object, ...]]]:
-    """Up to `limit` entries after `change_id`, oldest first."""
-    table = product_changes
+def since(
+    connection: sa.Connection, change_id: int, limit: int, most_length: int
+) -> list[sa.Row[tuple[object, ...]]]:
+    """Up to `limit` entries after `change_id`, oldest first.
+
+    most_length    of their `fields` together, unless the first entry alone has more
+    """
+    table, length, count = product_changes, 0, 0
+    following = table.c.change_id > change_id
+    fields = sa.func.coalesce(sa.func.length(sa.cast(table.c.fields, sa.Text)), 0)
+    for one in connection.scalars(
+        sa.select(fields).where(following).order_by(table.c.change_id).limit(limit)
+    ):
+        length += one
+        if count and length > most_length:
+            break
+        count += 1
     return list(
-        connection.execute(
-            sa.select(table).where(table.c.change_id > change_id).order_by(table.c.change_id).limit(limit)
-        )
+        connection.execute(sa.select(table).where(following).order_by(table.c.change_id).limit(count))
     )
 
 

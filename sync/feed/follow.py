@@ -26,8 +26,8 @@ from sync.feed.positions import Position, PositionStore, check, describe
 from sync.feed.webhook import Webhook, WebhookTooLarge
 
 POLL_S = 1.0
-MAX_CHUNK, FIRST_CHUNK = 1000, 100  # entries read at once: at most, and before their size is known
-CHUNK_BYTES = 2_000_000  # target size of a chunk
+CHUNK = 1000  # entries read at once
+CHUNK_LENGTH = 1_000_000  # characters of their fields, unless one entry alone has more
 BATCH = 100  # entries in one request
 BATCH_BYTES = 900_000  # of a request's body, unless one entry alone has more: web servers often allow 1 MiB
 _JSON = msgspec.json.Encoder(decimal_format="number")
@@ -65,13 +65,13 @@ class Feed:
         Raises EntriesDeleted, PositionMismatch when the entry at a position is gone from the feed,
         DatabaseUnavailable.
         """
-        position, left, size = start, maxsize if limit is None else limit, FIRST_CHUNK
+        position, left = start, maxsize if limit is None else limit
         while left and not self._stop.is_set():
-            entries = self._read(position, store.name, min(size, left))
+            entries = self._read(position, store.name, min(CHUNK, left))
             if entries:
-                yield entries
                 position, left = entries[-1].position, left - len(entries)
-                size = _next_size(entries)
+                yield entries
+                del entries  # before the next are read
             elif not self._follow or self._stop.wait(self._poll_s):
                 return
 
@@ -83,7 +83,7 @@ class Feed:
         """Read the entries after `position`, after checking that it belongs to this feed."""
 
         def read(tx: sa.Connection) -> list[sa.Row[tuple[object, ...]]]:
-            rows = since(tx, position.change_id, limit)
+            rows = since(tx, position.change_id, limit, CHUNK_LENGTH)
             check(tx, position, name)
             return rows
 
@@ -93,12 +93,6 @@ class Feed:
 
 def _entry(row: sa.Row[Any]) -> Entry:
     return Entry(_JSON.encode(row._asdict()), Position(row.change_id, describe(row)))
-
-
-def _next_size(entries: Sequence[Entry]) -> int:
-    """The number of entries that fill CHUNK_BYTES at this average size; at most twice as many as these."""
-    average = sum(len(entry.json) for entry in entries) / len(entries)
-    return max(1, min(MAX_CHUNK, 2 * len(entries), int(CHUNK_BYTES / average)))
 
 
 def forward(

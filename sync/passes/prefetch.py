@@ -2,7 +2,7 @@
 
 Each reader takes one partition after the other and may be two items ahead of the writer: one
 being fetched, one waiting. So a crash costs at most two pages per reader, and memory
-does not grow with the catalogue.
+does not grow with the catalogue. While items of AHEAD_BYTES wait, none is fetched.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from threading import Event, Semaphore, Thread
+from threading import Condition, Event, Semaphore, Thread
 from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ Item = Page | Unreadable
 P = TypeVar("P")  # what a reader takes: a partition, an interval of SKUs, a source of stock
 T = TypeVar("T")  # what it makes of that, one after the other
 AHEAD = 2
+AHEAD_BYTES = 4 << 20
 LET_GO_S = 0.5
 
 
@@ -29,6 +30,28 @@ class _Read(NamedTuple, Generic[P, T]):
     partition: P
     item: T | BaseException
     credit: Semaphore
+    size: int = 0
+
+
+class _Waiting:
+    """How many bytes were fetched and are not yet written, of all readers."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._changed = Condition()
+
+    def add(self, size: int) -> None:
+        with self._changed:
+            self._size += size
+            self._changed.notify_all()
+
+    def wait_for_room(self, size: int, closed: Event) -> None:
+        """Wait until `size` more bytes have room, and count them; at once when no item waits."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._size or self._size + size <= AHEAD_BYTES or closed.is_set()
+            )
+            self._size += size
 
 
 def read_ahead(
@@ -39,35 +62,46 @@ def read_ahead(
     An item counts as written when the caller asks for the next one. The first reader's error is
     raised here, after what was read before it.
     """
-    for group in read_ahead_in_groups(partitions, read, readers, lambda item: False):
+    for group in read_ahead_in_groups(partitions, read, readers, lambda item: False, lambda item: 0):
         yield from group
 
 
 def read_ahead_in_groups(
-    partitions: Sequence[P], read: Callable[[P], Iterator[T]], readers: int, is_light: Callable[[T], bool]
+    partitions: Sequence[P],
+    read: Callable[[P], Iterator[T]],
+    readers: int,
+    is_light: Callable[[T], bool],
+    size_of: Callable[[T], int],
 ) -> Iterator[list[tuple[P, T]]]:
     """As `read_ahead`, with light items that wait already handed over together; others come alone.
 
     is_light    of an item that takes less to write than a transaction does
+    size_of     bytes that an item holds
     """
     todo: SimpleQueue[P] = SimpleQueue()
     for partition in partitions:
         todo.put(partition)
     done: SimpleQueue[_Read[P, T] | None] = SimpleQueue()
-    closed = Event()
+    closed, waiting = Event(), _Waiting()
     turns = [Semaphore(AHEAD) for _ in range(min(readers, len(partitions)))]
     threads = [
-        Thread(target=_reader, args=(todo, read, done, credit, closed), name=f"reader-{n}", daemon=True)
+        Thread(
+            target=_reader,
+            args=(todo, read, done, credit, closed, waiting, size_of),
+            name=f"reader-{n}",
+            daemon=True,
+        )
         for n, credit in enumerate(turns)
     ]
     for thread in threads:
         thread.start()
     try:
-        yield from _arrivals(done, len(turns), is_light)
+        yield from _arrivals(done, len(turns), is_light, waiting)
     finally:
         closed.set()
         for credit in turns:
             credit.release()  # a reader that waits for its turn sees `closed` instead
+        waiting.add(0)
         _let_end(threads)
 
 
@@ -82,33 +116,34 @@ def _let_end(threads: Sequence[Thread]) -> None:
 
 
 def _arrivals(
-    done: SimpleQueue[_Read[P, T] | None], running: int, is_light: Callable[[T], bool]
+    done: SimpleQueue[_Read[P, T] | None], running: int, is_light: Callable[[T], bool], waiting: _Waiting
 ) -> Iterator[list[tuple[P, T]]]:
     group: list[_Read[P, T]] = []
     while running or group:
         try:
             arrived = done.get(block=not group)
         except Empty:
-            yield from _handed_over(group)
+            yield from _handed_over(group, waiting)
             continue
         if arrived is None:
             running -= 1
             continue
         joins = not isinstance(arrived.item, BaseException) and is_light(arrived.item)
         if group and not joins:
-            yield from _handed_over(group)
+            yield from _handed_over(group, waiting)
         if isinstance(arrived.item, BaseException):
             raise arrived.item
         group.append(arrived)
         if not joins:
-            yield from _handed_over(group)
+            yield from _handed_over(group, waiting)
 
 
-def _handed_over(group: list[_Read[P, T]]) -> Iterator[list[tuple[P, T]]]:
+def _handed_over(group: list[_Read[P, T]], waiting: _Waiting) -> Iterator[list[tuple[P, T]]]:
     """The group, once; then its readers may go on, and it is empty."""
     yield [(read.partition, read.item) for read in group if not isinstance(read.item, BaseException)]
     for read in group:
         read.credit.release()
+    waiting.add(-sum(read.size for read in group))
     group.clear()
 
 
@@ -118,25 +153,35 @@ def _reader(
     done: SimpleQueue[_Read[P, T] | None],
     credit: Semaphore,
     closed: Event,
+    waiting: _Waiting,
+    size_of: Callable[[T], int],
 ) -> None:
+    size = 0  # of the last item: the next is expected to be as large
     with suppress(Empty):
         while not closed.is_set():
             partition = todo.get_nowait()
             try:
-                for item in _in_turn(read(partition), credit, closed):
-                    done.put(_Read(partition, item, credit))
+                items = read(partition)
+                while (item := _next(items, credit, closed, waiting, size)) is not None:
+                    expected, size = size, size_of(item)
+                    waiting.add(size - expected)
+                    done.put(_Read(partition, item, credit, size))
+                    del item
             except BaseException as error:  # noqa: BLE001 - raised again in the writer's thread
                 done.put(_Read(partition, error, credit))
                 return
     done.put(None)
 
 
-def _in_turn(items: Iterator[T], credit: Semaphore, closed: Event) -> Iterator[T]:
-    """The items, each fetched only once the reader is not too far ahead of the writer."""
-    while True:
-        credit.acquire()
-        item = None if closed.is_set() else next(items, None)
-        if item is None:
-            credit.release()
-            return
-        yield item
+def _next(items: Iterator[T], credit: Semaphore, closed: Event, waiting: _Waiting, expected: int) -> T | None:
+    """The next item, fetched once the reader is not too far ahead of the writer; None at the end.
+
+    expected    its bytes, which are counted as waiting
+    """
+    credit.acquire()
+    waiting.wait_for_room(expected, closed)
+    item = None if closed.is_set() else next(items, None)
+    if item is None:
+        credit.release()
+        waiting.add(-expected)
+    return item

@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from sync.commerce.page_size import HEAVY_PAGE
 from sync.commerce.products import Extent
 from sync.compare import Reading, map_page
 from sync.db import pages, products, rejected
@@ -17,7 +18,7 @@ from sync.db.dialects import capacity, utc_now
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.errors import CommerceError, RequestRefused, SettingsError
-from sync.model import Capacity, Interval, Page, Unreadable
+from sync.model import Capacity, Interval, Unreadable
 from sync.passes.partitioning import cut
 from sync.passes.prefetch import Item, read_ahead_in_groups
 from sync.passes.run import Run
@@ -169,7 +170,9 @@ def _arrivals(run: Run, todo: Sequence[Partition], since: Since | None) -> Itera
         items = run.sync.source.walk(view, partition.rest, updated_from=begin, known=known.get(view))
         return (mapper.arrival(partition, item) for item in items)
 
-    for group in read_ahead_in_groups(todo, read, run.sync.concurrency, lambda it: it.is_known):
+    for group in read_ahead_in_groups(
+        todo, read, run.sync.concurrency, lambda it: it.is_known, lambda it: it.size
+    ):
         yield [arrival for _, arrival in group]
 
 
@@ -193,10 +196,12 @@ class _Mapper:
         self._stop = run.sync.stop
 
     def arrival(self, partition: Partition, item: Item) -> Arrival:
-        is_new = partition in self._fresh and isinstance(item, Page) and item.products
-        if not is_new or isinstance(item, Unreadable) or not self._has_turn():
-            return Arrival(item, partition)
-        return Arrival(item, partition, map_page(item, self._capacity), self._turn)
+        arrival = Arrival(item, partition)
+        if isinstance(item, Unreadable) or not item.products or partition not in self._fresh:
+            return arrival
+        if arrival.size <= HEAVY_PAGE and self._has_turn():
+            arrival.mapped, arrival.turn = map_page(item, self._capacity), self._turn
+        return arrival
 
     def _has_turn(self) -> bool:
         """Wait for a turn; without one, the writer maps the page itself."""

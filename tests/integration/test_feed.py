@@ -145,7 +145,9 @@ def test_a_reader_that_remembers_the_last_id_misses_nothing(db: sa.Engine) -> No
     def read() -> None:
         while True:
             last_round = finished.is_set()
-            entries = reading(db, lambda connection: changes.since(connection, seen[-1] if seen else 0, 7))
+            entries = reading(
+                db, lambda connection: changes.since(connection, seen[-1] if seen else 0, 7, 1_000)
+            )
             seen.extend(entry.change_id for entry in entries)
             if last_round and not entries:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import threading
 import zlib
@@ -133,3 +134,30 @@ def test_heavy_products_are_read_in_smaller_pages_within_it(tmp_path: Path) -> N
 
     assert 0 < peak < MOST_MB
     assert counted["store_views"][0]["live"] == 300
+
+
+def test_the_heaviest_products_are_copied_within_it_and_heavier_ones_are_rejected(tmp_path: Path) -> None:
+    """Three of almost 1 MiB, in characters that take four bytes each in memory, and one of 9 MB."""
+    with Sandbox(4) as tenant:
+
+        def describe(letter: str) -> None:
+            for number in tenant.catalogue.ids():
+                text = letter * (9_000_000 if number > 3 else 1_030_000) + "\N{GRINNING FACE}"
+                described: Any = {"custom_attributes": [{"attribute_code": "description", "value": text}]}
+                tenant.catalogue.edit(number, **described)
+
+        shell = Shell(tenant, tmp_path)
+        describe("a")
+        peaks = [peak_mb(shell, "backfill")]
+        describe("b")
+        peaks.append(peak_mb(shell, "run"))
+        with peer(ENDLESS, 200) as receiver:
+            peaks.append(peak_mb(shell, "changes", "--webhook", receiver))
+        counted = json.loads(shell.run("status", "--json").out)
+
+    with sqlite3.connect(tmp_path / "products.db") as copy:
+        reasons = copy.execute("SELECT reason FROM rejected_items WHERE resolved_at IS NULL").fetchall()
+    assert max(peaks) < MOST_MB
+    assert counted["store_views"][0]["live"] == 3
+    assert len(reasons) == 1
+    assert all("an answer of more than 1,048,576 bytes" in reason for (reason,) in reasons)

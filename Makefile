@@ -38,7 +38,7 @@ laws: $(DEV)
 # nothing, 3.11 needs 1.7 times the CPU.
 coverage: $(DEV)
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
-	  $(FAST) --cov --cov-report=term
+	  $(FAST) $(WITHOUT) --cov --cov-report=term
 
 # Writes the tables of the data dictionary from sync/db/schema.py.
 docs: $(DEV)

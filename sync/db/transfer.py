@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from struct import pack, unpack
+from struct import pack
 from threading import Event
 from time import monotonic
 from typing import Any
@@ -68,8 +68,15 @@ class Contents:
     digest: int = 0
 
     def plus(self, rows: Sequence[Row]) -> Contents:
-        total = sum(int.from_bytes(sha256(_ENCODER.encode(row)).digest()) for row in rows)
+        total = sum(
+            int.from_bytes(sha256(_ENCODER.encode([_comparable(it) for it in row])).digest()) for row in rows
+        )
         return Contents(self.rows + len(rows), (self.digest + total) % _MODULUS)
+
+
+def _comparable(value: Any) -> Any:
+    """A value as every server stores it: MariaDB's floats have 4 bytes."""
+    return pack("f", value) if isinstance(value, float) else value
 
 
 @dataclass(slots=True)
@@ -311,7 +318,7 @@ def _chunks(connection: sa.Connection, table: sa.Table) -> Iterator[list[Row]]:
     convert = [
         (i, column)
         for i, column in enumerate(columns)
-        if isinstance(column.type, UtcDateTime | Money | sa.Boolean | sa.Float)
+        if isinstance(column.type, UtcDateTime | Money | sa.Boolean)
     ]
     select = f"SELECT {', '.join(_selected(connection, column) for column in columns)} FROM {table.name}"
     if table is sync_state:
@@ -338,8 +345,6 @@ def _converted(row: Sequence[Any], columns: Sequence[tuple[int, sa.Column[Any]]]
     values = list(row)
     for i, column in columns:
         values[i] = as_mapped_value(column.type, values[i])
-        if isinstance(column.type, sa.Float) and values[i] is not None:
-            (values[i],) = unpack("f", pack("f", values[i]))  # MariaDB's floats have 4 bytes
     return tuple(values)
 
 

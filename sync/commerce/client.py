@@ -42,7 +42,7 @@ from sync.errors import AnswerUnreadable
 
 T = TypeVar("T")
 
-LONGEST_BODY: Final = 10 << 20  # for a list that cannot be halved
+LONGEST_BODY: Final = 8 << 20  # for a list that cannot be halved
 LONGEST_PAGE: Final = 1 << 20  # also for one product: while it is compared, it takes sixty times as much
 LONGEST_ERROR: Final = 1 << 18
 NO_BODY: Final = Body(b"")

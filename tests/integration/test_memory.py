@@ -152,12 +152,15 @@ def test_the_heaviest_products_are_copied_within_it_and_heavier_ones_are_rejecte
         describe("b")
         peaks.append(peak_mb(shell, "run"))
         with peer(ENDLESS, 200) as receiver:
-            peaks.append(peak_mb(shell, "changes", "--webhook", receiver))
+            post, secret = ("changes", "--webhook", receiver), "whsec_" + "s" * 32
+            peaks.append(peak_mb(shell, *post, WEBHOOK_SECRET=secret))
+            rest = shell.run(*post, WEBHOOK_SECRET=secret)
         counted = json.loads(shell.run("status", "--json").out)
 
     with sqlite3.connect(tmp_path / "products.db") as copy:
         reasons = copy.execute("SELECT reason FROM rejected_items WHERE resolved_at IS NULL").fetchall()
     assert max(peaks) < MOST_MB
     assert counted["store_views"][0]["live"] == 3
+    assert "product-sync: 0 changes posted" in rest.err, rest
     assert len(reasons) == 1
     assert all("an answer of more than 1,048,576 bytes" in reason for (reason,) in reasons)

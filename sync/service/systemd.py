@@ -19,7 +19,8 @@ class Notifier:
         name = os.environ.pop("NOTIFY_SOCKET", "")  # child processes must not inherit it
         self._address = "\0" + name[1:] if name.startswith("@") else name
         watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self.watchdog_s = int(os.environ.get("WATCHDOG_USEC") or 0) / 1e6 if watched else 0.0
+        interval = os.environ.get("WATCHDOG_USEC", "")  # anything but digits is not from systemd
+        self.watchdog_s = int(interval) / 1e6 if watched and interval.isdecimal() else 0.0
         self._status = ""
 
     def ready(self) -> None:

@@ -34,7 +34,7 @@ from sync.db import tenant as tenants
 from sync.db.dialects import utc_now
 from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.feed_position import delete_older
-from sync.db.shared_state import SharedState
+from sync.db.shared_state import SharedStateRow
 from sync.errors import AnotherTenant, DatabaseUnavailable, SettingsError, SyncError, UsageError
 from sync.feed.webhook import Webhook
 from sync.hooks.run_log import RunLog
@@ -91,12 +91,12 @@ class Memory:
 class SharedStates:
     """State shared between the processes of a tenant."""
 
-    pace: SharedState
-    token: SharedState
+    pace: SharedStateRow
+    token: SharedStateRow
 
     @classmethod
     def of(cls, db: sa.Engine, stop: Event) -> SharedStates:
-        return cls(SharedState(db, "shared_pace", stop), SharedState(db, "shared_token", stop))
+        return cls(SharedStateRow(db, "shared_pace", stop), SharedStateRow(db, "shared_token", stop))
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def _tokens(
     on_refresh: Callable[[float, int], None],
     on_retry: Callable[[str, float, int], None],
     known: TenantMemory,
-    shared_state: SharedState | None,
+    shared_state: SharedStateRow | None,
     overdue: Event | None,
 ) -> ImsTokens | None:
     if settings.ims_client_id is None:

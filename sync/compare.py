@@ -18,7 +18,7 @@ from typing import Any, Final
 from sync import diff, mapping
 from sync.db import fitting, pages
 from sync.db.audit import Damage, repairs
-from sync.db.changes import Change
+from sync.db.changes import FeedEntry
 from sync.db.copy import Plan, ProductPlan
 from sync.db.prices import ATTRIBUTES
 from sync.db.products import Stored, StoredHash, Write
@@ -37,7 +37,7 @@ Mapped = Mapping[int, Rows | Unmappable]  # by product id
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CompareMode:
     """What the pages of a pass may conclude.
 
     complete    what is stored in the page's interval and not listed is missing there
@@ -82,7 +82,7 @@ class Known:
         return self.hashes.get(product_id) == (digest, False)
 
 
-def compare(page: Page, known: Known, reading: Reading, mapped: Mapped) -> Plan:
+def compare(page: Page, known: Known, reading: CompareMode, mapped: Mapped) -> Plan:
     """Plan what is to be written so that the copy agrees with a page.
 
     mapped    what some of its products map to, where that was worked out ahead
@@ -118,7 +118,7 @@ def compare(page: Page, known: Known, reading: Reading, mapped: Mapped) -> Plan:
     )
 
 
-def compare_unreadable(item: Unreadable, known: Known, reading: Reading) -> Plan:
+def compare_unreadable(item: Unreadable, known: Known, reading: CompareMode) -> Plan:
     """Plan to keep note of a product that the tenant cannot send, and of what else the copy has there."""
     return Plan(
         store_view=item.store_view,
@@ -258,9 +258,9 @@ def _raw(document: str) -> bytes:
     return document.encode("utf-8", "surrogatepass")
 
 
-def _change(rows: Rows, kind: ChangeKind, fields: str | None = None) -> Change:
+def _change(rows: Rows, kind: ChangeKind, fields: str | None = None) -> FeedEntry:
     store_view, product_id, sku = rows.product[:3]
-    return Change(store_view, product_id, sku, kind, fields)
+    return FeedEntry(store_view, product_id, sku, kind, fields)
 
 
 def _fields(paths: Mapping[str, Any], capacity: Capacity) -> str:

@@ -34,7 +34,7 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _STEP = re.compile(rf'\[(?P<entry>(?:[^\[\]"]|{_QUOTED})*)\]|\.?(?P<member>{_QUOTED}|[^.\[\]"]+)')
 
 
-class ListKey(Protocol):
+class EntryKey(Protocol):
     """What identifies an entry of a list; without fields, the entry itself does.
 
     fields     member names, dotted where nested
@@ -50,7 +50,7 @@ class ListKey(Protocol):
     def ordered(self) -> bool: ...
 
 
-Keys = Mapping[str, ListKey]  # by the list's path without entries, except those of named values
+Keys = Mapping[str, EntryKey]  # by the list's path without entries, except those of named values
 
 
 class Change(TypedDict, total=False):
@@ -101,7 +101,7 @@ class _Place(NamedTuple):
             return _Place(_quoted(name), name)
         return _Place(f"{self.path}.{_quoted(name)}", f"{self.list_name}.{name}")
 
-    def entry(self, key_text: str, key: ListKey) -> _Place:
+    def entry(self, key_text: str, key: EntryKey) -> _Place:
         entry = f"[{key_text}]"
         return _Place(self.path + entry, self.list_name if key.value is None else self.list_name + entry)
 
@@ -129,7 +129,7 @@ def _member_differences(
             yield place_of(name).path, {"new": value}
 
 
-def _order_difference(old: Document, new: Document, path: str, key: ListKey) -> Iterator[tuple[str, Change]]:
+def _order_difference(old: Document, new: Document, path: str, key: EntryKey) -> Iterator[tuple[str, Change]]:
     """Yield the order of the keys, where it is not the one that `apply` arrives at by itself."""
     by_itself = [name for name in old if name in new] + [name for name in new if name not in old]
     if key.ordered and by_itself != list(new):
@@ -145,7 +145,7 @@ def _same(old: object, new: object) -> bool:
     return old == new and isinstance(old, bool) == isinstance(new, bool)
 
 
-def _both_by_key(old: object, new: object, key: ListKey) -> tuple[_Entries, _Entries] | None:
+def _both_by_key(old: object, new: object, key: EntryKey) -> tuple[_Entries, _Entries] | None:
     if (old_entries := _by_key(old, key)) is None or (new_entries := _by_key(new, key)) is None:
         return None
     return old_entries, new_entries
@@ -154,12 +154,12 @@ def _both_by_key(old: object, new: object, key: ListKey) -> tuple[_Entries, _Ent
 class _Entries(dict[str, Any]):
     """The entries of a list by the text of their key, as a path has it between brackets."""
 
-    def __init__(self, key: ListKey) -> None:
+    def __init__(self, key: EntryKey) -> None:
         super().__init__()
         self.key = key
 
 
-def _by_key(items: object, key: ListKey) -> _Entries | None:
+def _by_key(items: object, key: EntryKey) -> _Entries | None:
     """Take a list apart; None when it is no list, or its entries cannot be told apart."""
     if not isinstance(items, list):
         return None
@@ -172,7 +172,7 @@ def _by_key(items: object, key: ListKey) -> _Entries | None:
     return entries
 
 
-def _key_text(item: Any, key: ListKey) -> str | None:
+def _key_text(item: Any, key: EntryKey) -> str | None:
     if not key.fields:
         return _key_part(item)
     if not isinstance(item, dict) or (key.value is not None and not _is_named_value(item, key)):
@@ -181,7 +181,7 @@ def _key_text(item: Any, key: ListKey) -> str | None:
     return None if None in parts else ",".join(map(str, parts))
 
 
-def _is_named_value(item: Document, key: ListKey) -> bool:
+def _is_named_value(item: Document, key: EntryKey) -> bool:
     return item.keys() == {*key.fields, key.value} and isinstance(item[key.fields[0]], str)
 
 

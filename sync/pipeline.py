@@ -25,15 +25,15 @@ import sqlalchemy as sa
 from sync.collation import collated
 from sync.commerce.products import Products
 from sync.compare import (
+    CompareMode,
     Known,
     Mapped,
-    Reading,
     compare,
     compare_unreadable,
     mapped_item,
 )
 from sync.db import audit, copy, pages, prices, products
-from sync.db.copy import Cursor, Plan, Writer
+from sync.db.copy import CopyWriter, PartitionCursor, Plan
 from sync.db.dialects import capacity, utc_now
 from sync.db.engine import reading as read_from
 from sync.db.partitions import Partition
@@ -74,12 +74,12 @@ class Arrival:
         return sum(len(product.raw) for product in self.item.products)
 
     @property
-    def cursor(self) -> Cursor | None:
+    def cursor(self) -> PartitionCursor | None:
         """Where the partition stands after this; at its end when this reaches it."""
         if self.partition is None:
             return None
         read_to = self.item.interval.last
-        return Cursor(self.partition, None if read_to == self.partition.last else read_to)
+        return PartitionCursor(self.partition, None if read_to == self.partition.last else read_to)
 
     def take_mapped(self) -> Mapped:
         mapped, self.mapped = self.mapped, {}
@@ -89,7 +89,7 @@ class Arrival:
         return mapped
 
 
-class Outcome(NamedTuple):
+class PageOutcome(NamedTuple):
     """What became of an arrival: its tally, ids that it shows to be missing, ids it brought or rejected."""
 
     arrival: Arrival
@@ -99,8 +99,8 @@ class Outcome(NamedTuple):
 
 
 def sync_pages(
-    groups: Iterable[Sequence[Arrival]], reading: Reading, source: Products, lease: Writer
-) -> Iterator[Outcome]:
+    groups: Iterable[Sequence[Arrival]], reading: CompareMode, source: Products, lease: CopyWriter
+) -> Iterator[PageOutcome]:
     """Make the copy agree with every page, move the cursor with it, and yield what became of each.
 
     groups    arrivals that are written in one transaction; more than one only of known pages
@@ -113,14 +113,16 @@ def sync_pages(
         if not lease.is_dry:
             copy.apply(plans, lease, write_prices)
         outcomes = [
-            Outcome(arrival, plan.tally, plan.missing, plan.arrived)
+            PageOutcome(arrival, plan.tally, plan.missing, plan.arrived)
             for arrival, plan in zip(group, plans, strict=True)
         ]
         del plans  # the next group may be long in coming, and rows take ten times the memory of their page
         yield from outcomes
 
 
-def plan_group(group: Sequence[Arrival], reading: Reading, source: Products, lease: Writer) -> list[Plan]:
+def plan_group(
+    group: Sequence[Arrival], reading: CompareMode, source: Products, lease: CopyWriter
+) -> list[Plan]:
     """What is to be written of each arrival, as if it came alone."""
     look = partial(_look_up_all, items=[arrival.item for arrival in group], reading=reading)
     plans = []
@@ -140,7 +142,7 @@ def plan_group(group: Sequence[Arrival], reading: Reading, source: Products, lea
 
 
 def _look_up_all(
-    connection: sa.Connection, items: Sequence[Page | Unreadable], reading: Reading
+    connection: sa.Connection, items: Sequence[Page | Unreadable], reading: CompareMode
 ) -> list[Known]:
     return [
         _look_up_unreadable(connection, item, reading)
@@ -150,7 +152,7 @@ def _look_up_all(
     ]
 
 
-def _look_up(connection: sa.Connection, page: Page, reading: Reading) -> Known:
+def _look_up(connection: sa.Connection, page: Page, reading: CompareMode) -> Known:
     """Read all that `compare` needs of the copy, and no more."""
     view, room = page.store_view, capacity(connection)
     if page.known is not None and pages.is_current(connection, view, page.known, audit=reading.audit):
@@ -192,7 +194,7 @@ def _missing(
     return [i for i, row in hashes.items() if not row.is_deleted and i not in listed]
 
 
-def _look_up_unreadable(connection: sa.Connection, item: Unreadable, reading: Reading) -> Known:
+def _look_up_unreadable(connection: sa.Connection, item: Unreadable, reading: CompareMode) -> Known:
     """What the copy has next to a product that the tenant cannot send: in its interval is no other."""
     here: Sequence[int] = ()
     if reading.complete and item.product_id is not None:
@@ -203,7 +205,7 @@ def _look_up_unreadable(connection: sa.Connection, item: Unreadable, reading: Re
 # --- SKUs that were taken over ---------------------------------------------------------------
 
 
-def _with_owners(plan: Plan, page: Page, reading: Reading, source: Products, lease: Writer) -> Plan:
+def _with_owners(plan: Plan, page: Page, reading: CompareMode, source: Products, lease: CopyWriter) -> Plan:
     """The plan, with what became of the products that have, here, a SKU which it gives to another one.
 
     A connector deletes product 7 and makes it again as 40, or gives the SKU of one product to another. The
@@ -234,7 +236,7 @@ def _with_owners(plan: Plan, page: Page, reading: Reading, source: Products, lea
 
 
 def _clashes(
-    plan: Plan, answers: Mapping[int, int], reading: Reading, lease: Writer
+    plan: Plan, answers: Mapping[int, int], reading: CompareMode, lease: CopyWriter
 ) -> list[tuple[int, int]]:
     """(taker, owner): after the plan, the owner still has the SKU that the taker takes.
 
@@ -290,10 +292,12 @@ def _is_alone(source: Products, store_view: str, witness: int, absent: Collectio
     return counted == 1 == source.count_of(store_view, [witness])
 
 
-def _plan_living(store_view: str, living: Sequence[RawProduct], reading: Reading, lease: Writer) -> Plan:
+def _plan_living(
+    store_view: str, living: Sequence[RawProduct], reading: CompareMode, lease: CopyWriter
+) -> Plan:
     """What is to be written of products that were asked for, as they are now."""
     page = Page(store_view, Interval(), sorted(living), len(living), None)
-    named = Reading(filtered=True, retried=reading.retried)
+    named = CompareMode(filtered=True, retried=reading.retried)
     known = read_from(lease.db, partial(_look_up, page=page, reading=named), stop=lease.stop)
     return compare(page, known, named, {})
 

@@ -22,7 +22,7 @@ from sync.commerce.pacing import Outcome
 from sync.commerce.products import Extent, Products
 from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
-from sync.db.copy import Writer
+from sync.db.copy import CopyWriter
 from sync.db.engine import reading
 from sync.db.leases import LIFE
 from sync.db.schema import product_changes, products, rejected_items
@@ -48,9 +48,9 @@ SCOPES = (
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def unfenced(db: sa.Engine, run_id: int = 1) -> Writer:
+def unfenced(db: sa.Engine, run_id: int = 1) -> CopyWriter:
     """A writer that has no lease."""
-    return Writer(db, run_id, lambda tx: None, threading.Event())
+    return CopyWriter(db, run_id, lambda tx: None, threading.Event())
 
 
 class TenantClock:

@@ -37,7 +37,7 @@ from sync.commerce.retry import (
     server_time,
 )
 from sync.commerce.tenant_memory import TenantMemory
-from sync.commerce.transport import Body, BodyTooLarge, Reading, read_body
+from sync.commerce.transport import Body, BodyReader, BodyTooLarge, read_body
 from sync.errors import AnswerUnreadable
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Auth(Protocol):
         ...
 
 
-class Pacer(Protocol):
+class Pacing(Protocol):
     """Decides when a request may start, and learns from its outcome."""
 
     def acquire(self, stop: threading.Event) -> float: ...
@@ -164,7 +164,7 @@ class Client:
         auth: Auth,
         *,
         session: requests.Session,
-        pacer: Pacer,
+        pacer: Pacing,
         retry_policy: RetryPolicy,
         stop: threading.Event,
         store_in_path: bool = False,
@@ -242,7 +242,7 @@ class Client:
         )
 
     def _once(self, request: _Request, reader: Callable[[Answer], T], attempt: int) -> T:
-        with Reading() as reading:
+        with BodyReader() as reading:
             return self._read_answer(request, reader, self._exchange(request, attempt, reading))
 
     def _read_answer(self, request: _Request, reader: Callable[[Answer], T], answer: Answer) -> T:
@@ -256,7 +256,7 @@ class Client:
         except requests.RequestException as fault:  # the body does not match its Content-Encoding
             raise Retryable(self._judge_fault(request, fault, answer.seconds)) from fault
 
-    def _exchange(self, request: _Request, attempt: int, reading: Reading) -> Answer:
+    def _exchange(self, request: _Request, attempt: int, reading: BodyReader) -> Answer:
         """One try: wait to start, send, report to pacer and hook, judge."""
         tried = self._take_turn(request, reading)
         self._hook.request_finished(
@@ -266,7 +266,7 @@ class Client:
             raise Retryable(decision, partial(self._renew, tried.sent, decision) if decision.renew else None)
         return Answer(tried.body, server_time(tried.headers), tried.seconds)
 
-    def _take_turn(self, request: _Request, reading: Reading) -> _Try:
+    def _take_turn(self, request: _Request, reading: BodyReader) -> _Try:
         self._before_request()
         begun = self._pacer.acquire(self._stop)
         outcome = Outcome(None, 0.0, kind=request.kind)  # if no token is available
@@ -277,7 +277,7 @@ class Client:
             self._pacer.release(begun, outcome)
         return tried
 
-    def _try(self, request: _Request, reading: Reading) -> _Try:
+    def _try(self, request: _Request, reading: BodyReader) -> _Try:
         began = self._retry_policy.clock()
         try:
             prepared = self._prepare(request)
@@ -305,7 +305,7 @@ class Client:
         self._known.answered = True
         return _Try(seconds, decision, response.status_code, response.headers, body, prepared)
 
-    def _read(self, response: requests.Response, longest: int, reading: Reading) -> Body:
+    def _read(self, response: requests.Response, longest: int, reading: BodyReader) -> Body:
         """The body; that of an error is empty when it exceeds LONGEST_ERROR, since its status is enough."""
         if response.ok:
             return read_body(response, longest, reading)

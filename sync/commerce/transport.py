@@ -31,7 +31,7 @@ class BodyTooLarge(requests.RequestException):
     """The body is longer than allowed, received or decoded, or has too many values; `str` says which."""
 
 
-class Reading:
+class BodyReader:
     """A context to read and decode an answer in; only one large answer at a time in a process."""
 
     def __init__(self) -> None:
@@ -60,7 +60,9 @@ class Body:
     reading   the context of the first use
     """
 
-    def __init__(self, wire: bytes, coding: str = "", limit: int = 0, reading: Reading | None = None) -> None:
+    def __init__(
+        self, wire: bytes, coding: str = "", limit: int = 0, reading: BodyReader | None = None
+    ) -> None:
         self.wire = wire
         self.coding = coding
         self._limit = limit
@@ -142,7 +144,7 @@ def open_session(
     return session
 
 
-def read_body(response: requests.Response, limit: int, reading: Reading | None = None) -> Body:
+def read_body(response: requests.Response, limit: int, reading: BodyReader | None = None) -> Body:
     """Read the complete body.
 
     limit      bytes, received and decoded
@@ -169,7 +171,7 @@ def _was_late(response: requests.Response) -> bool:
     return isinstance(connection, Adapter) and connection.deadlines.end()
 
 
-def _joined(chunks: Iterable[bytes], limit: int, reading: Reading | None) -> bytes:
+def _joined(chunks: Iterable[bytes], limit: int, reading: BodyReader | None) -> bytes:
     """Join the chunks without a second copy."""
     whole, length = BytesIO(), 0
     for chunk in chunks:

@@ -21,7 +21,7 @@ from sync.db.schema import product_changes, sync_feed
 from sync.model import ChangeKind
 
 
-class Change(NamedTuple):
+class FeedEntry(NamedTuple):
     """One entry of the feed.
 
     fields    JSON text: for an update, changed paths with old and new value; otherwise None
@@ -37,7 +37,7 @@ class Change(NamedTuple):
 _COLUMNS = ("change_id", "store_view", "product_id", "sku", "kind", "fields", "changed_at", "run_id")
 
 
-def append(connection: sa.Connection, changes: Sequence[Change], at: datetime, run_id: int) -> None:
+def append(connection: sa.Connection, changes: Sequence[FeedEntry], at: datetime, run_id: int) -> None:
     """Add entries to the feed, in this order, in the transaction of `connection`."""
     if not changes:
         return
@@ -49,7 +49,7 @@ def append(connection: sa.Connection, changes: Sequence[Change], at: datetime, r
     bulk_insert(connection, product_changes, _COLUMNS, rows)
 
 
-def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Change]:
+def in_order(entries: Sequence[FeedEntry], renamed: Mapping[int, str]) -> list[FeedEntry]:
     """Order the entries of one store view so that a SKU is released before it is taken.
 
     renamed    by id, the SKU that an updated product had before
@@ -72,8 +72,8 @@ def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Chan
     }
     placed: set[int] = set()
     for entry in others:
-        chain: list[Change] = []  # each entry takes the SKU that the next one releases
-        following: Change | None = entry
+        chain: list[FeedEntry] = []  # each entry takes the SKU that the next one releases
+        following: FeedEntry | None = entry
         while following is not None and following.product_id not in placed:
             chain.append(following)
             placed.add(following.product_id)
@@ -86,7 +86,7 @@ def in_order(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[Chan
     return ordered
 
 
-def left_empty(entries: Sequence[Change], renamed: Mapping[int, str]) -> list[str]:
+def left_empty(entries: Sequence[FeedEntry], renamed: Mapping[int, str]) -> list[str]:
     """The SKUs that no longer have a product after these entries, for a consumer that keys by SKU."""
     if not renamed and all(entry.kind != "delete" for entry in entries):
         return []

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sync.db import changes, findings, pages, partitions, prices, products, rejected, runs
-from sync.db.changes import Change
+from sync.db.changes import FeedEntry
 from sync.db.dialects import utc_now
 from sync.db.engine import transactions
 from sync.db.partitions import Partition
@@ -48,7 +48,7 @@ class ProductPlan(NamedTuple):
     product_id: int
     write: Write | None = None
     is_new: bool = False
-    change: Change | None = None
+    change: FeedEntry | None = None
     reject: Reject | None = None
     former_sku: str | None = None
     reprice: bool = False
@@ -59,7 +59,7 @@ class ProductPlan(NamedTuple):
         return self.change is not None and self.change.kind in ("insert", "restore")
 
 
-class Cursor(NamedTuple):
+class PartitionCursor(NamedTuple):
     """How far a partition is read; None: to its end."""
 
     partition: Partition
@@ -99,7 +99,7 @@ class Plan:
     is_exact: bool = False
     is_first: bool = False
     seen_again: KnownPage | None = None
-    cursor: Cursor | None = None
+    cursor: PartitionCursor | None = None
     is_report: bool = False
 
     @property
@@ -116,7 +116,7 @@ class Plan:
         return [it.write for it in self.products if not it.is_new and it.write is not None]
 
     @property
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[FeedEntry]:
         return [it.change for it in self.products if it.change is not None]
 
     @property
@@ -188,7 +188,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class CopyWriter:
     """A run's right to write, while it holds its lease.
 
     renew      renews the lease in a transaction; raises LeaseHeld or RangeLost when somebody has taken over
@@ -206,7 +206,7 @@ class Writer:
     traffic: Callable[[], AbstractContextManager[Traffic | None]] = nullcontext
 
 
-def apply(plans: Sequence[Plan], lease: Writer, write_prices: WritePrices) -> None:
+def apply(plans: Sequence[Plan], lease: CopyWriter, write_prices: WritePrices) -> None:
     """Write plans in one transaction with the cursors they move and the run's counters.
 
     write_prices    makes `product_prices` agree with what these products carry now
@@ -284,16 +284,16 @@ def tombstone(tx: sa.Connection, store_view: str, ids: Collection[int], run_id: 
 
 def _tombstone(
     tx: sa.Connection, store_view: str, ids: Collection[int], now: datetime, run_id: int
-) -> list[Change]:
+) -> list[FeedEntry]:
     gone = products.tombstone(tx, store_view, ids, now, run_id)
     rejected.resolve(tx, store_view, ids, now)
-    return [Change(store_view, i, sku, "delete") for i, sku in gone]
+    return [FeedEntry(store_view, i, sku, "delete") for i, sku in gone]
 
 
 def _publish(
     tx: sa.Connection,
     store_view: str,
-    entries: Sequence[Change],
+    entries: Sequence[FeedEntry],
     renamed: Mapping[int, str],
     now: datetime,
     run_id: int,
@@ -307,5 +307,5 @@ def _publish(
     changes.append(tx, ordered, now, run_id)
     if empty := changes.left_empty(ordered, renamed):
         owners = live_with(tx, store_view, empty, exactly=False)
-        again = [Change(store_view, i, sku, "update", "{}") for i, sku in owners.items()]
+        again = [FeedEntry(store_view, i, sku, "update", "{}") for i, sku in owners.items()]
         changes.append(tx, again, now, run_id)

@@ -29,7 +29,7 @@ class Clocks:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRow:
     """One attempt at one pass.
 
     scope     description of what it reads: equal scopes mean equal work
@@ -62,7 +62,7 @@ def begin(connection: sa.Connection, kind: PassKind, store_views: Sequence[str],
     return int(key[0])
 
 
-def unfinished(connection: sa.Connection, kind: PassKind) -> list[Run]:
+def unfinished(connection: sa.Connection, kind: PassKind) -> list[RunRow]:
     """Runs of this kind with unread partitions, newest first: they ended early."""
     rows = connection.execute(
         sa.select(sync_runs)
@@ -70,7 +70,7 @@ def unfinished(connection: sa.Connection, kind: PassKind) -> list[Run]:
         .order_by(sync_runs.c.run_id.desc())
     )
     return [
-        Run(row.run_id, row.scope, row.started_at, _clocks(row.server_time, row.heard_at)) for row in rows
+        RunRow(row.run_id, row.scope, row.started_at, _clocks(row.server_time, row.heard_at)) for row in rows
     ]
 
 

@@ -19,7 +19,7 @@ from sync.db.schema import sync_state
 T = TypeVar("T")
 
 
-class SharedState:
+class SharedStateRow:
     """A shared text.
 
     stop    ends waiting for an unavailable database

@@ -1,7 +1,7 @@
 """Queries of the status page, with keyset pagination: their cost does not depend on the catalogue's size.
 
 None counts, sorts or scans a whole table. Without an index (a kind of change, a name), a query scans a
-limited number of rows and returns where to continue: `Stretch`.
+limited number of rows and returns where to continue: `RowsPage`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BRIEF = [
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class RowsPage:
     """The rows found, and the key to continue after; `next` is None at the end."""
 
     rows: list[Row]
@@ -57,16 +57,16 @@ def _rows(connection: sa.Connection, statement: sa.Select[Any]) -> list[Row]:
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def _page(connection: sa.Connection, statement: sa.Select[Any], key: str) -> Stretch:
+def _page(connection: sa.Connection, statement: sa.Select[Any], key: str) -> RowsPage:
     """The first page of an ordered statement, and the key of its last row when more follow."""
     rows = _rows(connection, statement.limit(PAGE + 1))
-    return Stretch(rows[:PAGE], rows[PAGE - 1][key] if len(rows) > PAGE else None)
+    return RowsPage(rows[:PAGE], rows[PAGE - 1][key] if len(rows) > PAGE else None)
 
 
 # --- runs and rejections ---------------------------------------------------------------------
 
 
-def runs(connection: sa.Connection, kind: str | None = None, before: int | None = None) -> Stretch:
+def runs(connection: sa.Connection, kind: str | None = None, before: int | None = None) -> RowsPage:
     """Runs, newest first."""
     table = sync_runs.c
     where: list[sa.ColumnElement[bool]] = [] if kind is None else [table.kind == kind]
@@ -93,7 +93,7 @@ def rejected(
     kind: str | None = None,
     store_view: str | None = None,
     before: int | None = None,
-) -> Stretch:
+) -> RowsPage:
     """Rejections and notes, newest first, without their payload.
 
     resolved    include resolved ones
@@ -132,7 +132,7 @@ class Wanted:
         return where
 
 
-def changes(connection: sa.Connection, wanted: Wanted, before: int | None = None) -> Stretch:
+def changes(connection: sa.Connection, wanted: Wanted, before: int | None = None) -> RowsPage:
     """Entries of the feed before `before`, newest first."""
     table = product_changes.c
     if wanted.product_ids is not None:
@@ -147,7 +147,7 @@ def changes(connection: sa.Connection, wanted: Wanted, before: int | None = None
     found = _page(connection, statement, "change_id")
     if found.next is not None or bottom == 1 or _is_older(connection, bottom, wanted.since):
         return found
-    return Stretch(found.rows, bottom)
+    return RowsPage(found.rows, bottom)
 
 
 def _is_older(connection: sa.Connection, change_id: int, since: datetime | None) -> bool:
@@ -160,7 +160,7 @@ def _is_older(connection: sa.Connection, change_id: int, since: datetime | None)
     return at is None or at < since
 
 
-def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -> Stretch:
+def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -> RowsPage:
     """Changes of some products, by (store view, product), the key of the index."""
     table = product_changes.c
     views = [wanted.store_view] if wanted.store_view is not None else current_views.loaded(connection)
@@ -178,7 +178,7 @@ def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -
 # --- products --------------------------------------------------------------------------------
 
 
-def products_after(connection: sa.Connection, store_view: str, after: int) -> Stretch:
+def products_after(connection: sa.Connection, store_view: str, after: int) -> RowsPage:
     """A store view's products by id, tombstones included."""
     table = products.c
     statement = (
@@ -234,7 +234,7 @@ def with_name(
     store_view: str,
     after: int,
     clock: Callable[[], float] = monotonic,
-) -> Stretch:
+) -> RowsPage:
     """Products of a store view after `after` whose name contains `text`, ignoring case.
 
     There is no index of names: it scans products in the order of their ids for NAME_SEARCH_S seconds.
@@ -243,13 +243,13 @@ def with_name(
     while True:
         last = _nth_after(connection, store_view, cursor)
         if last is None:
-            return Stretch(found, None)
+            return RowsPage(found, None)
         found += _named(connection, text, store_view, cursor, last)
         if len(found) >= PAGE:
-            return Stretch(found[:PAGE], found[PAGE - 1]["product_id"])
+            return RowsPage(found[:PAGE], found[PAGE - 1]["product_id"])
         cursor = last
         if clock() >= until:
-            return Stretch(found, cursor)
+            return RowsPage(found, cursor)
 
 
 def _nth_after(connection: sa.Connection, store_view: str, after: int) -> int | None:

@@ -101,7 +101,7 @@ def parse_since(text: str, now: datetime) -> datetime:
 
 def export(
     engine: sa.Engine,
-    write_to: Callable[[Sequence[FlatColumn]], Writer],
+    write_to: Callable[[Sequence[FlatColumn]], RowWriter],
     names: str | None,
     selection: rows.Selection,
     *,
@@ -133,7 +133,7 @@ def export(
     return reading(rows.snapshot(engine), work)
 
 
-def _write(writer: Writer, pages: Iterable[Sequence[Row]], stop: Event) -> int:
+def _write(writer: RowWriter, pages: Iterable[Sequence[Row]], stop: Event) -> int:
     count = 0
     for page in pages:
         if stop.is_set():
@@ -180,7 +180,7 @@ def most_permissions(engine: sa.Engine, folder: Path) -> int:
 # --- formats -------------------------------------------------------------------------------------
 
 
-class Writer(Protocol):
+class RowWriter(Protocol):
     """Writes rows to a file that the caller closes.
 
     close      write the end of the format
@@ -208,7 +208,7 @@ class Formulas:
 
 def writer_for(
     form: str, file: BinaryIO, columns: Sequence[FlatColumn], formulas: Formulas | None = None
-) -> Writer:
+) -> RowWriter:
     """The writer of a format. Raises UsageError when its library is not installed."""
     if form == "csv":
         return Csv(file, columns, formulas or Formulas())

@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from sync.db import changes, current_views, products
-from sync.db.changes import Change
+from sync.db.changes import FeedEntry
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
 from sync.errors import UsageError
@@ -38,6 +38,6 @@ def forget(sync: Sync, view: str) -> Summary:
 
 def _remove_some(tx: sa.Connection, run: Run, view: str) -> Tally:
     living = products.remove_first(tx, view, AT_ONCE)
-    entries = [Change(view, product_id, sku, "delete") for product_id, sku in living]
+    entries = [FeedEntry(view, product_id, sku, "delete") for product_id, sku in living]
     changes.append(tx, entries, utc_now(tx), run.run_id)
     return Tally(deleted=len(living))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sync.collation import collated
-from sync.compare import Reading, sku_of
+from sync.compare import CompareMode, sku_of
 from sync.db import products
 from sync.errors import RequestBlocked, RequestRefused, SettingsError
 from sync.model import Interval, Page, RawProduct, Unreadable
@@ -56,7 +56,7 @@ def _by_skus(run: Run, view: str, skus: Sequence[str]) -> tuple[list[RawProduct 
 
 
 def _write(run: Run, items: Sequence[Page | Unreadable]) -> None:
-    reading = Reading(filtered=True, retried=run.retried)
+    reading = CompareMode(filtered=True, retried=run.retried)
     for outcome in sync_pages([[Arrival(item)] for item in items], reading, run.sync.source, run.writer):
         if isinstance(outcome.arrival.item, Unreadable):
             run.sync.watch.product_rejected(outcome.arrival.item)

@@ -61,7 +61,7 @@ def _bounds(after: int, highest: int, page_ids: int, readers: int) -> Iterator[i
 # --- for workers -----------------------------------------------------------------------------
 
 
-class Stretch(NamedTuple):
+class CountedIds(NamedTuple):
     """Ids and how many products they hold."""
 
     interval: Interval
@@ -92,7 +92,7 @@ def even(
     """
     if highest <= interval.after or total <= share:
         return [interval]
-    stretches, counted = [Stretch(Interval(interval.after, highest), total)], 0
+    stretches, counted = [CountedIds(Interval(interval.after, highest), total)], 0
     while (uneven := [it for it in stretches if _is_uneven(it, share)]) and counted < RANGES:
         uneven = uneven[: RANGES - counted]
         counted += len(uneven)
@@ -104,38 +104,38 @@ def even(
     return [Interval(a, b) for a, b in zip(starts, [*inner, interval.last], strict=True)]
 
 
-def _is_uneven(stretch: Stretch, share: int) -> bool:
+def _is_uneven(stretch: CountedIds, share: int) -> bool:
     """Whether it holds more than a share, and enough unused ids for its halves to be worth counting."""
     ids = _width(stretch.interval)
     return stretch.total > share * (1 + UNEVEN) and ids > 1 and ids - stretch.total > share * UNEVEN
 
 
-def _halves(stretch: Stretch) -> tuple[Interval, Interval]:
+def _halves(stretch: CountedIds) -> tuple[Interval, Interval]:
     after, last = stretch.interval.after, stretch.interval.last or 0
     middle = (after + last) // 2
     return Interval(after, middle), Interval(middle, last)
 
 
-def _halved(stretch: Stretch, left: int | None) -> list[Stretch]:
+def _halved(stretch: CountedIds, left: int | None) -> list[CountedIds]:
     """Its halves, the first with `left` products; the catalogue may have moved since it was counted whole."""
     if left is None:
         return [stretch]
     first, second = _halves(stretch)
-    return [Stretch(first, left), Stretch(second, max(0, stretch.total - left))]
+    return [CountedIds(first, left), CountedIds(second, max(0, stretch.total - left))]
 
 
-def _joined(stretches: Iterable[Stretch], share: int) -> list[Stretch]:
+def _joined(stretches: Iterable[CountedIds], share: int) -> list[CountedIds]:
     """Neighbours that together are no more than a share, as one."""
-    joined: list[Stretch] = []
+    joined: list[CountedIds] = []
     for it in stretches:
         if joined and joined[-1].total + it.total <= share:
             last = joined.pop()
-            it = Stretch(Interval(last.interval.after, it.interval.last), last.total + it.total)
+            it = CountedIds(Interval(last.interval.after, it.interval.last), last.total + it.total)
         joined.append(it)
     return joined
 
 
-def _ends(stretch: Stretch, share: int) -> Iterator[int]:
+def _ends(stretch: CountedIds, share: int) -> Iterator[int]:
     """The last ids of the ranges that a stretch is cut into, by ids alone."""
     parts = max(1, round(stretch.total / share))
     ids = _width(stretch.interval)

@@ -43,7 +43,7 @@ from sync.commerce.prices import (
 )
 from sync.db import changes, state
 from sync.db import prices as stored
-from sync.db.changes import Change
+from sync.db.changes import FeedEntry
 from sync.db.dialects import utc_now
 from sync.db.prices import MEMORY, Carried, Key, Known, Moved, PriceRow
 from sync.errors import AccessDenied, CommerceError, RequestRefused, SettingsError
@@ -325,7 +325,7 @@ class _Work:
         updated = len(written & had_rows)
         return Tally(inserted=len(written) - updated, updated=updated, unchanged=-len(written))
 
-    def _entries(self, copy: _Copy, moved: Moved) -> Iterator[Change]:
+    def _entries(self, copy: _Copy, moved: Moved) -> Iterator[FeedEntry]:
         """Change feed entries of changed rows, except those of a kind that is read for the first time."""
         by_id: dict[int, Moved] = {}
         for (product_id, kind), rows in moved.items():
@@ -342,7 +342,7 @@ class _Work:
                 for i in (0, 1)
             )
             fields = diff.encode({"product_prices": {"old": old, "new": new}})
-            yield Change(view, product_id, copy.sku(product_id), "update", fields)
+            yield FeedEntry(view, product_id, copy.sku(product_id), "update", fields)
 
     def _compare(self, chunk: _Chunk, copy: _Copy) -> tuple[_Settled, dict[int, _Open]]:
         settled = _Settled()

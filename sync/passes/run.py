@@ -26,7 +26,7 @@ from sync.commerce.client import Client
 from sync.commerce.products import Miscount, Products
 from sync.db import current_views as in_force
 from sync.db import findings, leases, partitions, rejected, runs, state
-from sync.db.copy import Writer
+from sync.db.copy import CopyWriter
 from sync.db.dialects import utc_now
 from sync.db.engine import Transaction, in_transaction, reading, transactions
 from sync.db.leases import LIFE
@@ -36,7 +36,7 @@ from sync.errors import Interrupted, RequestRefused, SettingsError, SyncError
 from sync.logs.redaction import redacted
 from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable, counted
 from sync.passes.prefetch import Item
-from sync.pipeline import Outcome
+from sync.pipeline import PageOutcome
 
 if TYPE_CHECKING:
     from sync.passes.workers import Queue, Unreported
@@ -168,10 +168,10 @@ class Run:
     # --- transactions ------------------------------------------------------------------------
 
     @property
-    def writer(self) -> Writer:
+    def writer(self) -> CopyWriter:
         """What `copy.apply` needs of this run."""
         sync = self.sync
-        return Writer(sync.db, self.run_id, self.fence, sync.stop, sync.dry, self.unreported_traffic)
+        return CopyWriter(sync.db, self.run_id, self.fence, sync.stop, sync.dry, self.unreported_traffic)
 
     def unreported_traffic(self) -> AbstractContextManager[Traffic | None]:
         """What a worker has asked of the tenant and has not reported yet; None in the run that leads."""
@@ -228,7 +228,7 @@ class Run:
             self.clocks = heard
             self.transact(lambda tx: runs.note_clocks(tx, self.run_id, heard))
 
-    def note(self, outcome: Outcome) -> None:
+    def note(self, outcome: PageOutcome) -> None:
         """Count what became of a page; a dry run, which writes nothing, also keeps what it needs later."""
         item = outcome.arrival.item
         self.tally += outcome.tally
@@ -426,7 +426,7 @@ def _open(
     )
 
 
-def _continue(tx: sa.Connection, kind: PassKind, scope: str, run_id: int) -> runs.Run | None:
+def _continue(tx: sa.Connection, kind: PassKind, scope: str, run_id: int) -> runs.RunRow | None:
     """Take over the ranges and findings of the newest unfinished run of this scope.
 
     One whose tenant sent no time is not continued: nobody knows since when the part that it had read may

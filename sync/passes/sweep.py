@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from sync.commerce.page_size import HEAVY_PAGE
 from sync.commerce.products import Extent
-from sync.compare import Reading, map_page
+from sync.compare import CompareMode, map_page
 from sync.db import pages, products, rejected
 from sync.db.dialects import capacity, utc_now
 from sync.db.partitions import Partition
@@ -22,7 +22,7 @@ from sync.model import Capacity, Interval, Unreadable
 from sync.passes.partitioning import cut
 from sync.passes.prefetch import Item, read_ahead_in_groups
 from sync.passes.run import Run
-from sync.pipeline import Arrival, Outcome, sync_pages
+from sync.pipeline import Arrival, PageOutcome, sync_pages
 
 Since = Mapping[str, datetime]  # by store view, the beginning of a window of `updated_at`
 Pieces = Callable[[Run, str, Interval, Extent], list[Interval]]
@@ -109,7 +109,7 @@ def sweep(
     report      only note where the copy differs; it stays as it is
     """
     unread = {partition: partition.rest for partition in todo}
-    reading = Reading(complete, since is not None, audit, report, run.retried)
+    reading = CompareMode(complete, since is not None, audit, report, run.retried)
     try:
         for outcome in sync_pages(_arrivals(run, list(unread), since), reading, run.sync.source, run.writer):
             _note(run, outcome, unread)
@@ -123,7 +123,7 @@ def sweep(
         raise
 
 
-def _note(run: Run, outcome: Outcome, unread: dict[Partition, Interval]) -> None:
+def _note(run: Run, outcome: PageOutcome, unread: dict[Partition, Interval]) -> None:
     """Count what became of an arrival, and how far its partition is read."""
     item, partition = outcome.arrival.item, outcome.arrival.partition
     if isinstance(item, Unreadable):

@@ -12,14 +12,14 @@ from urllib.parse import parse_qs, unquote
 
 from sync.sandbox import lists, replies
 from sync.sandbox.catalogue import Catalogue
-from sync.sandbox.criteria import Criteria
+from sync.sandbox.criteria import ParsedCriteria
 from sync.sandbox.documents import Document
 from sync.sandbox.families import INFORMATION
 from sync.sandbox.lists import Listing
-from sync.sandbox.prices import FEEDS, GROUPS, Prices
-from sync.sandbox.reference import Reference
+from sync.sandbox.prices import FEEDS, GROUPS, SimulatedPrices
+from sync.sandbox.reference import SimulatedReference
 from sync.sandbox.replies import Refused, Reply, json_reply, message
-from sync.sandbox.stock import SOURCE_COLUMNS, Stock
+from sync.sandbox.stock import SOURCE_COLUMNS, SimulatedStock
 
 MAX_ENTITIES = 20  # objects in one request: Commerce's own limit while its input limits are on
 ATTRIBUTES, SETS, CATEGORIES = (
@@ -47,7 +47,12 @@ class Companions:
     """Answers the routes above; every answer is whole, `fields` and faults are the tenant's business."""
 
     def __init__(
-        self, catalogue: Catalogue, reference: Reference, prices: Prices, stock: Stock, max_skus: int
+        self,
+        catalogue: Catalogue,
+        reference: SimulatedReference,
+        prices: SimulatedPrices,
+        stock: SimulatedStock,
+        max_skus: int,
     ) -> None:
         self._catalogue = catalogue
         self._reference = reference
@@ -55,7 +60,7 @@ class Companions:
         self._stock = stock
         self._max_skus = max_skus
 
-    def listing(self, route: str, criteria: Criteria, store_view: str) -> Listing:
+    def listing(self, route: str, criteria: ParsedCriteria, store_view: str) -> Listing:
         """One page of a list."""
         if route == ATTRIBUTES:
             return lists.select(self._reference.attributes(store_view), criteria, _ATTRIBUTE_COLUMNS)
@@ -84,7 +89,7 @@ class Companions:
 
     # Reading
 
-    def _category_list(self, criteria: Criteria, store_view: str) -> Listing:
+    def _category_list(self, criteria: ParsedCriteria, store_view: str) -> Listing:
         unknown = {rule.field for group in criteria.groups for rule in group} - set(_CATEGORY_COLUMNS)
         if unknown:
             text = 'The "%1" attribute name is invalid. Reset the name and try again.'
@@ -92,7 +97,7 @@ class Companions:
         known = tuple(sort for sort in criteria.sorts if sort.field in _CATEGORY_COLUMNS)
         return lists.select(
             self._reference.categories(store_view),
-            Criteria(criteria.groups, known, criteria.page_size, criteria.current_page),
+            ParsedCriteria(criteria.groups, known, criteria.page_size, criteria.current_page),
             _CATEGORY_COLUMNS,
         )
 

@@ -7,8 +7,9 @@ They need no token and are not counted. Bodies and answers are JSON:
     POST /_sandbox/<edit>      a method of `Catalogue` by its name: add, edit, edit_raw, restamp,
                                delete, delete_many, keep_only, restore, hide, show, late_commit,
                                add_document, ids_with_sku, sku; the body's members are its arguments
-    POST /_sandbox/<edit>      likewise a method of `Reference` by its name (add_option, rename_category, …),
-                               and those of `Prices` and `Stock` as `COMPANION_EDITS` calls them
+    POST /_sandbox/<edit>      likewise a method of `SimulatedReference` by its name (add_option, …),
+                               and those of `SimulatedPrices` and `SimulatedStock`, as in
+                               `COMPANION_EDITS`
     POST /_sandbox/faults      {"fault": "fail", "status": 503, "times": 2}: a method of `Faults`
     POST /_sandbox/clear       every fault is over
 
@@ -26,11 +27,11 @@ from typing import Any, NamedTuple
 from sync.sandbox import replies
 from sync.sandbox.catalogue import Catalogue
 from sync.sandbox.faults import Faults
-from sync.sandbox.prices import Prices
-from sync.sandbox.reference import Reference
+from sync.sandbox.prices import SimulatedPrices
+from sync.sandbox.reference import SimulatedReference
 from sync.sandbox.replies import Reply
 from sync.sandbox.served import Served
-from sync.sandbox.stock import Stock
+from sync.sandbox.stock import SimulatedStock
 from sync.sandbox.tenant import Request
 
 PREFIX = "/_sandbox/"
@@ -67,9 +68,9 @@ class Editors(NamedTuple):
     """What can be edited from outside."""
 
     catalogue: Catalogue
-    prices: Prices
-    stock: Stock
-    reference: Reference
+    prices: SimulatedPrices
+    stock: SimulatedStock
+    reference: SimulatedReference
 
 
 class Control:

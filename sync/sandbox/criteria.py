@@ -20,7 +20,7 @@ Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Filter:
+class ParsedFilter:
     field: str
     value: str | None
     condition: str
@@ -29,7 +29,7 @@ class Filter:
         return {"field": self.field, "value": self.value, "condition_type": self.condition}
 
 
-Group = tuple[Filter, ...]
+Group = tuple[ParsedFilter, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Sort:
 
 
 @dataclass(frozen=True)
-class Criteria:
+class ParsedCriteria:
     """Groups are joined with AND, the filters of a group with OR; sizes are None when not sent."""
 
     groups: tuple[Group, ...] = ()
@@ -72,7 +72,7 @@ class Criteria:
         return echoed
 
 
-def parse(query: str, max_page_size: int, *, is_required: bool = True) -> Criteria:
+def parse(query: str, max_page_size: int, *, is_required: bool = True) -> ParsedCriteria:
     """The criteria of a query string; raises Refused with the answer Commerce gives."""
     tree = _tree(parse_qsl(query, keep_blank_values=True))
     sent = tree.get("searchCriteria", tree.get("search_criteria"))
@@ -81,9 +81,9 @@ def parse(query: str, max_page_size: int, *, is_required: bool = True) -> Criter
             message(400, '"%fieldName" is required. Enter and try again.', {"fieldName": "searchCriteria"})
         )
     if not isinstance(sent, dict):
-        return Criteria()
+        return ParsedCriteria()
     parts = _known(sent, {"filter_groups", "sort_orders", "page_size", "current_page"})
-    criteria = Criteria(
+    criteria = ParsedCriteria(
         groups=tuple(_group(group) for group in _entries(parts.get("filter_groups"))),
         sorts=tuple(_sort(sort) for sort in _entries(parts.get("sort_orders"))),
         page_size=_integer("pageSize", parts.get("page_size")),
@@ -137,12 +137,12 @@ def _group(sent: Tree) -> Group:
     return tuple(_filter(entry) for entry in _entries(_known(sent, {"filters"}).get("filters")))
 
 
-def _filter(sent: Tree) -> Filter:
+def _filter(sent: Tree) -> ParsedFilter:
     parts = _known(sent, {"field", "value", "condition_type"})
     value = parts.get("value")
     if isinstance(value, dict):
         raise Refused(_wrong_type("value", "array", "string"))
-    return Filter(str(parts.get("field", "")), value, parts.get("condition_type") or "eq")
+    return ParsedFilter(str(parts.get("field", "")), value, parts.get("condition_type") or "eq")
 
 
 def _sort(sent: Tree) -> Sort:

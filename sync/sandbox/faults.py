@@ -71,7 +71,7 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
-class Miscount:
+class CountFault:
     """How `total_count` is wrong; see `Faults.miscount`."""
 
     by: int = 0
@@ -81,7 +81,7 @@ class Miscount:
 
 
 @dataclass(slots=True)
-class _Rule:
+class _FaultRule:
     effect: Effect
     conditions: Conditions
     used: int = 0
@@ -111,13 +111,13 @@ class Faults:
         self._forget()
 
     def _forget(self) -> None:
-        self._rules: list[_Rule] = []
+        self._rules: list[_FaultRule] = []
         self._poisoned: set[int] = set()
         self._forbidden: set[str] = set()
         self._broken: set[tuple[str, str]] = set()
         self._firewall: dict[str, Reply] = {}
         self._dropped: set[str] = set()
-        self._miscount = Miscount()
+        self._miscount = CountFault()
         self._max_products: int | None = None
         self._max_bytes: int | None = None
         self._limiter: Limiter | None = None
@@ -243,7 +243,7 @@ class Faults:
         only_ranges    not where products are asked for by their ids
         """
         with self._lock:
-            self._miscount = Miscount(by, product_id, only_filled, only_ranges)
+            self._miscount = CountFault(by, product_id, only_filled, only_ranges)
 
     def miscounted(self, ids: Sequence[int], *, by_ids: bool) -> int:
         """By how many the count of these products is wrong."""
@@ -347,7 +347,7 @@ class Faults:
 
     def _add(self, effect: Effect, conditions: Conditions) -> None:
         with self._lock:
-            self._rules.append(_Rule(effect, conditions))
+            self._rules.append(_FaultRule(effect, conditions))
 
     def _throttled(self, kind: Kind) -> Reply | None:
         now = self._clock()

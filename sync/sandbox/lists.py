@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from sync.sandbox import replies
-from sync.sandbox.criteria import Criteria
+from sync.sandbox.criteria import ParsedCriteria
 from sync.sandbox.documents import Document
 from sync.sandbox.replies import Refused
 from sync.sandbox.search import compare, page_bounds, sort_key
@@ -23,7 +23,7 @@ class Listing(NamedTuple):
     total_count: int
 
 
-def select(documents: Sequence[Document], criteria: Criteria, columns: Mapping[str, str]) -> Listing:
+def select(documents: Sequence[Document], criteria: ParsedCriteria, columns: Mapping[str, str]) -> Listing:
     """The page that `criteria` ask for; raises Refused when they name no column.
 
     documents    in the order of their keys, which is the order without a sort
@@ -46,7 +46,7 @@ def select(documents: Sequence[Document], criteria: Criteria, columns: Mapping[s
     return Listing(found[first:last], len(found))
 
 
-def check_columns(criteria: Criteria, columns: Mapping[str, str] | frozenset[str]) -> None:
+def check_columns(criteria: ParsedCriteria, columns: Mapping[str, str] | frozenset[str]) -> None:
     """Refuse criteria that name anything but a column."""
     named = [rule.field for rule in chain.from_iterable(criteria.groups)]
     if not {*named, *(sort.field for sort in criteria.sorts)} <= set(columns):

@@ -19,7 +19,7 @@ _PRICED = frozenset({"simple", "virtual", "downloadable", "bundle"})
 _TYPES = {"cost": _PRICED - {"bundle"}}
 
 
-class Prices:
+class SimulatedPrices:
     """Prices of the catalogue's products; a store id of 0 is the admin scope, the store views count from 1.
 
     refuses_unknown    answer 404 to a list with a SKU that is no product's, instead of leaving it out

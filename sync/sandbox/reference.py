@@ -22,7 +22,7 @@ Labels = Mapping[str, str]
 
 
 @dataclass(slots=True)
-class _Named:
+class _NamedRows:
     """A label and what single store views call it."""
 
     label: str
@@ -35,8 +35,8 @@ class _Named:
 @dataclass(slots=True)
 class _Attribute:
     made: Made
-    name: _Named
-    options: dict[str, _Named]
+    name: _NamedRows
+    options: dict[str, _NamedRows]
     is_table: bool
     is_own: bool
 
@@ -47,11 +47,11 @@ class _Category:
     parent_id: int
     position: int
     is_active: bool
-    name: _Named
+    name: _NamedRows
     stamp: int
 
 
-class Reference:
+class SimulatedReference:
     """What can be looked up; every reader answers as the endpoint does, `store_view` is a code or `all`.
 
     store_views    the first shows the admin scope's words, the others their own where there are any
@@ -66,7 +66,7 @@ class Reference:
         self._values = count(501)
         self._attributes = {made.code: self._made(made) for made in vocabulary.ATTRIBUTES}
         self._sets = dict(vocabulary.SETS)
-        root = _Category(ROOT_CATALOG, 0, 0, True, _Named("Root Catalog"), FIRST_STAMP)
+        root = _Category(ROOT_CATALOG, 0, 0, True, _NamedRows("Root Catalog"), FIRST_STAMP)
         self._categories = {ROOT_CATALOG: root}
         for category in vocabulary.CATEGORIES:
             number, parent_id, position, is_active, name = category
@@ -117,7 +117,7 @@ class Reference:
             shown = code.title() if label is None else label
             made = Made(number, code, frontend_input, scope, backend, shown, "")
             is_table = frontend_input in ("select", "multiselect")
-            self._attributes[code] = _Attribute(made, _Named(shown), {}, is_table, is_own=True)
+            self._attributes[code] = _Attribute(made, _NamedRows(shown), {}, is_table, is_own=True)
             return number
 
     def delete_attribute(self, code: str) -> None:
@@ -130,7 +130,7 @@ class Reference:
         """A new option, `labels` by store view; returns its value."""
         with self._lock:
             value = str(next(self._values))
-            self._attributes[attribute_code].options[value] = _Named(label, dict(labels or {}))
+            self._attributes[attribute_code].options[value] = _NamedRows(label, dict(labels or {}))
             return value
 
     def rename_option(
@@ -141,7 +141,7 @@ class Reference:
             options = self._attributes[attribute_code].options
             if str(value) not in options:
                 raise KeyError(f"{attribute_code} has no option {value}")
-            options[str(value)] = _Named(label, dict(labels or {}))
+            options[str(value)] = _NamedRows(label, dict(labels or {}))
 
     def delete_option(self, attribute_code: str, value: str) -> None:
         """Delete an option: products lose its value, and nothing else of a multiselect."""
@@ -200,7 +200,7 @@ class Reference:
             number = max(self._categories) + 1
             position = 1 + max((child.position for child in self._children(parent_id)), default=0)
             stamp = int(self._clock())
-            made = _Category(number, parent.category_id, position, True, _Named(name), stamp)
+            made = _Category(number, parent.category_id, position, True, _NamedRows(name), stamp)
             self._categories[number] = made
             return number
 
@@ -224,9 +224,9 @@ class Reference:
 
     # Under the lock
 
-    def _named(self, text: str) -> _Named:
+    def _named(self, text: str) -> _NamedRows:
         own = {view: word for view in self._views[1:] if (word := translated(text, view)) != text}
-        return _Named(text, own)
+        return _NamedRows(text, own)
 
     def _made(self, made: Made) -> _Attribute:
         options = {value: self._named(label) for label, value in vocabulary.OPTIONS.get(made.options, ())}

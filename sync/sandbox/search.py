@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from sync.sandbox import values
 from sync.sandbox.catalogue import Catalogue
-from sync.sandbox.criteria import Criteria, Filter, Group, Sort
+from sync.sandbox.criteria import Group, ParsedCriteria, ParsedFilter, Sort
 from sync.sandbox.documents import Document, attribute_codes
 from sync.sandbox.replies import Refused, message
 from sync.sandbox.values import leading_number
@@ -33,7 +33,7 @@ RELATIONS = {"category_id", "website_id", "store_id", "store"}
 SORTABLE = STATIC | EAV
 
 
-class Selection(NamedTuple):
+class FoundItems(NamedTuple):
     """The ids of one page, and how many products match in all."""
 
     ids: list[int]
@@ -48,7 +48,7 @@ class Search:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[Any, ...], Sequence[int]] = OrderedDict()
 
-    def select(self, criteria: Criteria, store_view: str) -> Selection:
+    def select(self, criteria: ParsedCriteria, store_view: str) -> FoundItems:
         """The page that `criteria` ask for; raises Refused when a filter names no attribute."""
         check_fields(criteria.groups)
         ranges = [group for group in criteria.groups if _is_range(group, "entity_id")]
@@ -59,9 +59,9 @@ class Search:
         total = max(0, high - low)
         first, last = page_bounds(criteria, total)
         if first >= last:
-            return Selection([], total)
+            return FoundItems([], total)
         ordered = self._ordered(matching, low, high, criteria, store_view)
-        return Selection(list(ordered(first, last)), total)
+        return FoundItems(list(ordered(first, last)), total)
 
     def _matching(self, groups: tuple[Group, ...], store_view: str) -> Sequence[int]:
         if not groups:
@@ -100,12 +100,12 @@ class Search:
             return self._catalogue.stamped_between(first, end - 1), stamped
         return self._catalogue.listed(), []
 
-    def _listed_among(self, rule: Filter) -> list[int]:
+    def _listed_among(self, rule: ParsedFilter) -> list[int]:
         texts = (rule.value or "").split(",") if rule.condition == "in" else [rule.value or ""]
         return sorted(filter(self._catalogue.is_listed, {leading_number(text) for text in texts}))
 
     def _ordered(
-        self, matching: Sequence[int], low: int, high: int, criteria: Criteria, store_view: str
+        self, matching: Sequence[int], low: int, high: int, criteria: ParsedCriteria, store_view: str
     ) -> Callable[[int, int], Iterable[int]]:
         """A function from a slice of the order asked for to its ids."""
         sorts = [sort for sort in criteria.sorts if sort.field in SORTABLE]
@@ -118,7 +118,9 @@ class Search:
         ids = self._sorted(list(matching[low:high]), sorts, criteria, store_view)
         return lambda first, last: ids[first:last]
 
-    def _sorted(self, ids: list[int], sorts: list[Sort], criteria: Criteria, store_view: str) -> list[int]:
+    def _sorted(
+        self, ids: list[int], sorts: list[Sort], criteria: ParsedCriteria, store_view: str
+    ) -> list[int]:
         """Ids in an order by other fields.
 
         Ties come out in another order on every page: numbered pages sorted by `updated_at` alone
@@ -164,7 +166,7 @@ def _unsorted(matching: Sequence[int], low: int, high: int) -> Iterable[int]:
     return (matching[index] for index in chain(early, late))
 
 
-def page_bounds(criteria: Criteria, total: int) -> tuple[int, int]:
+def page_bounds(criteria: ParsedCriteria, total: int) -> tuple[int, int]:
     """First and last index of a page: no size or 0 means all, a negative one acts as 1, as does page 0."""
     size = criteria.page_size
     if not size:
@@ -199,7 +201,7 @@ def _matches_all(document: Document, product_id: int, groups: Iterable[Group]) -
     return all(any(_matches(document, product_id, rule) for rule in group) for group in groups)
 
 
-def _matches(document: Document, product_id: int, rule: Filter) -> bool:
+def _matches(document: Document, product_id: int, rule: ParsedFilter) -> bool:
     if rule.field in RELATIONS:
         return _is_related(document, rule)
     if rule.field == "sku":
@@ -208,7 +210,7 @@ def _matches(document: Document, product_id: int, rule: Filter) -> bool:
     return compare(value_of(document, product_id, rule.field), rule)
 
 
-def compare(have: Any, rule: Filter) -> bool:
+def compare(have: Any, rule: ParsedFilter) -> bool:
     """Whether a value passes a filter."""
     if rule.condition in ("null", "notnull"):
         return (have is None) == (rule.condition == "null")
@@ -222,7 +224,7 @@ def compare(have: Any, rule: Filter) -> bool:
     return test(cast, have, rule.value)
 
 
-def _is_related(document: Document, rule: Filter) -> bool:
+def _is_related(document: Document, rule: ParsedFilter) -> bool:
     extension = document.get("extension_attributes") or {}
     wanted = {leading_number(text) for text in (rule.value or "").split(",")}
     if rule.field == "category_id":

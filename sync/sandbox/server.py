@@ -14,12 +14,12 @@ from sync.sandbox.companions import Companions
 from sync.sandbox.control import PREFIX, Control, Editors
 from sync.sandbox.faults import Faults
 from sync.sandbox.generator import Generator
-from sync.sandbox.prices import Prices
-from sync.sandbox.reference import Reference
+from sync.sandbox.prices import SimulatedPrices
+from sync.sandbox.reference import SimulatedReference
 from sync.sandbox.replies import Reply
 from sync.sandbox.served import Served
-from sync.sandbox.stock import Stock
-from sync.sandbox.tenant import PAAS, SAAS, TOKENS, Request, Tenant
+from sync.sandbox.stock import SimulatedStock
+from sync.sandbox.tenant import PAAS, SAAS, TOKENS, Request, SimulatedTenant
 from sync.sandbox.transport import Server
 
 
@@ -54,12 +54,12 @@ class Sandbox:
         self.tokens = TokenOffice(self.credentials, token_life, clock)
         self.faults = Faults(clock, self.tokens.revoke)
         self.catalogue = Catalogue(Generator(seed, gap, store_views), products, clock)
-        self.reference = Reference(self.catalogue, store_views, clock)
-        self.prices = Prices(self.catalogue, store_views)
-        self.stock = Stock(self.catalogue, sources, seed)
+        self.reference = SimulatedReference(self.catalogue, store_views, clock)
+        self.prices = SimulatedPrices(self.catalogue, store_views)
+        self.stock = SimulatedStock(self.catalogue, sources, seed)
         self._clock = clock
         self._stopping = threading.Event()
-        self._tenant = Tenant(
+        self._tenant = SimulatedTenant(
             self.catalogue,
             Companions(self.catalogue, self.reference, self.prices, self.stock, max_page_size),
             self.faults,

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from sync.sandbox.catalogue import Catalogue
-from sync.sandbox.criteria import Criteria, Filter, Group
+from sync.sandbox.criteria import Group, ParsedCriteria, ParsedFilter
 from sync.sandbox.documents import Document
 from sync.sandbox.lists import Listing, check_columns
 from sync.sandbox.search import compare, page_bounds, sort_key
@@ -39,7 +39,7 @@ class _Edit(NamedTuple):
     source_code: str
 
 
-class Stock:
+class SimulatedStock:
     """Rows of every source, in the order of their SKUs.
 
     An entry of an order is a product's id, or -1, -2, … for the SKUs in `_strangers`, which no product had.
@@ -78,7 +78,7 @@ class Stock:
     def knows(self, source_code: object) -> bool:
         return source_code in self._sources
 
-    def select(self, criteria: Criteria) -> Listing:
+    def select(self, criteria: ParsedCriteria) -> Listing:
         """The page that `criteria` ask for; raises Refused when they name no column."""
         check_columns(criteria, COLUMNS)
         with self._lock:
@@ -202,7 +202,7 @@ class Stock:
         found = {source: self._span(source, bounds) for source in self._sources if source in wanted}
         return {source: self._passing(source, span, rest) if rest else span for source, span in found.items()}
 
-    def _span(self, source: str, rules: Iterable[Filter]) -> Sequence[int]:
+    def _span(self, source: str, rules: Iterable[ParsedFilter]) -> Sequence[int]:
         order = self._orders[source]
         low, high = 0, len(order)
         for rule in rules:
@@ -231,7 +231,9 @@ class Stock:
             )
         ]
 
-    def _ordered(self, found: dict[str, Sequence[int]], criteria: Criteria) -> Iterator[tuple[str, int]]:
+    def _ordered(
+        self, found: dict[str, Sequence[int]], criteria: ParsedCriteria
+    ) -> Iterator[tuple[str, int]]:
         """Source and entry of what was found, in the order asked for.
 
         Rows that a sort leaves equal come in another order on every page.
@@ -272,13 +274,13 @@ def _is_same(one: tuple[object, int], other: tuple[object, int]) -> bool:
     return one[0] is other[0] and one[1] == other[1]
 
 
-def _passes(row: Document, rule: Filter) -> bool:
+def _passes(row: Document, rule: ParsedFilter) -> bool:
     if rule.field not in ("sku", "source_code"):
         return compare(row[rule.field], rule)
     return compare(fold(row[rule.field]), _folded(rule))
 
 
-def _folded(rule: Filter) -> Filter:
+def _folded(rule: ParsedFilter) -> ParsedFilter:
     return replace(rule, value=",".join(map(fold, (rule.value or "").split(","))))
 
 

@@ -16,7 +16,7 @@ from sync.sandbox import fields, phpjson, replies, stores
 from sync.sandbox.access import Gateway, Integration, TokenOffice
 from sync.sandbox.catalogue import ALL, Catalogue
 from sync.sandbox.companions import REQUIRES_CRITERIA, Companions
-from sync.sandbox.criteria import Criteria, parse
+from sync.sandbox.criteria import ParsedCriteria, parse
 from sync.sandbox.documents import Document
 from sync.sandbox.families import Kind, family_of, kind_of
 from sync.sandbox.faults import Effect, Faults
@@ -53,11 +53,11 @@ class Call:
     kind: Kind
     route: str
     store_view: str | None
-    criteria: Criteria = Criteria()  # noqa: RUF009 - frozen
+    criteria: ParsedCriteria = ParsedCriteria()  # noqa: RUF009 - frozen
     refusal: Reply | None = None
 
 
-class Tenant:
+class SimulatedTenant:
     """Answers requests; the parts it is made of can be edited from outside at any time."""
 
     def __init__(
@@ -184,7 +184,7 @@ class Tenant:
         plain = stores.answers(self._views()).get(call.route) if request.method == "GET" else None
         return replies.no_route() if plain is None else replies.json_reply(200, plain)
 
-    def _list(self, criteria: Criteria, store_view: str, wanted: str, effect: Effect) -> Reply:
+    def _list(self, criteria: ParsedCriteria, store_view: str, wanted: str, effect: Effect) -> Reply:
         chosen = replace(criteria, sorts=()) if effect.twist == "unsorted" else criteria
         ids, total = self._search.select(chosen, store_view)
         if effect.twist == "reversed":

@@ -20,7 +20,7 @@ from sync.db.health import Freshness, freshness
 from sync.db.overview import FeedState, StoreViewState
 from sync.db.products import children_of
 from sync.db.rejected import ALTERED, NOT_COPIED
-from sync.db.web_queries import Row, Stretch
+from sync.db.web_queries import Row, RowsPage
 from sync.errors import UsageError
 from sync.files.export import parse_since
 from sync.monitor.freshness import FreshnessPolicy, feed_state, problems, view_state
@@ -290,20 +290,20 @@ def products(copy: ShownCopy, query: Query) -> Facts:
     }
 
 
-def _listed(copy: ShownCopy, view: str, after: int) -> Stretch:
+def _listed(copy: ShownCopy, view: str, after: int) -> RowsPage:
     return reading(copy.db, lambda c: web_queries.products_after(c, view, after))
 
 
 def _searched(
     copy: ShownCopy, by: str, text: str, asked: str | None, view: str, after: int, views: list[str]
-) -> Stretch:
+) -> RowsPage:
     if by == "name":
         return reading(copy.db, lambda c: web_queries.with_name(c, text, view, after))
     wanted = [asked] if asked else views
     if by == "sku":
-        return Stretch(reading(copy.db, lambda c: web_queries.with_sku(c, text, wanted)), None)
+        return RowsPage(reading(copy.db, lambda c: web_queries.with_sku(c, text, wanted)), None)
     product_id = _number({"id": text}, "id") or 0
-    return Stretch(reading(copy.db, lambda c: web_queries.with_id(c, product_id, wanted)), None)
+    return RowsPage(reading(copy.db, lambda c: web_queries.with_id(c, product_id, wanted)), None)
 
 
 def product(copy: ShownCopy, query: Query) -> Facts:

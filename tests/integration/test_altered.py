@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync.compare import Reading
+from sync.compare import CompareMode
 from sync.db import rejected, tenant
 from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
@@ -114,7 +114,9 @@ def test_a_note_made_and_settled_in_one_run_is_resolved(loaded: Bench) -> None:
     for description in ("Mesh\x00bag", "Mesh bag"):
         raw = json.dumps({"id": THIRD, "sku": "MESH-BAG", "description": description}).encode()
         page = Page("all", Interval(THIRD - 1, THIRD), [RawProduct(THIRD, raw)], 1, None)
-        list(sync_pages([[Arrival(page)]], Reading(filtered=True), loaded.source(), unfenced(loaded.db, 2)))
+        list(
+            sync_pages([[Arrival(page)]], CompareMode(filtered=True), loaded.source(), unfenced(loaded.db, 2))
+        )
 
     assert open_rows(loaded) == [(DATED, "altered"), (NULLED, "altered")]
 

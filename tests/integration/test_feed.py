@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from sync import diff
 from sync.db import changes
-from sync.db.changes import Change
+from sync.db.changes import FeedEntry
 from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
 from sync.db.schema import product_changes
@@ -165,5 +165,5 @@ def test_a_reader_that_remembers_the_last_id_misses_nothing(db: sa.Engine) -> No
 
 def append(tx: sa.Connection, size: int) -> None:
     """Entries in two steps, with a look at the clock in between: room for others to overtake."""
-    changes.append(tx, [Change("all", 1, "CUP", "insert")] * size, utc_now(tx), run_id=1)
-    changes.append(tx, [Change("all", 2, "JUG", "insert")], utc_now(tx), run_id=1)
+    changes.append(tx, [FeedEntry("all", 1, "CUP", "insert")] * size, utc_now(tx), run_id=1)
+    changes.append(tx, [FeedEntry("all", 2, "JUG", "insert")], utc_now(tx), run_id=1)

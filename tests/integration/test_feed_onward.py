@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
 from sync.db import changes
-from sync.db.changes import Change
+from sync.db.changes import FeedEntry
 from sync.db.dialects import utc_now
 from sync.db.engine import in_memory, in_transaction
 from sync.db.schema import product_changes, sync_feed, sync_state
@@ -44,7 +44,7 @@ def grow(engine: sa.Engine, count: int, text: str = "") -> None:
     fields = json.dumps({"name": {"old": "", "new": text}})
 
     def add(tx: sa.Connection) -> None:
-        news = [Change("all", i, f"SKU-{i}", "update", fields) for i in range(1, count + 1)]
+        news = [FeedEntry("all", i, f"SKU-{i}", "update", fields) for i in range(1, count + 1)]
         changes.append(tx, news, utc_now(tx), run_id=1)
 
     in_transaction(engine, add)

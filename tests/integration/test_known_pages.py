@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync import pipeline
-from sync.compare import Reading
+from sync.compare import CompareMode
 from sync.db import pages
 from sync.db.dialects import Money, UtcDateTime
 from sync.db.schema import CHILDREN, product_attributes, products, sync_pages
@@ -87,7 +87,7 @@ def test_the_products_of_a_known_page_are_not_looked_at(bench: Bench) -> None:
 
     for page in found:
         unread = replace(page, products=Unread())
-        reading, source = Reading(complete=True), bench.source()
+        reading, source = CompareMode(complete=True), bench.source()
         (done,) = pipeline.sync_pages([[Arrival(unread)]], reading, source, unfenced(bench.db))
 
         assert (done.tally.fetched, done.tally.unchanged) == (PAGE_SIZE, PAGE_SIZE)

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync.db import changes
-from sync.db.changes import Change
+from sync.db.changes import FeedEntry
 from sync.db.engine import in_transaction, reading
 from sync.db.feed_position import delete_older
 from sync.db.schema import product_changes
@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 def append(db: sa.Engine, *ages_in_days: int) -> None:
     """Entries of these ages, in this order."""
-    entry = Change("all", 1, "A", "update", "{}")
+    entry = FeedEntry("all", 1, "A", "update", "{}")
     with db.begin() as tx:
         for age in ages_in_days:
             changes.append(tx, [entry], NOW - timedelta(age), 1)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sync.sandbox import Sandbox
 from sync.sandbox.catalogue import Catalogue
-from sync.sandbox.criteria import Criteria, Filter, Sort
+from sync.sandbox.criteria import ParsedCriteria, ParsedFilter, Sort
 from sync.sandbox.generator import Generator
-from sync.sandbox.stock import Stock
+from sync.sandbox.stock import SimulatedStock
 from sync.sandbox.values import fold
 
 SOURCES = ("default", "north")
@@ -293,7 +293,7 @@ def test_pages_by_key_of_one_source_at_a_time_bring_every_row_once(
     edits: list[tuple[str, str, bool]], page: int
 ) -> None:
     """`source_code eq S`, `sku gt L`, ascending by SKU: for each source, from the start to an empty page."""
-    stock = Stock(Catalogue(Generator(1, 1, ["default"]), 12, lambda: 0.0), SOURCES, seed=1)
+    stock = SimulatedStock(Catalogue(Generator(1, 1, ["default"]), 12, lambda: 0.0), SOURCES, seed=1)
     held: dict[tuple[str, str], str] = {
         (row["source_code"], fold(row["sku"])): row["sku"] for row in stock.rows()
     }
@@ -310,11 +310,11 @@ def test_pages_by_key_of_one_source_at_a_time_bring_every_row_once(
     assert seen == sorted(held, key=lambda key: (SOURCES.index(key[0]), key[1]))
 
 
-def _walk(stock: Stock, source: str, page: int) -> Iterator[str]:
+def _walk(stock: SimulatedStock, source: str, page: int) -> Iterator[str]:
     last = ""
     while True:
-        groups = ((Filter("source_code", source, "eq"),), (Filter("sku", last, "gt"),))
-        rows, _ = stock.select(Criteria(groups, (Sort("sku", "ASC"),), page))
+        groups = ((ParsedFilter("source_code", source, "eq"),), (ParsedFilter("sku", last, "gt"),))
+        rows, _ = stock.select(ParsedCriteria(groups, (Sort("sku", "ASC"),), page))
         yield from (row["sku"] for row in rows)
         if not rows:
             return

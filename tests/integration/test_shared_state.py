@@ -9,17 +9,17 @@ import pytest
 import sqlalchemy as sa
 
 from sync.commerce.pacing import Outcome, Pacer
-from sync.db.shared_state import SharedState
+from sync.db.shared_state import SharedStateRow
 from sync.errors import Interrupted
 from tests.wire import in_threads
 
 
 @pytest.fixture
-def new_shelf(postgres: sa.Engine) -> Callable[[], SharedState]:
-    return lambda: SharedState(postgres, "shared", threading.Event())
+def new_shelf(postgres: sa.Engine) -> Callable[[], SharedStateRow]:
+    return lambda: SharedStateRow(postgres, "shared", threading.Event())
 
 
-def test_no_step_overlooks_another_one(new_shelf: Callable[[], SharedState]) -> None:
+def test_no_step_overlooks_another_one(new_shelf: Callable[[], SharedStateRow]) -> None:
     times: list[float] = []
 
     def count(text: str | None, now: float) -> tuple[str, None]:
@@ -32,7 +32,7 @@ def test_no_step_overlooks_another_one(new_shelf: Callable[[], SharedState]) -> 
     assert max(times) - min(times) < 600
 
 
-def test_a_step_that_fails_leaves_what_was_there(new_shelf: Callable[[], SharedState]) -> None:
+def test_a_step_that_fails_leaves_what_was_there(new_shelf: Callable[[], SharedStateRow]) -> None:
     new_shelf().update(lambda text, now: ("kept", None))
 
     def fail(_text: str | None, _now: float) -> tuple[str, None]:
@@ -43,7 +43,7 @@ def test_a_step_that_fails_leaves_what_was_there(new_shelf: Callable[[], SharedS
     assert new_shelf().update(lambda text, now: (None, text)) == "kept"
 
 
-def test_what_one_process_is_refused_all_obey_at_once(new_shelf: Callable[[], SharedState]) -> None:
+def test_what_one_process_is_refused_all_obey_at_once(new_shelf: Callable[[], SharedStateRow]) -> None:
     """One of two pacers is told to come back in a minute: the other's next request waits."""
     stop, waits = threading.Event(), list[str]()
 
@@ -63,7 +63,7 @@ def test_what_one_process_is_refused_all_obey_at_once(new_shelf: Callable[[], Sh
     assert waits == ["pause"]
 
 
-def test_a_process_that_died_holds_nothing_back(new_shelf: Callable[[], SharedState]) -> None:
+def test_a_process_that_died_holds_nothing_back(new_shelf: Callable[[], SharedStateRow]) -> None:
     """It started as many requests as it may, and never said how they ended."""
     stop = threading.Event()
     dead, other = Pacer(2, shared_state=new_shelf()), Pacer(2, shared_state=new_shelf())
@@ -74,7 +74,7 @@ def test_a_process_that_died_holds_nothing_back(new_shelf: Callable[[], SharedSt
         other.release(other.acquire(stop), Outcome(200, 0.1))
 
 
-def test_a_ceiling_holds_for_all_processes_together(new_shelf: Callable[[], SharedState]) -> None:
+def test_a_ceiling_holds_for_all_processes_together(new_shelf: Callable[[], SharedStateRow]) -> None:
     """At most 20 a second: 2 pacers that have nothing else to wait for take a second for 20 starts."""
     stop, starts, lock = threading.Event(), list[float](), threading.Lock()
 

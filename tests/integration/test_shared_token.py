@@ -13,7 +13,7 @@ from sync.commerce.retry import RetryPolicy
 from sync.commerce.shared_token import ASKING_S, SharedToken
 from sync.commerce.tenant_memory import Token
 from sync.db.schema import sync_state
-from sync.db.shared_state import SharedState
+from sync.db.shared_state import SharedStateRow
 from sync.errors import AccessDenied, Interrupted
 from sync.sandbox import Sandbox
 from tests.wire import Time, ims_tokens, in_threads
@@ -35,7 +35,7 @@ def shared(db: sa.Engine, sandbox: Sandbox, secret: str | None = None) -> Shared
     """The shelf as one process sees it."""
     stop, credentials = threading.Event(), sandbox.credentials
     return SharedToken(
-        SharedState(db, "shared_token", stop),
+        SharedStateRow(db, "shared_token", stop),
         credentials.client_id,
         lambda: secret or credentials.client_secret,
         RetryPolicy(stop.wait),
@@ -126,7 +126,7 @@ def test_who_died_while_asking_is_waited_for_and_no_longer(postgres: sa.Engine, 
     def die() -> Token:
         raise KeyboardInterrupt
 
-    shelf = SharedState(postgres, "shared_token", threading.Event())
+    shelf = SharedStateRow(postgres, "shared_token", threading.Event())
     dead = shared(postgres, sandbox)
     with pytest.raises(KeyboardInterrupt):
         dead.next(None, die)

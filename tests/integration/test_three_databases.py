@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync.compare import Reading
+from sync.compare import CompareMode
 from sync.db import products as copy
 from sync.db.schema import CHILDREN, product_attributes, products, rejected_items
 from sync.errors import DatabaseError
@@ -139,7 +139,7 @@ def test_what_http_libraries_refuse_is_kept_alike_once_it_is_here(db: sa.Engine)
     page = Page("all", Interval(0, 7), (RawProduct(7, raw),), 1, None)
 
     with Sandbox() as sandbox:
-        list(sync_pages([[Arrival(page)]], Reading(), Bench(sandbox, db).source(), unfenced(db)))
+        list(sync_pages([[Arrival(page)]], CompareMode(), Bench(sandbox, db).source(), unfenced(db)))
 
     with db.connect() as connection:
         row = connection.execute(sa.select(products)).one()

@@ -6,7 +6,7 @@ Each test takes a few seconds at most, because a person waits for the answer.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from sync.app import Tenant, open_tenant, should_claim_copy
+from sync.commerce.permissions import OPTIONAL, PRODUCTS, Permission
 from sync.commerce.store_views import store_views
 from sync.db import opening
-from sync.errors import AccessDenied, DatabaseUnavailable, SettingsError, SyncError
+from sync.errors import AccessDenied, CommerceError, DatabaseUnavailable, SettingsError, SyncError
 from sync.hooks.run_log import RunLog
 from sync.model import counted
 from sync.settings import Settings, unknown_variables
@@ -30,17 +31,43 @@ TIMEOUTS_S = (5.0, 10.0)
 MOST_SKEW_S = 60
 ADMIN = "all"
 
-Status = Literal["ok", "warning", "failed"]
+Status = Literal["ok", "warning", "failed", "skipped"]
+WIDTH = 14  # of the column of names
+TENANTS_TESTS = ("API", PRODUCTS.name, "store views", *(permission.name for permission in OPTIONAL), "clock")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one test. `exit_code` is not 0 if it failed."""
+    """The result of one test. `exit_code` is not 0 if it failed.
 
-    subject: str
+    fix    what to do next, if something is wrong
+    """
+
+    name: str
     status: Status
     words: str
+    fix: str | None = None
     exit_code: int = 0
+
+    def __str__(self) -> str:
+        advice = self.words if self.fix is None else f"{self.words} To do: {self.fix}"
+        return f"{self.status:8} {self.name:{WIDTH}} " + advice.replace("\n", "\n" + (WIDTH + 10) * " ")
+
+    def as_json(self) -> dict[str, str | None]:
+        return {"name": self.name, "status": self.status, "words": self.words, "fix": self.fix}
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """That of the first failure, 0 without one."""
+    return next((finding.exit_code for finding in findings if finding.exit_code), 0)
+
+
+def report(findings: Sequence[Finding]) -> dict[str, object]:
+    """The findings as one JSON object; its `status` is the worst of theirs, `ok` if nothing is wrong."""
+    statuses = {finding.status for finding in findings}
+    worst = next((status for status in ("failed", "warning") if status in statuses), "ok")
+    checks = [finding.as_json() for finding in findings]
+    return {"status": worst, "exit_code": exit_code(findings), "checks": checks}
 
 
 def check(
@@ -65,8 +92,8 @@ def check(
 
 
 def failure(subject: str, error: SyncError) -> Finding:
-    """The finding for an error."""
-    return Finding(subject, "failed", error.advice, error.exit_code)
+    """The finding for an error that ends a command."""
+    return Finding(subject, "failed", str(error), error.fix, error.exit_code)
 
 
 def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
@@ -84,15 +111,46 @@ def _tenant(tenant: Tenant, views: Sequence[str], now: Callable[[], datetime]) -
     token = _tried("token", lambda: _token(tenant))
     yield token
     if token.exit_code:
+        yield from _skipped(TENANTS_TESTS, token.name)
         return
     try:
         count = tenant.products.count(ADMIN)
     except SyncError as error:
         yield failure("API", error)
+        yield from _skipped(TENANTS_TESTS[1:], "API")
         return
     yield Finding("API", "ok", f"lists {counted(count.total, 'product')}")
+    yield _granted(PRODUCTS)
     yield _tried("store views", lambda: _store_views(tenant, views))
+    for permission in OPTIONAL:
+        yield _permission(tenant, permission)
     yield _clock(count.server_time, now())
+
+
+def _skipped(names: Iterable[str], failed: str) -> Iterator[Finding]:
+    for name in names:
+        yield Finding(name, "skipped", f"not tested, because {failed} failed")
+
+
+def _permission(tenant: Tenant, permission: Permission) -> Finding:
+    """Try a permission that only some commands need: without it, all others work."""
+    try:
+        permission.request(tenant.client)
+    except (CommerceError, SettingsError) as error:
+        needed = f"{permission.resource}, needed by {_commands(permission)}"
+        words = f"not granted: {needed}." if isinstance(error, AccessDenied) else f"not readable: {needed}."
+        return Finding(permission.name, "warning", f"{words} {error}", error.fix)
+    return _granted(permission)
+
+
+def _granted(permission: Permission) -> Finding:
+    return Finding(
+        permission.name, "ok", f"granted: {permission.resource}, needed by {_commands(permission)}"
+    )
+
+
+def _commands(permission: Permission) -> str:
+    return ", ".join(permission.commands)
 
 
 def _token(tenant: Tenant) -> str:

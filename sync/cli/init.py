@@ -79,14 +79,14 @@ def _answer(name: str) -> str:
 
 def _try(settings: Settings) -> int:
     """Print the result of each test; returns the exit code of the first failure, 0 without one."""
-    from sync.cli.checks import check
+    from sync.cli.checks import check, exit_code
 
-    code = 0
+    findings = []
     with stoppable() as stop:
         for finding in check(settings, stop):
-            emit(f"{finding.status:8} {finding.subject:12} {finding.words}")
-            code = code or finding.exit_code
-    return code
+            findings.append(finding)
+            emit(str(finding))
+    return exit_code(findings)
 
 
 def _write(given: Mapping[str, str]) -> None:

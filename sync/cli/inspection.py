@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync.cli.console import complain, emit, stoppable
+from sync.cli.console import complain, emit, print_out, stoppable
 from sync.cli.options import (
     MAX_ID,
     AsJson,
@@ -20,7 +20,7 @@ from sync.cli.options import (
     settings_in_force,
     usable_settings,
 )
-from sync.cli.tenants import for_tenants, worst
+from sync.cli.tenants import for_tenants, named, worst
 from sync.errors import SettingsError, SyncError, UsageError
 
 if TYPE_CHECKING:
@@ -34,21 +34,31 @@ if TYPE_CHECKING:
 
 @app.command(short_help="Test everything that a sync needs.")
 @for_tenants()
-def check() -> None:
-    """Test everything a sync needs: settings, token, API, permission, store views, clock, database, and the
-    tenant of the copy.
+def check(*, as_json: AsJson = False) -> None:
+    """Test everything a sync needs: settings, token, API, store views, the permission that each command
+    needs, clock, database, and the tenant of the copy.
 
-    Prints a line for each test, with a remedy after each failure. Writes nothing.
+    Prints a line for each test, with a remedy after each failure. A permission that only `prices`, `stock` or
+    `reference` needs is a warning if it is missing. Writes nothing.
 
-    Exit status: 0 all passed, else that of the first failure: 69 out of reach, 77 refused, 78 settings.
+    \b
+      product-sync check           a line for each test
+      product-sync check --json    {"status", "exit_code", "checks": [{"name", "status", "words", "fix"}]};
+                                   each status is ok, warning, failed or skipped
+
+    Exit status: 0 nothing failed, else that of the first failure: 69 out of reach, 77 refused, 78 settings.
     """
-    worst = 0
+    from sync.cli import checks, text
+
+    findings = []
     with stoppable() as stop:
         for finding in _findings(stop):
-            words = finding.words.replace("\n", "\n" + 22 * " ")
-            emit(f"{finding.status:8} {finding.subject:12} {words}")
-            worst = worst or finding.exit_code
-    raise typer.Exit(worst)
+            findings.append(finding)
+            if not as_json:
+                emit(str(finding))
+    if as_json:
+        print_out(text.json_line(named(checks.report(findings))))
+    raise typer.Exit(checks.exit_code(findings))
 
 
 def _findings(stop: Event) -> Iterator[Finding]:

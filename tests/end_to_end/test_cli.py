@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sync.sandbox.families import NAMES
 from tests.command import LONGEST_S, PRODUCT_SYNC, Ended, Shell
 
 SUMMARY = (
@@ -197,10 +199,38 @@ def test_short_options_and_completion(shell: Shell) -> None:
 def test_check_finds_nothing_wrong(shell: Shell) -> None:
     ended = shell.run("check")
 
-    subjects = ["settings", "token", "API", "store views", "clock", "database"]
+    permissions = ["store list", "prices", "stock", "categories", "attributes", "attribute sets"]
+    names = ["settings", "token", "API", "products", "store views", *permissions, "clock", "database"]
     assert ended.code == 0
-    assert [line[9:21].strip() for line in ended.out.splitlines()] == subjects
+    assert [line[9:23].strip() for line in ended.out.splitlines()] == names
     assert list(shell.folder.iterdir()) == []
+
+
+def test_check_names_each_permission_that_is_missing_and_what_needs_it(shell: Shell) -> None:
+    """Without one that only some commands need, nothing fails."""
+    for family in NAMES - {"products"}:
+        shell.tenant.faults.forbid(family)
+
+    ended = shell.run("check", "--json")
+    shell.tenant.faults.forbid("products")
+    refused = shell.run("check", "--json")
+
+    (found,) = ended.objects
+    assert (ended.code, found["exit_code"], found["status"]) == (0, 0, "warning")
+    missing = [it for it in found["checks"] if it["status"] == "warning"]
+    needed = re.compile(r"not granted: (\S+), needed by (\w+)")
+    assert {it["name"]: needed.findall(it["words"]) for it in missing} == {
+        "store list": [("Magento_Backend::store", "reference")],
+        "prices": [("Magento_Catalog::catalog", "prices")],
+        "stock": [("Magento_InventoryApi::source", "stock")],
+        "categories": [("Magento_Catalog::categories", "reference")],
+        "attributes": [("Magento_Catalog::attributes_attributes", "reference")],
+        "attribute sets": [("Magento_Catalog::sets", "reference")],
+    }
+    assert all("allow the resource" in it["fix"] for it in missing)
+    (api,) = (it for it in refused.objects[0]["checks"] if it["name"] == "API")
+    assert (refused.code, refused.objects[0]["exit_code"], api["status"]) == (77, 77, "failed")
+    assert "Magento_Catalog::products" in api["fix"]
 
 
 def test_a_secret_file_that_everybody_may_read_is_warned_about_once(shell: Shell) -> None:
@@ -212,7 +242,7 @@ def test_a_secret_file_that_everybody_may_read_is_warned_about_once(shell: Shell
         given = {"IMS_CLIENT_SECRET": "", "IMS_CLIENT_SECRET_FILE": str(secret)}
         checked, run = shell.run("check", **given), shell.run("backfill", **given)
 
-    assert "warning  settings     IMS_CLIENT_SECRET_FILE: other users may read that file" in checked.out
+    assert "warning  settings       IMS_CLIENT_SECRET_FILE: other users may read that file" in checked.out
     assert (checked.code, run.code) == (0, 0)
     assert run.err.count("secret_file.exposed") == 1
 
@@ -354,9 +384,10 @@ def test_check_names_what_is_wrong_and_goes_on(shell: Shell) -> None:
     """A wrong secret says nothing about the database."""
     ended = shell.run("check", IMS_CLIENT_SECRET="not-the-secret")
 
-    verdicts = {line[9:21].strip(): line.split()[0] for line in ended.out.splitlines()}
+    verdicts = {line[9:23].strip(): line.split()[0] for line in ended.out.splitlines()}
     assert ended.code == 77
-    assert verdicts == {"settings": "ok", "token": "failed", "database": "ok"}
+    assert (verdicts["token"], verdicts["API"], verdicts["prices"]) == ("failed", "skipped", "skipped")
+    assert (verdicts["settings"], verdicts["database"]) == ("ok", "ok")
 
 
 # --- when it is stopped ----------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_another_tenant_id_is_refused_without_asking_it(shop: Shell) -> None:
 def test_check_has_a_line_for_it(shop: Shell, other: Sandbox) -> None:
     well, wrong = shop.run("check"), shop.run("check", **other.environment())
 
-    assert f"ok       copy         of {shop.tenant.endpoint.removeprefix('http://')}" in well.out
+    assert f"ok       copy           of {shop.tenant.endpoint.removeprefix('http://')}" in well.out
     assert (well.code, wrong.code) == (0, 78)
     assert "failed   copy" in wrong.out
     assert "product-sync adopt" in wrong.out

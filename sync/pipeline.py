@@ -243,17 +243,19 @@ def _clashes(
     answers    by id, the number of the answer that a product was read from. Two of one answer that have one
                SKU have it on the tenant too, and keep it
     """
-    takers: dict[str, list[int]] = {}
-    for product_id, sku in plan.taken.items():
-        takers.setdefault(collated(sku), []).append(product_id)
-    if not takers:
+    taken = plan.taken
+    if not taken:
         return []
     is_first_load = not (reading.complete or reading.filtered)
-    skus = set(plan.taken.values())
-    look = partial(live_with, store_view=plan.store_view, skus=skus, exactly=is_first_load)
-    becomes = {change.product_id: change.sku for change in plan.changes}
+    look = partial(live_with, store_view=plan.store_view, skus={*taken.values()}, exactly=is_first_load)
     here = read_from(lease.db, look, stop=lease.stop)
-    after = {i: becomes.get(i, sku) for i, sku in here.items() if i not in plan.gone} | plan.taken
+    if not here and len({answers.get(taker) for taker in taken}) == 1:
+        return []
+    takers: dict[str, list[int]] = {}
+    for product_id, sku in taken.items():
+        takers.setdefault(collated(sku), []).append(product_id)
+    becomes = {change.product_id: change.sku for change in plan.changes}
+    after = {i: becomes.get(i, sku) for i, sku in here.items() if i not in plan.gone} | taken
     return [
         (taker, owner)
         for owner, sku in after.items()

@@ -1,4 +1,4 @@
-"""The light price feeds: base, special and tier prices and costs of up to 300 SKUs an answer.
+"""The light price feeds: base, special and tier prices and costs of up to 900 SKUs an answer.
 
     POST /V1/products/{base-prices,special-price,tier-prices,cost}-information    {"skus": ["…", …]}
 
@@ -7,6 +7,11 @@ for the default values. Observed on Magento 2.4.7: an unknown SKU is missing fro
 is listed once for every `price_from` of any scope. Elsewhere an unknown SKU may fail the whole list, which is
 then halved until that SKU is alone; likewise when a firewall refuses a list because of one SKU. When the API
 refuses, or every list is refused, the feed is closed.
+
+Why 900: at 300 SKUs special prices take 341 µs a SKU, tier prices 156, costs 175; at 900 they take 52, 76 and
+83, base prices 470 at any size (Magento 2.4.7). Beyond 1,000, Magento forgets the ids that it looked up
+(`idsLimit` in module-catalog's etc/di.xml) and asks its database again for each price. After an answer that
+takes long, lists are shorter.
 """
 
 from __future__ import annotations
@@ -43,7 +48,9 @@ PATHS: Final[dict[PriceKind, str]] = {
     "tier": "/V1/products/tier-prices-information",
 }
 GROUPS_PATH: Final = "/V1/customerGroups/search"
-MOST_SKUS: Final = 300
+MOST_SKUS: Final = 900
+LONG_S: Final = 5.0  # an answer that takes longer: the next lists have half the SKUs
+FEWEST_SKUS: Final = 100
 MOST_IN_A_ROW: Final = 50  # refused SKUs in a row: after more, the SKUs are not the cause
 MOST_GROUPS: Final = 300
 EVERY_GROUP: Final = "all groups"
@@ -145,11 +152,14 @@ _GROUPS = msgspec.json.Decoder(_Groups)
 class Prices:
     """The four feeds. One object serves all threads of a pass, which share what they learn of each feed.
 
+    long_s    seconds after which an answer is followed by shorter lists
+
     Every method raises what `Client.get` raises; for a closed feed FeedClosed instead.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, long_s: float = LONG_S) -> None:
         self._client = client
+        self._long_s = long_s
         self._first = threading.Lock()
         self._feeds = {kind: _Feed() for kind in KINDS}
 
@@ -229,6 +239,8 @@ class Prices:
         asked = {folded(sku): sku for sku in skus}
 
         def reader(answer: Answer) -> _Answered:
+            if answer.seconds > self._long_s:
+                self._feeds[kind].shorten(len(skus))
             sent = decoded(_ROWS, answer.body, f"{kind} prices")
             rows, unusable = _decode_rows(sent)
             ours = [row for row in rows if folded(str(row.sku)) in asked]
@@ -292,6 +304,10 @@ class _Feed:
     def answered(self) -> None:
         self.is_open = True
         self.in_a_row = 0
+
+    def shorten(self, skus: int) -> None:
+        """Request half as many SKUs from now on as in this list."""
+        self.size = min(self.size, max(FEWEST_SKUS, skus // 2))
 
     def refused(self) -> int:
         self.in_a_row += 1

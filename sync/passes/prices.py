@@ -1,6 +1,6 @@
 """The prices pass: copy the four price feeds, and read products again whose prices changed without a stamp.
 
-    SKUs of the copy, 300 at a time ──> four feeds ──> the product has the same prices: store the rows
+    SKUs of the copy, 900 at a time ──> four feeds ──> the product has the same prices: store the rows
                                                 └────> it has others: read the product again, then store
 
 A product is read again when its prices differ from the feeds' answer and that answer has changed; permanent

@@ -52,7 +52,7 @@ class Companions:
         reference: SimulatedReference,
         prices: SimulatedPrices,
         stock: SimulatedStock,
-        max_skus: int,
+        max_skus: int | None,
     ) -> None:
         self._catalogue = catalogue
         self._reference = reference
@@ -131,7 +131,7 @@ class Companions:
         skus = _required(sent, "skus")
         if not all(isinstance(sku, str | int) for sku in skus):
             raise Refused(message(400, "Decoding error."))
-        if len(skus) > self._max_skus:
+        if self._max_skus is not None and len(skus) > self._max_skus:
             raise Refused(_too_many("string", self._max_skus))
         return [str(sku) for sku in skus]
 

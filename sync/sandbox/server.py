@@ -30,6 +30,7 @@ class Sandbox:
     store_views      codes; the first is the default store view
     token_life       seconds an access token lives
     max_page_size    what the tenant refuses to exceed
+    max_skus         the same for a list of SKUs; Magento has no limit for a list of strings
     clock            the tenant's: `Date`, stamps, token expiry, quotas. Generated stamps lie in March 2021
     gap              average distance of neighbouring ids
     sources          codes of the places that stock lies in
@@ -45,6 +46,7 @@ class Sandbox:
         host: str = "127.0.0.1",
         token_life: int = 86_399,
         max_page_size: int = 300,
+        max_skus: int | None = None,
         clock: Callable[[], float] = time.time,
         gap: int = 1,
         sources: Sequence[str] = ("default",),
@@ -61,7 +63,7 @@ class Sandbox:
         self._stopping = threading.Event()
         self._tenant = SimulatedTenant(
             self.catalogue,
-            Companions(self.catalogue, self.reference, self.prices, self.stock, max_page_size),
+            Companions(self.catalogue, self.reference, self.prices, self.stock, max_skus),
             self.faults,
             self.tokens,
             Gateway(self.credentials, self.tokens),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync.commerce.prices import PATHS
+from sync.commerce.prices import PATHS, Prices
 from sync.db.schema import product_prices, store_views, sync_runs
 from sync.errors import AccessDenied
 from sync.passes import prices as prices_pass
@@ -57,7 +57,7 @@ def priced(bench: Bench, count: int, feed: str = "base-prices") -> list[int]:
 
 
 def test_silent_price_changes_are_found_and_just_these_products_are_read(db: sa.Engine) -> None:
-    """900 products are three lists of SKUs; 40 prices moved before the feeds were ever read."""
+    """900 products are one list of SKUs; 40 prices moved before the feeds were ever read."""
     with Sandbox(products=900) as tenant:
         bench = Bench(tenant, db, page_size=300, concurrency=4)
         bench.backfill()
@@ -68,12 +68,36 @@ def test_silent_price_changes_are_found_and_just_these_products_are_read(db: sa.
 
         assert (summary.status, summary.tally.fetched, summary.tally.updated) == ("succeeded", 900, 40)
         assert asked.count(SIMPLE) == 1
-        assert len(asked) <= 3 * FEEDS + 2
+        assert len(asked) <= FEEDS + 2
         changes = [change for change in bench.changes() if change.kind == "update"]
         assert [change.product_id for change in changes] == moved
         assert all(change.fields["price"]["new"] == 4242.5 for change in changes)
         bench.assert_copy_is_exact()
         assert bench.reconcile().tally.updated == 0
+
+
+def test_a_tenant_that_limits_a_list_is_asked_in_shorter_ones(sqlite: sa.Engine) -> None:
+    with Sandbox(products=700, max_skus=300) as tenant:
+        bench = Bench(tenant, sqlite, page_size=300)
+        bench.backfill()
+
+        summary, asked = read(bench)
+
+        assert (summary.status, summary.tally.fetched) == ("succeeded", 700)
+        assert len(asked) <= 4 * FEEDS + 2
+
+
+@pytest.mark.parametrize(("long_s", "requests"), [(60.0, 3), (0.0, 8)])
+def test_a_list_that_takes_long_is_followed_by_shorter_ones(
+    bench: Bench, long_s: float, requests: int
+) -> None:
+    """2,000 SKUs: 900, 900, 200; or 900, 450, 225, 112 and then 100 at a time."""
+    before = len(bench.sandbox.requests)
+
+    Prices(bench.client(), long_s=long_s).quotes("base", [f"S{number}" for number in range(2_000)])
+
+    asked = [served for served in bench.sandbox.requests[before:] if "base-prices" in served.path]
+    assert len(asked) == requests
 
 
 def test_what_the_feeds_name_is_kept_and_written_only_where_it_differs(db: sa.Engine) -> None:

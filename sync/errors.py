@@ -3,6 +3,7 @@
     SyncError
     ├── UsageError               the command was called with something it cannot use    exit 64
     ├── SettingsError            the environment or .env is incomplete or wrong          exit 78
+    │   └── UnknownStoreViews      Commerce answers, but knows none of the store views    exit 78
     ├── CommerceError            the tenant's side of the wire
     │   ├── CommerceUnavailable    time-outs, 429, 5xx, once retries are spent           exit 69
     │   ├── AnswerUnreadable       an answer in a shape we do not know                   exit 69
@@ -30,7 +31,7 @@ secrets are removed from both texts, also where they quote a server.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sync.logs.redaction import redacted
@@ -75,6 +76,17 @@ class SettingsError(SyncError):
         """faults    what is wrong with a variable, by its name, where that is all that is wrong"""
         super().__init__(message, fix)
         self.faults = {name: redacted(fault) for name, fault in (faults or {}).items()}
+
+
+class UnknownStoreViews(SettingsError):
+    """Commerce answers, but knows none of these store views."""
+
+    def __init__(self, store_views: Iterable[str], fix: str | None = None) -> None:
+        codes = ", ".join(store_views)
+        super().__init__(
+            f"Commerce does not know store view {codes}.",
+            fix or "correct STORE_VIEWS; `product-sync check` lists the store views of the tenant.",
+        )
 
 
 class CommerceError(SyncError):

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self
 
 PassKind = Literal["backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference", "forget"]
 RunStatus = Literal["running", "succeeded", "partial", "failed", "interrupted"]
 ChangeKind = Literal["insert", "update", "delete", "restore"]
+
+ADMIN: Final = "all"  # the store view of every product and of default values
 
 
 def duration(span: timedelta) -> str:

@@ -36,6 +36,17 @@ class Ended:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+def assert_same_fault(checked: Ended, run: Ended) -> None:
+    """`check` and a pass end with the same exit code, sentence and remedy; what a driver adds may differ."""
+    (failed,) = (line for line in checked.out.splitlines() if line.startswith("failed"))
+    said = json.loads(run.err.splitlines()[-1])["message"].removeprefix("product-sync: ")
+    told = failed[len("failed   store views    ") :]
+    assert checked.code == run.code
+    assert [part.split(":")[0].split(";")[0] for part in told.split(" To do: ")] == [
+        part.split(":")[0].split(";")[0] for part in said.split(" To do: ")
+    ]
+
+
 class Running:
     """A command under way whose log is JSON lines, read as they come: a full pipe would stop it."""
 

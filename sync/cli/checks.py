@@ -5,11 +5,9 @@ Each test takes a few seconds at most, because a person waits for the answer.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Event
 from typing import Literal
 
@@ -20,16 +18,15 @@ from sync.app import Tenant, open_tenant, should_claim_copy
 from sync.commerce.permissions import OPTIONAL, PRODUCTS, Permission
 from sync.commerce.store_views import store_views
 from sync.db import opening
-from sync.errors import AccessDenied, CommerceError, DatabaseUnavailable, SettingsError, SyncError
+from sync.errors import AccessDenied, CommerceError, SettingsError, SyncError, UnknownStoreViews
 from sync.hooks.run_log import RunLog
-from sync.model import counted
+from sync.model import ADMIN, counted
 from sync.settings import Settings, unknown_variables
 from sync.settings.parsers import mask_url, tenant_name
 
 PATIENCE_S = 10.0
 TIMEOUTS_S = (5.0, 10.0)
 MOST_SKEW_S = 60
-ADMIN = "all"
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 WIDTH = 14  # of the column of names
@@ -170,10 +167,7 @@ def _store_views(tenant: Tenant, views: Sequence[str]) -> str:
         return f"{', '.join(views)} answer; listing all of them needs the permission Magento_Backend::store"
     unknown = [view for view in views if view not in known]
     if unknown:
-        raise SettingsError(
-            f"the tenant has no store view {', '.join(unknown)}: it has {', '.join(known)}.",
-            "correct STORE_VIEWS.",
-        )
+        raise UnknownStoreViews(unknown, f"correct STORE_VIEWS; the tenant has {', '.join(known)}.")
     return f"{', '.join(views)}; the tenant has {', '.join(known)}"
 
 
@@ -198,7 +192,6 @@ def _database(url: str) -> str:
     engine = opening.find(url)
     shown = mask_url(SecretStr(url))
     if engine is None:
-        _check_folder(sa.make_url(url))
         opening.try_to_write(url)
         return f"{shown} is empty: the first load sets it up"
     engine.dispose()
@@ -212,17 +205,6 @@ def _copy(engine: sa.Engine, settings: Settings, stop: Event) -> str:
     if should_claim_copy(engine, settings, stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S):
         return f"it has no data of another tenant: the next pass makes it the copy of {name}"
     return f"of {name}"
-
-
-def _check_folder(url: sa.URL) -> None:
-    """Check the folder of a SQLite file; the first load creates the file, but not the folder."""
-    if url.get_backend_name() == "sqlite":
-        folder = Path(url.database or "").absolute().parent
-        if not os.access(folder, os.W_OK):
-            raise DatabaseUnavailable(
-                f"the folder {folder} does not exist or is not writable.",
-                "create it, or correct DATABASE_URL.",
-            )
 
 
 # --- the workers' queue ----------------------------------------------------------------------

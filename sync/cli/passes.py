@@ -25,7 +25,7 @@ from sync.cli.options import (
     settings_in_force,
 )
 from sync.cli.tenants import chosen, for_tenants, named
-from sync.errors import SyncError, UsageError
+from sync.errors import SyncError, UnknownStoreViews, UsageError
 
 if TYPE_CHECKING:
     from sync.app import App
@@ -196,7 +196,7 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
     from sync.passes import reconcile as passes
 
     with _live(given_views=_views(store_view)) as live:
-        with _watched(live) as watch:
+        with _given(store_view), _watched(live) as watch:
             summary, drift = passes.verify(live.sync("verify", watch, _views(store_view)))
         left = [*text.left_words(reading(live.db, overview.store_views))]
     complain(text.summary_line(summary))
@@ -351,9 +351,12 @@ def _run_metered(
     as_json: bool,
     executor: str,
 ) -> None:
-    with _live(
-        dry=dry, shared=executor != "local", metrics_hook=metrics_hook, given_views=_views(store_view)
-    ) as live:
+    with (
+        _live(
+            dry=dry, shared=executor != "local", metrics_hook=metrics_hook, given_views=_views(store_view)
+        ) as live,
+        _given(store_view),
+    ):
         try:
             with _watched(live) as watch, _queue(live, executor) as queue:
                 summary = work(replace(live.sync(command, watch, _views(store_view)), queue=queue))
@@ -470,6 +473,17 @@ def _watched(live: App) -> Iterator[Watch]:
     with Bar(live.run_log) as bar:
         configure_logs(live.settings)  # again: log lines must now scroll above the bar
         yield bar
+
+
+@contextmanager
+def _given(store_view: str | None) -> Iterator[None]:
+    """Turn the error about a store view that only --store-view names into UsageError."""
+    try:
+        yield
+    except UnknownStoreViews as error:
+        if store_view is None:
+            raise
+        raise UsageError(str(error), error.fix.replace("STORE_VIEWS", "--store-view")) from None
 
 
 def _views(store_view: str | None) -> tuple[str, ...] | None:

@@ -566,6 +566,8 @@ def is_transient(error: sa.exc.DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     original = error.orig
+    if (number := mariadb_error(original)) is not None:
+        return number in _MARIADB_TRANSIENT
     if original is not None and hasattr(original, "sqlstate"):  # psycopg, not loaded for other servers
         state = original.sqlstate
         return (
@@ -574,6 +576,13 @@ def is_transient(error: sa.exc.DBAPIError) -> bool:
             else state.startswith(_POSTGRES_TRANSIENT)
         )
     text = str(original)
-    if "locked" in text or "busy" in text:
-        return True
-    return bool(original and original.args and original.args[0] in _MARIADB_TRANSIENT)
+    return "locked" in text or "busy" in text
+
+
+def mariadb_error(original: BaseException | None) -> int | None:
+    """The number of an error of MariaDB, None for one of another database.
+
+    PyMySQL 1.2 has a `sqlstate` too, which says less: a lock that was waited for too long is HY000.
+    """
+    number = original.args[0] if original is not None and original.args else None
+    return number if isinstance(number, int) else None

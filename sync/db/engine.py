@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from sync.db import receipts, session
+from sync.db import receipts, refusals, session
 from sync.db.dialects import is_transient, make_schema, own_schema, refuse_former_place, schema_lock
 from sync.db.receipts import CommitReceipt
 from sync.errors import CopyIncomplete, DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
@@ -99,7 +99,7 @@ def transactions(
         with transaction as tx:
             write(tx)
     """
-    backoff = _Backoff(stop or Event())
+    backoff = _Backoff(engine, stop or Event())
     with_receipt = receipt and keep and engine.dialect.name != "sqlite"
     while True:
         transaction = Transaction(backoff.call(engine.connect), keep=keep, with_receipt=with_receipt)
@@ -160,7 +160,8 @@ class Transaction:
 class _Backoff:
     """Waits between attempts, longer each time, until RETRY_TIME_S have passed since the first."""
 
-    def __init__(self, stop: Event) -> None:
+    def __init__(self, engine: sa.Engine, stop: Event) -> None:
+        self._engine = engine
         self._stop = stop
         self._until = monotonic() + RETRY_TIME_S
         self._longest_s = 0.2
@@ -185,7 +186,7 @@ class _Backoff:
             return
         if self._stop.is_set():
             raise Interrupted("stopped while waiting for the database") from error
-        raise unavailable(error) from error
+        raise unavailable(error, self._engine) from error
 
 
 def reading(engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Event | None = None) -> T:
@@ -203,7 +204,7 @@ def reading(engine: sa.Engine, work: Callable[[sa.Connection], T], *, stop: Even
             return result
 
     if stop is not None:
-        return _Backoff(stop).call(once)
+        return _Backoff(engine, stop).call(once)
     try:
         return _with_a_fresh_connection(once)
     except sa.exc.SQLAlchemyError as error:
@@ -223,8 +224,13 @@ def _with_a_fresh_connection(once: Callable[[], T]) -> T:
     return once()
 
 
-def unavailable(error: Exception) -> DatabaseUnavailable:
-    """The driver's own words, without the statement and its values."""
+def unavailable(error: Exception, engine: sa.Engine | None = None) -> DatabaseUnavailable:
+    """The driver's own words, without the statement and its values.
+
+    engine    of a transaction that writes: a missing right is reported with its remedy
+    """
+    if engine is not None and (denied := refusals.missing_right(engine, error)) is not None:
+        return denied
     cause = getattr(error, "orig", None) or error
     return DatabaseUnavailable(f"the database cannot do this: {foreign(cause)}")
 

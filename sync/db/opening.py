@@ -9,7 +9,7 @@ from threading import Event
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from sync.db.dialects import is_transient, make_schema, own_schema
+from sync.db.dialects import make_schema, own_schema
 from sync.db.engine import (
     connect,
     current_revision,
@@ -18,10 +18,10 @@ from sync.db.engine import (
     refuse_unknown,
     unavailable,
 )
+from sync.db.refusals import ensure_folder, read_only
 from sync.db.schema import metadata
 from sync.db.session import is_writable
 from sync.errors import DatabaseUnavailable, Interrupted
-from sync.logs.redaction import foreign
 from sync.settings.parsers import mask_url
 
 
@@ -74,10 +74,9 @@ def try_to_write(url: str) -> None:
     if parsed.get_backend_name() == "sqlite":
         file = Path(parsed.database or "")
         if file.exists() and not is_writable(file):
-            raise DatabaseUnavailable(
-                f"{file} can be read, but this user may not write to it or to its folder.",
-                "change the owner or the mode of both, or correct DATABASE_URL.",
-            )
+            raise read_only(file)
+        if not file.exists() and "uri" not in parsed.query:
+            ensure_folder(file)
         return
     engine = connect(url, keeps=False)
     at_once = Event()
@@ -86,27 +85,20 @@ def try_to_write(url: str) -> None:
         in_transaction(engine, _try_to_write, stop=at_once, keep=False)
     except Interrupted as error:
         cause = error.__cause__
-        raise unavailable(cause) if isinstance(cause, sa.exc.SQLAlchemyError) else error from None
+        raise unavailable(cause, engine) if isinstance(cause, sa.exc.SQLAlchemyError) else error from None
 
 
 def _try_to_write(tx: sa.Connection) -> None:
     make_schema(tx)
     schema, quote = own_schema(tx), tx.dialect.identifier_preparer.quote_identifier
     name = f"{quote(schema)}.product_sync_check" if schema else "product_sync_check"
-    try:
-        tx.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {name} (id integer)")
-        tx.exec_driver_sql(f"DROP TABLE {name}")
-        if tx.dialect.name == "postgresql":
-            tx.exec_driver_sql("CREATE TEMPORARY TABLE product_sync_check (id integer) ON COMMIT DROP")
-        existing = sa.inspect(tx).get_table_names(schema=schema)
-        for table in (it for it in metadata.sorted_tables if it.name in existing):
-            _write_nothing(tx, table)
-    except sa.exc.DBAPIError as error:
-        if is_transient(error):
-            raise
-        raise DatabaseUnavailable(
-            f"a pass could not write to this database: {foreign(error.orig or error)}", _remedy(tx, schema)
-        ) from error
+    tx.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {name} (id integer)")
+    tx.exec_driver_sql(f"DROP TABLE {name}")
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql("CREATE TEMPORARY TABLE product_sync_check (id integer) ON COMMIT DROP")
+    existing = sa.inspect(tx).get_table_names(schema=schema)
+    for table in (it for it in metadata.sorted_tables if it.name in existing):
+        _write_nothing(tx, table)
 
 
 def _write_nothing(tx: sa.Connection, table: sa.Table) -> None:
@@ -116,17 +108,6 @@ def _write_nothing(tx: sa.Connection, table: sa.Table) -> None:
     tx.execute(table.insert().from_select([column], none, include_defaults=False))
     tx.execute(table.update().where(sa.false()).values({column: column}))
     tx.execute(table.delete().where(sa.false()))
-
-
-def _remedy(tx: sa.Connection, schema: str | None) -> str:
-    quote = tx.dialect.identifier_preparer.quote_identifier
-    if schema is None:
-        return f"let an administrator run: GRANT ALL ON {quote(tx.engine.url.database or '')}.* TO the user."
-    role = quote(tx.engine.url.username or "the role")
-    return (
-        f"let an administrator run: GRANT USAGE, CREATE ON SCHEMA {quote(schema)} TO {role}; and, where the"
-        f" copy is another role's: GRANT ALL ON ALL TABLES IN SCHEMA {quote(schema)} TO {role};"
-    )
 
 
 def _check(revision: str) -> None:

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 import tenacity
 
+from sync.db.refusals import ensure_folder
 from sync.errors import DatabaseUnavailable, SettingsError
 from sync.settings.parsers import split_search_path
 
@@ -221,6 +222,8 @@ def _open_sqlite(dialect: Any, record: Any, arguments: Any, options: Any) -> Any
     with suppress(OSError):  # it is there, or SQLite will say why it cannot be made
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     file = Path(path)
+    if not file.exists():
+        ensure_folder(file)
     if is_writable(file) or not file.exists():
         return None
     record.info["read_only"] = True

@@ -47,7 +47,7 @@ from sync.db.changes import FeedEntry
 from sync.db.dialects import utc_now
 from sync.db.prices import MEMORY, Carried, Key, Known, Moved, PriceRow
 from sync.errors import AccessDenied, CommerceError, RequestRefused, SettingsError
-from sync.model import Interval, Tally, counted
+from sync.model import ADMIN, Interval, Tally, counted
 from sync.passes.named import read_named
 from sync.passes.prefetch import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
@@ -63,7 +63,6 @@ from sync.pricing import (
     shown_in,
 )
 
-ADMIN: Final = "all"
 DOUBTFUL: Final = 10  # with more contradicting products and none that confirms, a feed is not believed
 MOST_AT_ONCE: Final = 1_000  # products queued before they are read again
 MOST_NAMED: Final = 10  # SKUs named in a message

@@ -32,9 +32,9 @@ from sync.db.engine import Transaction, in_transaction, reading, transactions
 from sync.db.leases import LIFE
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
-from sync.errors import Interrupted, RequestRefused, SettingsError, SyncError
+from sync.errors import Interrupted, RequestRefused, SettingsError, SyncError, UnknownStoreViews
 from sync.logs.redaction import redacted
-from sync.model import PassKind, RunStatus, Tally, Traffic, Unreadable, counted
+from sync.model import ADMIN, PassKind, RunStatus, Tally, Traffic, Unreadable, counted
 from sync.passes.prefetch import Item
 from sync.pipeline import PageOutcome
 
@@ -272,11 +272,13 @@ class Run:
         """Go on without the store views that the tenant refuses, while it answers for another one.
 
         Returns whether there are any. Commerce answers an unknown code as it does a wrong request, so each
-        store view is asked for nothing at all.
+        store view is asked for nothing at all. Raises UnknownStoreViews if all are unknown.
         """
         views = self.sync.store_views
         unknown = [view for view in views if not self.sync.source.knows(view)]
         if len(unknown) == len(views):
+            if ADMIN not in views and self.sync.source.knows(ADMIN):
+                raise UnknownStoreViews(unknown)
             return False
         for view in unknown:
             self.leave_out(view)
@@ -287,8 +289,8 @@ class Run:
         others = tuple(view for view in self.sync.store_views if view != store_view)
         self.sync = replace(self.sync, store_views=others)
         message = (
-            f"Store view {store_view} was not read, because Commerce does not know it: correct STORE_VIEWS, "
-            f"and remove its rows with `product-sync forget --store-view {store_view}`."
+            f"{UnknownStoreViews([store_view])} It was not read: correct STORE_VIEWS, and remove its rows "
+            f"with `product-sync forget --store-view {store_view}`."
         )
         self.left_out.append(message)
         self.transact(lambda tx: in_force.note_lost(tx, store_view))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sync.sandbox.families import NAMES
-from tests.command import LONGEST_S, PRODUCT_SYNC, Ended, Shell
+from tests.command import LONGEST_S, PRODUCT_SYNC, Ended, Shell, assert_same_fault
 
 SUMMARY = (
     *("run_id", "kind", "status", "store_views", "fetched", "inserted", "updated", "unchanged"),
@@ -82,7 +82,7 @@ def test_a_store_view_that_is_gone_is_named_once_and_the_others_are_fresh(shell:
 
     told = {"status": "partial", "store_views": ["all"], "updated": 1, "deleted": 1}
     assert (ran.code, ran.objects[0] | told) == (1, ran.objects[0])
-    assert ran.err.count("Store view default") == 1
+    assert ran.err.count("not know store view default.") == 1
     assert "forget --store-view default" in ran.err
     views = shell.run("status", "--json").objects[0]["store_views"]
     assert [(view["store_view"], view["live"]) for view in views] == [("all", 299), ("default", 300)]
@@ -378,6 +378,31 @@ def test_there_is_nothing_to_look_at_before_the_first_load(shell: Shell) -> None
     assert ended.code == 69
     assert "product-sync backfill" in ended.err
     assert list(shell.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "settings", [{"STORE_VIEWS": "fr"}, {"DATABASE_URL": "sqlite:///no-such-folder/products.db"}], ids=str
+)
+def test_check_and_a_pass_report_a_fault_with_the_same_sentence(
+    shell: Shell, settings: dict[str, str]
+) -> None:
+    checked, run = shell.run("check", **settings), shell.run("run", **settings)
+
+    assert_same_fault(checked, run)
+
+
+@pytest.mark.parametrize("command", ["run", "backfill", "reconcile", "verify"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_store_view_that_commerce_does_not_know_is_a_wrong_option(
+    shell: Shell, command: str, *, loaded: bool
+) -> None:
+    if loaded:
+        shell.run("backfill")
+
+    ended = shell.run(command, "--store-view", "fr", LOG_FORMAT="console")
+
+    assert ended.code == 64
+    assert "product-sync: Commerce does not know store view fr.\n  To do: correct --store-view;" in ended.err
 
 
 def test_check_names_what_is_wrong_and_goes_on(shell: Shell) -> None:

@@ -165,7 +165,7 @@ def test_what_the_tenant_refuses_is_not_current_until_it_answers_again(shop: She
     assert shown(shop) == everything("all")
     for said in (status.out, verified.err):
         assert "Store view de is not on the tenant any more: its 19 products are not current" in said
-    assert "Store view de was not read" in prices.err
+    assert "Commerce does not know store view de. It was not read" in prices.err
 
     shop.tenant.faults.clear()
     assert shop.run("run", **BOTH).code == 0
@@ -191,5 +191,5 @@ def test_a_new_store_view_is_loaded_though_all_others_are_gone(shop: Shell) -> N
     ended = shop.run("run", **{"STORE_VIEWS": "de,default"})
 
     assert ended.code == 1
-    assert "Store view de was not read" in ended.err
+    assert "Commerce does not know store view de. It was not read" in ended.err
     assert {view[1:] for view in shown(shop) if view[0] == "export"} == {("default",)}

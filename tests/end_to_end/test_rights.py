@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync.sandbox import Sandbox
-from tests.command import Ended, Shell
+from tests.command import Ended, Shell, assert_same_fault
 from tests.databases import MARIADB, NewDatabase, connected
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -90,10 +90,11 @@ def test_changes_that_cannot_be_reached_are_said_not_left_out(shared: Shell) -> 
 
 
 def test_check_says_that_a_file_cannot_be_written(shared: Shell) -> None:
-    ended = as_nobody(shared, "check")
+    ended, run = as_nobody(shared, "check"), as_nobody(shared, "run")
 
     assert ended.code == 69
     assert "may not write to it" in ended.out
+    assert_same_fault(ended, run)
 
 
 # --- roles -----------------------------------------------------------------------------------
@@ -126,12 +127,13 @@ def test_check_tries_to_make_a_table(
     _execute(url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     shell = Shell(tenant, tmp_path, {"DATABASE_URL": _as(url, role)})
 
-    refused = shell.run("check")
+    refused, run = shell.run("check"), shell.run("run")
     _execute(url, f"GRANT USAGE, CREATE ON SCHEMA public TO {role}")
     allowed = shell.run("check")
 
     assert refused.code == 69
     assert f'GRANT USAGE, CREATE ON SCHEMA "public" TO "{role}"' in refused.out
+    assert_same_fault(refused, run)
     assert allowed.code == 0, allowed.out
     with connected(url) as db:
         assert sa.inspect(db).get_table_names(schema="public") == []
@@ -148,12 +150,13 @@ def test_check_tries_to_write_to_a_copy_that_is_there(
     )
     shell = Shell(tenant, tmp_path, {"DATABASE_URL": _as(url, role)})
 
-    refused = shell.run("check")
+    refused, run = shell.run("check"), shell.run("run")
     _execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
     allowed = shell.run("check")
 
     assert refused.code == 69
     assert f'GRANT ALL ON ALL TABLES IN SCHEMA "public" TO "{role}"' in refused.out
+    assert_same_fault(refused, run)
     assert allowed.code == 0, allowed.out
 
 
@@ -164,7 +167,7 @@ def test_check_tries_mariadb_too(tenant: Sandbox, tmp_path: Path, new_database: 
     try:
         shell = Shell(tenant, tmp_path, {"DATABASE_URL": _as(url, user)})
 
-        refused = shell.run("check")
+        refused, run = shell.run("check"), shell.run("run")
         _execute(MARIADB, f"GRANT ALL ON {name}.* TO {user}@'%%'")
         allowed = shell.run("check")
     finally:
@@ -172,6 +175,7 @@ def test_check_tries_mariadb_too(tenant: Sandbox, tmp_path: Path, new_database: 
 
     assert refused.code == 69
     assert f"GRANT ALL ON `{name}`.*" in refused.out
+    assert_same_fault(refused, run)
     assert allowed.code == 0, allowed.out
     with connected(url) as db:
         assert sa.inspect(db).get_table_names() == []

@@ -27,7 +27,7 @@ def loaded(request: pytest.FixtureRequest, tenant: Sandbox, sqlite: sa.Engine) -
 
 def assert_said_once(summary: Summary) -> None:
     assert (summary.status, summary.exit_code, summary.store_views) == ("partial", 1, ("all",))
-    assert str(summary.held_back).count("Store view de") == 1
+    assert str(summary.held_back).count("store view de.") == 1
     assert "forget --store-view de" in str(summary.held_back)
 
 
@@ -112,7 +112,7 @@ def test_a_store_view_that_was_never_there_keeps_no_other_from_being_read(loaded
 
     summary = loaded.run()
 
-    assert (summary.exit_code, str(summary.held_back).count("Store view dee")) == (1, 1)
+    assert (summary.exit_code, str(summary.held_back).count("store view dee.")) == (1, 1)
     assert_others_are_exact(loaded)
 
 

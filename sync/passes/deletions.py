@@ -25,6 +25,7 @@ from sync.db.copy import tombstone
 from sync.db.partitions import Partition
 from sync.errors import AnswerUnreadable
 from sync.model import Interval, Tally, counted
+from sync.passes import absence
 from sync.passes.partitioning import cut
 from sync.passes.run import Run
 from sync.passes.sweep import sweep
@@ -293,21 +294,24 @@ def tombstone_missing(
     Holds back, and says so, when it would be too much of the store view at once.
     """
     suspected = sorted({*suspected, *_swept(run, store_view)})
-    if not suspected or (not allow_mass_delete and _too_many(run, store_view, len(suspected))):
-        return set()
     doubted, buried = set(suspected), set[int]()
-    for chunk in _chunks(suspected, CHUNK):
-        gone = _not_listed(run, store_view, _proven_gone(run, store_view, chunk, doubted))
-        _bury(run, store_view, chunk, gone)
-        buried |= gone
+    for asked, lost in absence.gone(
+        suspected,
+        lambda: not allow_mass_delete and _too_many(run, store_view, len(suspected)),
+        lambda ids: _still_listed(run, store_view, ids, doubted),
+        CHUNK,
+    ):
+        _bury(run, store_view, asked, lost)
+        buried |= lost
     return buried
 
 
-def _not_listed(run: Run, store_view: str, gone: set[int]) -> set[int]:
-    """Those counted as gone that the list does not show either; others are noted as not counted."""
-    listed = run.sync.source.listed(store_view, gone)
+def _still_listed(run: Run, store_view: str, ids: Sequence[int], doubted: Collection[int]) -> set[int]:
+    """Those of `ids` that are counted, or listed nevertheless: the latter are noted as not counted."""
+    lost = _proven_gone(run, store_view, ids, doubted)
+    listed = run.sync.source.listed(store_view, lost)
     run.sync.source.learn_uncounted(store_view, listed)
-    return gone - listed
+    return set(ids) - lost | listed
 
 
 def _recheck_uncounted(run: Run, store_view: str) -> None:
@@ -337,15 +341,8 @@ def _bury(run: Run, store_view: str, settled: Sequence[int], gone: set[int]) -> 
 def _too_many(run: Run, store_view: str, missing: int) -> bool:
     """Whether so many are missing that the answer is not believed; holds back if so."""
     live = run.read(lambda c: products.count_live(c, store_view))
-    if not run.is_mass_deletion(missing, live, live - missing):
-        return False
-    run.hold_back(
-        f"{missing} of {counted(live, 'product')} of store view {store_view} "
-        f"{'is' if missing == 1 else 'are'} missing on the tenant, more than "
-        f"SYNC_MAX_DELETE_FRACTION={run.sync.max_delete_fraction:g} allows: nothing was deleted. If they are "
-        "really gone, run `product-sync reconcile --allow-mass-delete`."
-    )
-    return True
+    noun = f"{counted(live, 'product')} of store view {store_view}"
+    return absence.is_too_many(run, missing, live, live - missing, noun, "reconcile")
 
 
 def _proven_gone(run: Run, store_view: str, ids: Sequence[int], suspected: Collection[int]) -> set[int]:
@@ -359,7 +356,7 @@ def _proven_gone(run: Run, store_view: str, ids: Sequence[int], suspected: Colle
         gone = set(_absent(run.sync.source, store_view, ids, witness))
         if not witness or run.sync.source.count_of(store_view, witness) == 1:
             return gone
-    raise _outage(store_view)
+    raise absence.outage(f"products of store view {store_view}")
 
 
 def _witness(run: Run, store_view: str, suspected: Collection[int]) -> list[int]:
@@ -369,7 +366,7 @@ def _witness(run: Run, store_view: str, suspected: Collection[int]) -> list[int]
         if run.sync.source.count_of(store_view, [candidate]) == 1:
             return [candidate]
     if candidates:
-        raise _outage(store_view)
+        raise absence.outage(f"products of store view {store_view}")
     return []
 
 
@@ -382,16 +379,3 @@ def _absent(source: Products, store_view: str, ids: Sequence[int], witness: list
         middle = len(ids) // 2
         yield from _absent(source, store_view, ids[:middle], witness)
         yield from _absent(source, store_view, ids[middle:], witness)
-
-
-def _outage(store_view: str) -> AnswerUnreadable:
-    return AnswerUnreadable(
-        f"the tenant lists none of the products of store view {store_view} that it must know: "
-        "this looks like an outage, so nothing was deleted.",
-        "check the tenant; the next run asks again.",
-    )
-
-
-def _chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]

@@ -40,6 +40,7 @@ from sync.errors import (
 )
 from sync.mapping import Unmappable, decode
 from sync.model import Tally, counted
+from sync.passes import absence
 from sync.passes import reference_rows as rows
 from sync.passes.named import read_named
 from sync.passes.reference_rows import Document, by_key, code_of, compare
@@ -188,25 +189,23 @@ class _Work:
         here = self._run.read(lambda c: db.keys(c, table, where))
         listed, noun = set(listed), NOUNS.get(table, "")
         missing = [key for key in here if key not in listed and not self.source.cannot_show(noun, key[-1])]
-        if not missing or self._too_many(table, where, missing, len(here), len(listed)):
-            return []
-        there = again(missing)
-        return [key for key in missing if key not in there]
+        lost = {
+            key
+            for _, some in absence.gone(
+                missing,
+                lambda: self._too_many(table, where, len(missing), len(here), len(listed)),
+                lambda keys: again(list(keys)),
+            )
+            for key in some
+        }
+        return [key for key in missing if key in lost]
 
-    def _too_many(self, table: str, where: Where, missing: Sequence[Key], here: int, listed: int) -> bool:
-        """Whether so many are missing that the answer is not believed; holds back if so."""
-        share = self._run.sync.max_delete_fraction
-        if self._allow_mass_delete or (listed and not self._run.is_mass_deletion(len(missing), here, listed)):
-            return False
+    def _too_many(self, table: str, where: Where, missing: int, here: int, listed: int) -> bool:
         view = f" of store view {where['store_view']}" if "store_view" in where else ""
-        are = "is" if len(missing) == 1 else "are"
-        self._run.hold_back(
-            f"{len(missing)} of {counted(here, 'row')}{view} in {table} {are} missing on the tenant, more "
-            "than "
-            f"SYNC_MAX_DELETE_FRACTION={share:g} allows: none of them was deleted. If they are really gone, "
-            "run `product-sync reference --allow-mass-delete`."
+        noun = f"{counted(here, 'row')}{view} in {table}"
+        return not self._allow_mass_delete and absence.is_too_many(
+            self._run, missing, here, listed, noun, "reference", believes_nothing=False
         )
-        return True
 
 
 def _write(run: Run, table: str, where: Where, listed: Mapping[Key, Row], gone: Collection[Key] = ()) -> None:
@@ -303,7 +302,8 @@ def _attributes_again(source: Reference, view: str, listed: Collection[str], mis
     witness = [min(listed)] if listed else []
     pages = _pages(source.attributes(view, [*(code for (code,) in missing), *witness]))
     found = {code for documents in pages for it in documents if (code := code_of(it))}
-    _believe(found.issuperset(witness), "attributes")
+    if not found.issuperset(witness):
+        raise absence.outage("attributes")
     return {(code,) for code in found}
 
 
@@ -321,17 +321,9 @@ def _categories_again(source: Reference, view: str, listed: Collection[Key], mis
     witness = [number for _, number in sorted(listed)[:1]]
     pages = source.categories(view, [*(number for _, number in missing), *witness])
     found = {it.get("id") for documents in _pages(pages) for it in documents}
-    _believe(found.issuperset(witness), "categories")
+    if not found.issuperset(witness):
+        raise absence.outage("categories")
     return {(view, number) for number in found}
-
-
-def _believe(is_witness_there: bool, noun: str) -> None:
-    if not is_witness_there:
-        raise AnswerUnreadable(
-            f"the tenant no longer lists {noun} that it has just listed: this looks like an outage, "
-            "so none was deleted.",
-            "check the tenant; the next run asks again.",
-        )
 
 
 # --- options on sight ------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from sync.db.dialects import MICRO, utc_now
 from sync.db.stock import Level
 from sync.errors import AccessDenied, AnswerUnreadable, PageFailed, RequestRefused, SettingsError
 from sync.model import Interval, Tally, counted
+from sync.passes import absence
 from sync.passes.prefetch import read_ahead
 from sync.passes.run import Run, Summary, Sync, start
 
@@ -174,10 +175,8 @@ class _Work:
         witness = next(reversed(self.witnesses.values()), None)
         if witness is None:
             if not self.allow_mass_delete:
-                self.run.hold_back(
-                    f"No source lists anything, but the copy has rows of {code}: nothing was deleted. If "
-                    "they are really gone, run `product-sync stock --allow-mass-delete`."
-                )
+                what = f"No source lists anything, but the copy has rows of {code}"
+                absence.hold_back(self.run, what, "stock")
             return self.allow_mass_delete and not self.stock.count(code)
         if count := self.stock.count(code):
             raise AnswerUnreadable(

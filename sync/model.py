@@ -36,11 +36,20 @@ def counted(number: int, noun: str) -> str:
     """A number with its noun, in the plural unless it is 1.
 
     >>> counted(1, "product"), counted(0, "product"), counted(1200, "entry")
-    ('1 product', '0 products', '1200 entries')
+    ('1 product', '0 products', '1,200 entries')
     """
     if number == 1:
         return f"1 {noun}"
-    return f"{number} {noun[:-1]}ies" if noun.endswith("ry") else f"{number} {noun}s"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("ry") else f"{number:,} {noun}s"
+
+
+def are(number: int) -> str:
+    """The verb that goes with a number.
+
+    >>> are(1), are(0)
+    ('is', 'are')
+    """
+    return "is" if number == 1 else "are"
 
 
 def fingerprint(content: bytes) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from sync.errors import SyncError
 from sync.logs import printable
-from sync.model import Tally, counted, duration
+from sync.model import Tally, are, counted, duration
 
 if TYPE_CHECKING:  # `show` and `changes` start faster without the HTTP client
     from sync.db.leases import Holder
@@ -186,7 +186,7 @@ def left_words(views: Iterable[StoreViewState]) -> Iterator[str]:
 
 
 def _not_current(live: int) -> str:
-    return f"its {counted(live, 'product')} {'is' if live == 1 else 'are'} not current"
+    return f"its {counted(live, 'product')} {are(live)} not current"
 
 
 def status_json(status: Status) -> str:

@@ -46,6 +46,7 @@ def copy(
 
     from sync.app import copy_of, other_database
     from sync.db.transfer import transfer
+    from sync.model import counted
     from sync.passes import lease_holder
     from sync.settings.parsers import mask_url
 
@@ -53,8 +54,9 @@ def copy(
     url = _asked_for() if url == "-" else url
     with stoppable() as stop, copy_of(settings) as source, other_database(url) as target, _bar() as on_rows:
         rows = transfer(source, target, lease_holder.describe("db copy"), lease_holder.is_dead, stop, on_rows)
-    emit(f"{sum(rows.values()):,} rows copied to {mask_url(SecretStr(url))} and compared: they are equal.")
-    emit(f"{rows['products']:,} products, {rows['product_changes']:,} changes.")
+    total, place = counted(sum(rows.values()), "row"), mask_url(SecretStr(url))
+    emit(f"{total} copied to {place} and compared: no difference.")
+    emit(f"{counted(rows['products'], 'product')}, {counted(rows['product_changes'], 'change')}.")
     emit("Next: set DATABASE_URL to the new URL, then start the daemon.")
 
 

@@ -153,14 +153,14 @@ def check_outage(
     """
     if expected is None:
         if not sent and (count := count_again()):
-            raise AnswerUnreadable(f"Commerce sent an empty page and counts {count} {noun} there.")
+            raise AnswerUnreadable(f"Commerce sent an empty page of {noun}, and counts {count} there.")
         return
     slack = SLACK + expected // 100 if sent else 0
     if total + slack >= expected:
         return
     if not witnesses() or count_again() > total + slack:
         raise AnswerUnreadable(
-            f"{expected - total} {noun} seem to have vanished at once.",
+            f"Some {noun} seem to have vanished at once: {expected - total} of {expected}.",
             "check the tenant: this looks like an outage; the next run continues here.",
         )
 

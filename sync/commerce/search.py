@@ -137,9 +137,11 @@ class Criteria:
     def contradiction(self, sent: int, total: int) -> str | None:
         """How the number of items sent contradicts the count in the same answer; None when they agree."""
         if sent > min(self.page_size, total):
-            return f"Commerce sent {sent} {self.spec.noun} of {total} for a page of {self.page_size}."
+            return (
+                f"Commerce sent {sent} for a page of {self.page_size} {self.spec.noun}, and counts {total}."
+            )
         if not sent and total > (self.current_page - 1) * self.page_size:
-            return f"Commerce counts {total} {self.spec.noun} and sent none of them."
+            return f"Commerce sent no {self.spec.noun}, and counts {total}."
         return None
 
 

@@ -40,6 +40,7 @@ from sync.errors import (
     RequestRefused,
     SettingsError,
 )
+from sync.model import counted
 
 SCOPE: Final = "all"
 WITNESSES: Final = 5
@@ -223,7 +224,9 @@ class _Items(Keyset[SourceItem]):
 
     def leave_out(self, cursor: Cursor, _following: Key | None, count: int, failure: PageFailed) -> None:
         place = f"after {cursor.keys[-1]!r}" if cursor.keys else "at the start"
-        self._stock.unreadable.append(f"{count} {self.noun}, {place}: {failure}")
+        self._stock.unreadable.append(
+            f"{counted(count, 'row')} of source {self._source_code}, {place}: {failure}"
+        )
 
     def _from_earlier(
         self, recent: Sequence[Key], size: int, refusal: CommerceError | SettingsError

@@ -57,7 +57,7 @@ def in_order(entries: Sequence[FeedEntry], renamed: Mapping[int, str]) -> list[F
     Deletions come first, and an update that releases a SKU precedes the entry that takes it. When products
     exchange their SKUs in a cycle, one of them is deleted first and restored with its new SKU.
 
-    >>> swap = [Change("all", 7, "B", "update", "{}"), Change("all", 8, "A", "update", "{}")]
+    >>> swap = [FeedEntry("all", 7, "B", "update", "{}"), FeedEntry("all", 8, "A", "update", "{}")]
     >>> [(entry.kind, entry.product_id, entry.sku) for entry in in_order(swap, {7: "A", 8: "B"})]
     [('delete', 7, 'A'), ('update', 8, 'A'), ('restore', 7, 'B')]
     """

@@ -49,6 +49,7 @@ from sync.errors import (
     TargetNotEmpty,
     TransferFailed,
 )
+from sync.model import counted
 
 FIRST_CHUNK, MAX_CHUNK = 100, 4000  # rows
 CHUNK_BYTES = 2_000_000
@@ -359,7 +360,8 @@ def _compare(copied: dict[sa.Table, Contents], found: dict[sa.Table, Contents]) 
     for table, contents in copied.items():
         if found[table].rows != contents.rows:
             raise TransferFailed(
-                f"{table.name} has {contents.rows} rows, and the other database {found[table].rows}."
+                f"{table.name} has {counted(contents.rows, 'row')}, and the other database "
+                f"{found[table].rows:,}."
             )
         if found[table] != contents:
             raise TransferFailed(f"rows of {table.name} differ in the other database.")

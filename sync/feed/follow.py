@@ -24,6 +24,7 @@ from sync.db.engine import reading
 from sync.errors import Interrupted
 from sync.feed.positions import Position, PositionStore, check, describe
 from sync.feed.webhook import Webhook, WebhookTooLarge
+from sync.model import counted
 
 POLL_S = 1.0
 CHUNK = 1000  # entries read at once
@@ -143,7 +144,7 @@ def _post(webhook: Webhook, batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]
         if len(batch) == 1:
             change_id = batch[0].position.change_id
             raise WebhookTooLarge(
-                f"{error} Change {change_id} alone has {len(batch[0].json)} bytes."
+                f"{error} Change {change_id} alone has {counted(len(batch[0].json), 'byte')}."
             ) from None
         half = len(batch) // 2
         yield from _post(webhook, batch[:half])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 from sync.errors import AnswerUnreadable
+from sync.model import are
 from sync.passes.run import Run
 
 K = TypeVar("K")
@@ -55,7 +56,7 @@ def is_too_many(
         return False
     hold_back(
         run,
-        f"{missing} of {noun} {'is' if missing == 1 else 'are'} missing on the tenant, more than "
+        f"{missing} of {noun} {are(missing)} missing on the tenant, more than "
         f"SYNC_MAX_DELETE_FRACTION={run.sync.max_delete_fraction:g} allows",
         command,
     )

@@ -113,8 +113,8 @@ class _Work:
             self.witnesses[code] = page.items[-1]
         for sentence in self.stock.unreadable:
             self.run.do_without(
-                f"{sentence} They stay unchanged; everything else was read. To do: check the tenant's "
-                "exception log."
+                f"{sentence} The copy keeps what it has of that; everything else was read. To do: "
+                "check the tenant's exception log."
             )
 
     def _as_products_spell(self, items: Sequence[SourceItem]) -> list[SourceItem]:

@@ -23,6 +23,7 @@ from sync.db.rejected import ALTERED, NOT_COPIED
 from sync.db.web_queries import Row, RowsPage
 from sync.errors import UsageError
 from sync.files.export import parse_since
+from sync.model import counted
 from sync.monitor.freshness import FreshnessPolicy, feed_state, problems, view_state
 from sync.monitor.steady import SteadyAges
 from sync.web.cached_counts import CachedCounts
@@ -168,10 +169,6 @@ def run(copy: ShownCopy, query: Query) -> Facts:
     return {"run": found, "partitions": left, "progress": progress}
 
 
-def _many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[ChartBar]]:
     """The figures of finished runs, oldest first, for each chart."""
     ended = [row for row in rows if row["status"] != "running"][:shown][::-1]
@@ -188,13 +185,13 @@ def bars(rows: list[Row], shown: int = SHOWN) -> dict[str, list[ChartBar]]:
             (
                 "products",
                 row["fetched"],
-                f"{_many(row['fetched'], 'product')} read",
+                f"{counted(row['fetched'], 'product')} read",
             ),
             ("seconds", seconds, f"{seconds:,.1f} seconds"),
-            ("changes", changed, _many(changed, "change")),
+            ("changes", changed, counted(changed, "change")),
             ("latency", latency, f"{latency:,.0f} ms an answer"),
             ("rate", rate, f"{rate:,.1f} requests a second"),
-            ("throttled", row["throttled"], f"{row['throttled']:,} of {asked:,} answers were 429 or 503"),
+            ("throttled", row["throttled"], f"{row['throttled']:,} of {counted(asked, 'answer')} 429 or 503"),
         ):
             charts[name].append(ChartBar(label, value, f"{row['kind']}, {tip}", look))
     return charts

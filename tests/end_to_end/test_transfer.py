@@ -24,7 +24,7 @@ def test_a_copy_moves_by_the_url_on_standard_input(shell: Shell) -> None:
     )
 
     assert (moved.returncode, moved.stderr) == (0, "")
-    assert "rows copied to sqlite:///moved.db and compared: they are equal." in moved.stdout
+    assert "rows copied to sqlite:///moved.db and compared: no difference." in moved.stdout
     assert "300 products, 300 changes." in moved.stdout
     again = shell.run("db", "copy", "sqlite:///moved.db")
     assert (again.code, again.out) == (78, "")

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -33,22 +34,23 @@ PLAIN = re.compile(r"[\w@.:/+=-]+", re.ASCII)
 def init() -> None:
     """Ask for the settings of a tenant, test them as `check` does, and write them to `.env`.
 
-    Nothing is written if a test fails, or if there is a `.env`. On a pipe, standard input has an answer a
-    line: API_ENDPOINT, then IMS_CLIENT_ID, IMS_CLIENT_SECRET and IMS_ORG_ID; for a PaaS endpoint, the four
-    COMMERCE_ variables of an integration. Only the owner can read the file.
+    Nothing is written if there is a `.env`. On a terminal, secrets are not shown; a wrong answer is asked for
+    again, and so are all if a test fails: then Enter keeps an answer, and Ctrl-C ends. On a pipe, standard
+    input has an answer a line, and the command ends at the first fault: API_ENDPOINT, then IMS_CLIENT_ID,
+    IMS_CLIENT_SECRET and IMS_ORG_ID; for a PaaS endpoint, the four COMMERCE_ variables of an integration.
+    Only the owner can read the file.
 
     Exit status: 0 written, 64 there is a .env or an answer is missing, 69 out of reach, 77 refused, 78
-    settings.
+    settings, 130 interrupted.
     """
     _ensure_absent()
-    given = {"api_endpoint": _answer("api_endpoint")}
-    names = IMS if is_saas(given["api_endpoint"]) else OAUTH1
-    given |= {name: _answer(name) for name in names}
-    settings = Settings.load(given)
-    configure_logs(settings)
-    if code := _try(settings):
-        emit("Nothing is written. Correct what failed, and run `product-sync init` again.")
-        raise typer.Exit(code)
+    given = _answers({})
+    while code := _try(given):
+        if not sys.stdin.isatty():
+            emit("Nothing is written. Correct what failed, and run `product-sync init` again.")
+            raise typer.Exit(code)
+        emit("Nothing is written yet. Correct what failed; Enter keeps an answer, Ctrl-C ends.")
+        given = _answers(given)
     _write(given)
     emit(f"{ENV} is written. Next: product-sync backfill")
     for name in given:
@@ -61,26 +63,67 @@ def _ensure_absent() -> None:
         raise UsageError("there is a .env in this folder already; it is not changed.", "edit it, or move it.")
 
 
+def _answers(former: Mapping[str, str]) -> dict[str, str]:
+    """Ask for each setting. Raises what `_answer` raises.
+
+    former    answers that Enter keeps
+    """
+    given: dict[str, str] = {}
+    _ask("api_endpoint", former, given)
+    for name in IMS if is_saas(given["api_endpoint"]) else OAUTH1:
+        _ask(name, former, given)
+    return given
+
+
+def _ask(name: str, former: Mapping[str, str], given: dict[str, str]) -> None:
+    """Add a setting's answer to `given`; on a terminal, ask until it is valid.
+
+    Raises UsageError at the end of the input; on a pipe, SettingsError for an invalid answer.
+    """
+    while True:
+        given[name] = _answer(name) or former.get(name, "")
+        fault = _fault(name, given)
+        if fault is None:
+            return
+        if not sys.stdin.isatty():
+            raise SettingsError(f"{name.upper()}: {fault}", "run `product-sync init` again.")
+        emit(f"{name.upper()}: {fault}")
+
+
 def _answer(name: str) -> str:
-    """Ask for a setting. Raises UsageError at the end of the input, SettingsError for a blank answer."""
+    """One line of input. Raises UsageError at its end."""
     question = f"{name.upper()} ({Settings.model_fields[name].description}): "
+    answer = ""
     if sys.stdin.isatty() and is_secret(name):
-        answer = getpass.getpass(question, sys.stderr)
+        with suppress(EOFError):
+            answer = getpass.getpass(question, sys.stderr) + "\n"
     else:
         sys.stderr.write(question if sys.stdin.isatty() else "")
         sys.stderr.flush()
         answer = sys.stdin.readline()
-        if not answer:
-            raise UsageError(f"standard input ended before {name.upper()}.", "give one answer a line.")
-    if not answer.strip():
-        raise SettingsError(f"{name.upper()}: is blank.", "run `product-sync init` again.")
+    if not answer:
+        raise UsageError(f"standard input ended before {name.upper()}.", "give one answer a line.")
     return answer.strip()
 
 
-def _try(settings: Settings) -> int:
+def _fault(name: str, given: Mapping[str, str]) -> str | None:
+    """What is wrong with the last answer."""
+    if not given[name]:
+        return "is blank."
+    try:
+        quoted(name, given[name])
+        Settings.load(given)
+    except SettingsError as error:
+        return error.faults.get(name.upper())
+    return None
+
+
+def _try(given: Mapping[str, str]) -> int:
     """Print the result of each test; returns the exit code of the first failure, 0 without one."""
     from sync.cli.checks import check, exit_code
 
+    settings = Settings.load(given)
+    configure_logs(settings)
     findings = []
     with stoppable() as stop:
         for finding in check(settings, stop):
@@ -90,7 +133,7 @@ def _try(settings: Settings) -> int:
 
 
 def _write(given: Mapping[str, str]) -> None:
-    content = "".join(f"{name.upper()}={_quoted(name, value)}\n" for name, value in given.items())
+    content = "".join(f"{name.upper()}={quoted(name, value)}\n" for name, value in given.items())
     try:
         with atomic_write(ENV, PRIVATE, replace=False) as file:
             file.write(content.encode())
@@ -100,14 +143,12 @@ def _write(given: Mapping[str, str]) -> None:
         raise not_written(str(ENV), error) from None
 
 
-def _quoted(name: str, value: str) -> str:
+def quoted(name: str, value: str) -> str:
     """A value as `.env` files hold it. Raises SettingsError for one that would be read as another."""
     if PLAIN.fullmatch(value):
         return value
     text = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     if dotenv_values(stream=io.StringIO(f"VALUE={text}\n"))["VALUE"] != value:
-        raise SettingsError(
-            f"{name.upper()}: cannot be written to .env.",
-            f"put it into a file that {name.upper()}_FILE names.",
-        )
+        fault = f"cannot be written to .env: put it into a file that {name.upper()}_FILE names."
+        raise SettingsError(f"{name.upper()}: {fault}", faults={name.upper(): fault})
     return text

@@ -42,8 +42,10 @@ from sync.errors import AnswerUnreadable
 
 T = TypeVar("T")
 
-LONGEST_BODY: Final = 8 << 20  # for a list that cannot be halved
-LONGEST_PAGE: Final = 1 << 20  # also for one product: while it is compared, it takes sixty times as much
+LONGEST_BODY: Final = 10 << 20
+LONGEST_LIST: Final = 8 << 20  # that cannot be halved
+LONGEST_PAGE: Final = 1 << 20  # of several products: several pages are in memory at once
+LONGEST_PRODUCT: Final = 10 << 20  # one alone; less where its text is wide, see transport
 LONGEST_ERROR: Final = 1 << 18
 NO_BODY: Final = Body(b"")
 
@@ -213,7 +215,7 @@ class Client:
         Raises CommerceUnavailable, AnswerUnreadable, AccessDenied, RequestRefused or SettingsError when no
         further try follows, Interrupted when `stop` is set.
         """
-        longest = min(longest or self._longest_body, self._longest_body)
+        longest = min(longest or LONGEST_LIST, self._longest_body)
         return self._request(_Request(path, params, store_view, kind, patient, longest), reader)
 
     def post_query(

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
-from sync.commerce.client import LONGEST_PAGE, Answer, Client
+from sync.commerce.client import LONGEST_PAGE, LONGEST_PRODUCT, Answer, Client
 from sync.commerce.keyset import Miscounted, check_outage, too_many_broken, walk
 from sync.commerce.listing import EXACT, HIGHEST_ID, PRODUCTS, OutOfOrder, Surplus, read_count, read_page
 from sync.commerce.page_size import LearnedSize, PageSize, WalkSize
@@ -330,7 +330,7 @@ class Products:
             scope.store_view,
             reader,
             kind="page",
-            longest=LONGEST_PAGE,
+            longest=LONGEST_PAGE if size > 1 else LONGEST_PRODUCT,
         )
         try:
             return self._counted(scope, partial(ask, patient=patient))

@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http.cookiejar import DefaultCookiePolicy
 from io import BytesIO
@@ -76,6 +77,8 @@ class Body:
             content = self._decoded() if self.coding else self.wire
             if len(content) > MOST_VALUES and sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
                 raise BodyTooLarge(f"more than {MOST_VALUES:,} values")
+            if len(content) > LARGE and _WIDE.search(content):
+                raise BodyTooLarge(f"more than {LARGE:,} bytes, with characters beyond U+FFFF")
             self._content = content
         return self._content
 
@@ -87,6 +90,10 @@ class Body:
             return _joined(answer.stream(_CHUNK), self._limit, self._reading)
         except urllib3.exceptions.DecodeError as broken:
             raise requests.exceptions.ContentDecodingError(broken) from broken
+
+
+# A text with one such character takes four bytes for each of its characters, decoded.
+_WIDE = re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")
 
 
 class _Session(requests.Session):

@@ -367,7 +367,7 @@ def test_each_copy_is_looked_at_and_worked_on_by_name(folder: Path) -> None:
 
     assert len(exported.objects) == 5
     assert verified.out == "a: The copy equals the catalogue.\nb: The copy equals the catalogue.\n"
-    assert (checked.code, checked.out.count("\nb: ok")) == (0, 7)
+    assert (checked.code, checked.out.count("\nb: ok")) == (0, 14)
     assert re.search(rf"^a: DATABASE_URL +sqlite:///{folder}/a.db +tenants$", configured.out, re.MULTILINE)
     assert SECRET not in configured.out
     assert revision.out.startswith("a: ")

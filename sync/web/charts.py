@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, log10
 
 import svg
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 480, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 4, 8, 20
@@ -30,13 +30,18 @@ def chart(name: str, title: str, bars: Sequence[ChartBar]) -> Markup:
     name     unique on the page
     title    what the chart shows, in words
     """
+    name, title, bars = escape(name), escape(title), [_escaped(bar) for bar in bars]
     drawing = svg.SVG(
         viewBox=svg.ViewBoxSpec(0, 0, WIDTH, HEIGHT),
         class_=["chart"],
         extra={"role": "img", "aria-labelledby": f"{name}-title"},
         elements=[svg.Title(id=f"{name}-title", text=f"{title}: {_range(bars)}"), *_drawn(bars)],
     )
-    return Markup(str(drawing))  # noqa: S704 - svg.py escapes its texts
+    return Markup(str(drawing))  # noqa: S704 - svg.py escapes nothing, so every text above is escaped
+
+
+def _escaped(bar: ChartBar) -> ChartBar:
+    return replace(bar, label=escape(bar.label), tip=escape(bar.tip), look=escape(bar.look))
 
 
 def _drawn(bars: Sequence[ChartBar]) -> list[svg.Element]:

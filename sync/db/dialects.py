@@ -6,7 +6,7 @@ fastest form, and the driver errors that are transient.
     table                    sqlite              postgresql             mariadb
     bulk insert              multi-row INSERT    COPY                   multi-row INSERT
     bulk upsert              ON CONFLICT         COPY + merge           ON DUPLICATE KEY
-    money numeric(20,6)      NUMERIC affinity    numeric(20,6)          decimal(20,6)
+    money numeric(20,6)      REAL                numeric(20,6)          decimal(20,6)
     time                     ISO text, UTC       timestamptz            datetime(6), UTC
     JSON                     text                json                   longtext
     one row's size           1 GB                1 GB                   max_allowed_packet
@@ -73,7 +73,7 @@ class Money(sa.types.TypeDecorator[Decimal]):
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
         if dialect.name == "sqlite":
-            return dialect.type_descriptor(sa.Numeric(20, 6, asdecimal=False))
+            return dialect.type_descriptor(sa.REAL())
         return dialect.type_descriptor(sa.Numeric(20, 6))
 
     def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> Any:

@@ -145,11 +145,7 @@ def _execute(connection: sa.Connection, sql: str) -> None:
 def _select(connection: sa.Connection, columns: Sequence[FlatColumn]) -> str:
     """Select the live products of each store view, with missing values inherited from `all`."""
     quote = connection.dialect.identifier_preparer.quote_identifier
-    shown = ", ".join(
-        f"{_attribute(connection, column) if column.is_attribute else _of_product(column.source)}"
-        f" AS {quote(column.name)}"
-        for column in columns
-    )
+    shown = ", ".join(f"{_typed(connection, column)} AS {quote(column.name)}" for column in columns)
     return (
         f"SELECT {shown} FROM products p LEFT JOIN products d"
         " ON p.store_view <> 'all' AND d.store_view = 'all' AND d.product_id = p.product_id"
@@ -164,9 +160,20 @@ def _current(connection: sa.Connection) -> str:
     return f" AND p.store_view NOT IN {LEFT_SQL}" if is_known else ""
 
 
-def _of_product(name: str) -> str:
-    """A column of `products`, inherited from `all` where a store view may override it."""
-    return f"COALESCE(p.{name}, d.{name})" if name in INHERITED else f"p.{name}"
+def _typed(connection: sa.Connection, column: FlatColumn) -> str:
+    """One column.
+
+    SQLite compares a parameter by the type of a bare column or of a CAST, and of no other expression.
+    """
+    if not column.is_attribute and column.source not in INHERITED:
+        return f"p.{column.source}"
+    shown = _attribute(connection, column) if column.is_attribute else _inherited(column.source)
+    return f"CAST({shown} AS {SQLITE_TYPES[column.kind]})" if _family(connection) == "sqlite" else shown
+
+
+def _inherited(name: str) -> str:
+    """A column of `products` that a store view may override, taken from `all` where it does not."""
+    return f"COALESCE(p.{name}, d.{name})"
 
 
 def _attribute(connection: sa.Connection, column: FlatColumn) -> str:
@@ -223,6 +230,15 @@ def _literal(connection: sa.Connection, text: str) -> str:
 def _family(connection: sa.Connection) -> str:
     return "mysql" if connection.dialect.name == "mariadb" else connection.dialect.name
 
+
+SQLITE_TYPES: Mapping[Kind, str] = {
+    "text": "TEXT",
+    "integer": "INTEGER",
+    "decimal": "REAL",
+    "boolean": "INTEGER",
+    "date": "TEXT",
+    "time": "TEXT",
+}
 
 # The option ids of a multiselect value, one per row and in its order: `n` and `id`.
 IDS = {
@@ -298,7 +314,7 @@ def _sqlite(kind: Kind, value: str) -> str:
     if kind == "decimal":
         number = f"{digits} GLOB '[0-9]*[0-9]' OR {digits} GLOB '[0-9]'"
         real = f"({number}) AND {digits} NOT GLOB '*[^0-9.]*' AND {digits} NOT GLOB '*.*.*'"
-        return _when(f"{real} AND instr({digits} || '.', '.') <= 14", f"CAST(round({value}, 6) AS NUMERIC)")
+        return _when(f"{real} AND instr({digits} || '.', '.') <= 14", f"round({value}, 6)")
     if kind == "integer":
         real = f"{digits} NOT GLOB '*[^0-9]*' AND length({digits}) BETWEEN 1 AND 18"
         return _when(real, f"CAST({value} AS INTEGER)")

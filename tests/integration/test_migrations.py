@@ -138,6 +138,28 @@ def step(db: sa.Engine, revision: str) -> None:
         command.downgrade(alembic_config(connection), revision)
 
 
+def test_amounts_of_an_older_sqlite_copy_become_floats(sqlite: sa.Engine) -> None:
+    """Some libraries take a column's type from its first values: whole prices made 10.50 a 10."""
+    with Sandbox(products=2) as sandbox:
+        sandbox.catalogue.edit(1, price=10)
+        sandbox.catalogue.edit(2, price=10.5)
+        step(sqlite, "0012")
+        Bench(sandbox, sqlite).backfill()
+    assert amounts(sqlite) == [("integer", 10), ("real", 10.5)]
+
+    upgrade(sqlite)
+
+    assert amounts(sqlite) == [("real", 10), ("real", 10.5)]
+    with sqlite.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+
+
+def amounts(db: sa.Engine) -> list[tuple[str, float]]:
+    with db.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT typeof(price), price FROM products ORDER BY product_id")
+        return [tuple(row) for row in rows]
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_an_upgrade_that_fails_leaves_the_database_as_it_was(kind: Kind, new_database: NewDatabase) -> None:
     """The last revision trips over a view of somebody else's."""

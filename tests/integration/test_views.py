@@ -139,6 +139,22 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
+@pytest.mark.parametrize("bound", [20, "20", 20.0])
+def test_a_parameter_of_any_type_compares_as_a_number(sqlite: sa.Engine, bound: object) -> None:
+    """Datasette and sqlite-utils bind every parameter as text."""
+    shelf = Shelf(sqlite)
+    shelf.attribute("cost", "price", "decimal")
+    shelf.attribute("stars", "text", "int")
+    for i, amount in enumerate(["3", "9.5", "20", "100"]):
+        shelf.product(i, values={"cost": amount, "stars": str(int(float(amount)))}, price=Decimal(amount))
+    make(sqlite, "price,cost,stars")
+
+    with sqlite.connect() as connection:
+        for column, table in (("price", "products"), ("price", "flat"), ("cost", "flat"), ("stars", "flat")):
+            less = f"SELECT product_id FROM {table} WHERE {column} < ? ORDER BY 1"
+            assert connection.exec_driver_sql(less, (bound,)).scalars().all() == [0, 1], (column, table)
+
+
 def test_the_types_of_columns_are_the_databases_own(postgres: sa.Engine) -> None:
     furnished(postgres)
     Shelf(postgres).attribute("starts", "datetime", "datetime")

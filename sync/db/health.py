@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -17,6 +17,7 @@ from sync.db.schema import sync_runs
 from sync.model import PassKind
 
 RUNS_READ: Final = 200  # in search of consecutive failures
+TO_DO: Final = " To do: "  # between an error and its remedy, in sync_runs.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +78,37 @@ def _last_runs(connection: sa.Connection) -> list[sa.Row[Any]]:
     return list(connection.execute(sa.select(run.kind, run.started_at, run.finished_at).where(wanted)))
 
 
-def failures(connection: sa.Connection) -> dict[PassKind, tuple[int, str]]:
-    """By kind whose last run failed: the number of consecutive failures, and the error of the last one.
+class FailureStreak(NamedTuple):
+    """Runs of one kind that failed one after the other, up to its last run.
 
-    Interrupted runs and runs in progress are ignored.
+    error    of the last one, with its remedy
+    since    when the first one ended
     """
+
+    runs: int
+    error: str
+    since: datetime
+
+    @property
+    def reason(self) -> str:
+        return self.error.partition(TO_DO)[0]
+
+    @property
+    def fix(self) -> str:
+        return self.error.partition(TO_DO)[2]
+
+
+def failures(connection: sa.Connection) -> dict[PassKind, FailureStreak]:
+    """The failures of each kind whose last run failed. Interrupted runs and runs in progress are ignored."""
     run = sync_runs.c
-    ended = sa.select(run.kind, run.status, run.error).where(run.status.in_((*SUCCEEDED, "failed")))
-    found: dict[PassKind, tuple[int, str]] = {}
+    columns = sa.select(run.kind, run.status, run.error, run.finished_at)
+    ended = columns.where(run.status.in_((*SUCCEEDED, "failed")), run.finished_at.is_not(None))
+    found: dict[PassKind, FailureStreak] = {}
     done: set[PassKind] = set()
-    for kind, status, error in connection.execute(ended.order_by(run.run_id.desc()).limit(RUNS_READ)):
+    for kind, status, error, at in connection.execute(ended.order_by(run.run_id.desc()).limit(RUNS_READ)):
         if status != "failed":
             done.add(kind)
         elif kind not in done:
-            count, first = found.get(kind, (0, error or ""))
-            found[kind] = count + 1, first
+            last = found.get(kind, FailureStreak(0, error or "", at))
+            found[kind] = last._replace(runs=last.runs + 1, since=at)
     return found

@@ -31,7 +31,7 @@ import structlog
 from sync.db import health, state
 from sync.db.dialects import utc_now
 from sync.db.engine import in_transaction, reading
-from sync.db.health import Freshness
+from sync.db.health import TO_DO, Freshness
 from sync.errors import Interrupted, SyncError
 from sync.feed.webhook import Webhook
 from sync.monitor.freshness import FreshnessPolicy, Problem, problems
@@ -152,9 +152,9 @@ class Alerts:
         found = health.freshness(connection)
         stale = problems(self._policy, self._ages.of(found))
         wrong = [it for it in stale if not it.is_first or self._is_overdue(it, found)]
-        for kind, (count, error) in health.failures(connection).items():
-            if count >= FAILURES:
-                reason, _, fix = self._troubles.get(JOBS.get(kind, kind), error).partition(" To do: ")
+        for kind, streak in health.failures(connection).items():
+            if streak.runs >= FAILURES:
+                reason, _, fix = self._troubles.get(JOBS.get(kind, kind), streak.error).partition(TO_DO)
                 words = f"{kind} failed {FAILURES} times in a row or more: {reason}"
                 wrong.append(Problem(f"failing:{kind}", kind, words, fix=fix))
         held_back = [(kind, reason) for kind, reason in self._held_back.items() if reason]

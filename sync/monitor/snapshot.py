@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple
 import sqlalchemy as sa
 
 from sync.db.engine import reading
-from sync.db.health import Freshness, failures, freshness
+from sync.db.health import FailureStreak, Freshness, failures, freshness
 from sync.db.opening import ensure_current, revision_of
 from sync.errors import SyncError
 from sync.model import PassKind
 from sync.monitor.freshness import FreshnessPolicy, Problem, problems
 from sync.monitor.steady import SteadyAges
 
-TenantState = Literal["fresh", "failing", "loading", "stale", "unreachable", "refused", "unseen"]
+TenantState = Literal["fresh", "failing", "loading", "empty", "stale", "unreachable", "refused", "unseen"]
 EMPTY = Problem("empty", "database", "There is no copy yet.", is_first=True)
 UNSEEN = Problem("unseen", "database", "The copy was not checked yet.", is_first=True)
 
@@ -27,12 +27,12 @@ class Snapshot:
     """The health of a copy at one moment.
 
     found      None if the copy could not be read or does not exist yet
-    failing    by kind of pass, how many runs failed in a row, and the error of the last one
+    failing    by kind of pass whose last run failed
     why_not    why `found` is None
     """
 
     found: Freshness | None = None
-    failing: Mapping[PassKind, tuple[int, str]] = field(default_factory=dict)
+    failing: Mapping[PassKind, FailureStreak] = field(default_factory=dict)
     why_not: Problem = UNSEEN
 
     def problems(self, promise: FreshnessPolicy, elapsed: timedelta) -> list[Problem]:
@@ -87,7 +87,7 @@ def tenant_status(
 
     failures    errors by pass that the daemon knows; they replace those in the copy
     """
-    failing = failures or {kind: error for kind, (_, error) in snapshot.failing.items()}
+    failing = failures or {kind: streak.error for kind, streak in snapshot.failing.items()}
     problems = snapshot.problems(promise, elapsed)
     causes = [Problem(f"failing:{it}", it, f"The last {it} failed: {why}") for it, why in failing.items()]
     reported = [problem._replace(tenant=name) for problem in (*problems, *(causes if problems else ()))]
@@ -109,7 +109,10 @@ def _state(snapshot: Snapshot, problems: list[Problem], is_failing: bool, is_bus
         return "failing" if is_failing else "fresh"
     if is_failing or not all(problem.is_first for problem in problems):
         return "stale" if snapshot.found is not None else "unreachable"
-    return "loading" if is_busy or snapshot.found is not None else "unseen"
+    if snapshot.found is None and not is_busy:
+        return "empty" if snapshot.why_not is EMPTY else "unseen"
+    has_begun = is_busy or (snapshot.found is not None and (snapshot.found.running or snapshot.found.marks))
+    return "loading" if has_begun else "empty"
 
 
 def refused(name: str, error: SyncError) -> TenantStatus:

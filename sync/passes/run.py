@@ -382,11 +382,15 @@ def start(sync: Sync, kind: PassKind, scope: str | None = None, *, restart: bool
                 run.close()
             except BaseException as error:
                 with suppress(SyncError):
-                    run.close("interrupted" if _is_interruption(error) else "failed", redacted(str(error)))
+                    run.close("interrupted" if _is_interruption(error) else "failed", redacted(_words(error)))
                 raise
     finally:
         with suppress(SyncError):
             leases.release(sync.db, lease)
+
+
+def _words(error: BaseException) -> str:
+    return error.advice if isinstance(error, SyncError) else str(error)
 
 
 def _is_interruption(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from sync.db import overview
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
 from sync.db.rejected import ALTERED, NOT_COPIED, count_open
+from sync.db.storage import Storage, storage
 from sync.errors import SyncError
 
 KEPT_S = 5.0
@@ -33,6 +34,7 @@ class Counts:
     feeds: list[overview.FeedState]
     open_rejections: int
     altered: int
+    storage: Storage
 
 
 class CachedCounts:
@@ -72,4 +74,5 @@ def _count(connection: sa.Connection) -> Counts:
         feeds=overview.feeds(connection),
         open_rejections=sum(count_open(connection, NOT_COPIED).values()),
         altered=sum(count_open(connection, ALTERED).values()),
+        storage=storage(connection),
     )

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from rich.filesize import decimal
 
 from sync import __version__, mapping
 from sync.cli import text
@@ -41,6 +42,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {
+        "bytes": decimal,
         "count": count,
         "span": span,
         "moment": moment,

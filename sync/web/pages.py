@@ -7,24 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from sync.db import current_views, leases, web_queries
+from sync.db import current_views, leases, tenant, web_queries
 from sync.db.dialects import MAX_ID, utc_now
 from sync.db.engine import reading
-from sync.db.health import Freshness, freshness
+from sync.db.health import FailureStreak, Freshness, failures, freshness
 from sync.db.overview import FeedState, StoreViewState
 from sync.db.products import children_of
 from sync.db.rejected import ALTERED, NOT_COPIED
 from sync.db.web_queries import Row, RowsPage
 from sync.errors import UsageError
 from sync.files.export import parse_since
-from sync.model import counted
+from sync.model import PassKind, counted
 from sync.monitor.freshness import FreshnessPolicy, feed_state, problems, view_state
+from sync.monitor.snapshot import Snapshot, tenant_status
 from sync.monitor.steady import SteadyAges
 from sync.web.cached_counts import CachedCounts
 from sync.web.charts import SHOWN, ChartBar
@@ -86,14 +87,21 @@ def _one_of(query: Query, name: str, choices: tuple[str, ...]) -> str | None:
 def overview(copy: ShownCopy, _query: Query) -> Facts:
     """Freshness of store views and feeds, the run in progress, the last runs."""
     counted = copy.counters.last()
-    observed, last = reading(copy.db, lambda c: (freshness(c), web_queries.runs(c).rows))
+    observed, failing, last, copy_of = reading(
+        copy.db, lambda c: (freshness(c), failures(c), web_queries.runs(c).rows, tenant.name(c))
+    )
     observed = copy.ages.of(observed)
     holder = leases.holder(copy.db)
     current = last[0] if last and last[0]["status"] == "running" and holder is not None else None
+    busy = "" if current is None else current["kind"]
     return {
+        "copy_of": copy_of,
+        "database": None if counted is None else counted.storage._asdict(),
+        "state": tenant_status("", Snapshot(observed, failing), copy.policy, timedelta(), busy=busy).state,
         "problems": [problem.reason for problem in problems(copy.policy, observed)],
+        "failing": [_failing(kind, streak) for kind, streak in failing.items()],
         "store_views": [] if counted is None else _store_views(copy.policy, observed, counted.store_views),
-        "feeds": [] if counted is None else _feeds(copy.policy, observed, counted.feeds),
+        "feeds": [] if counted is None else _feeds(copy.policy, observed, failing, counted.feeds),
         "open_rejections": None if counted is None else counted.open_rejections,
         "altered": None if counted is None else counted.altered,
         "counted_at": None if counted is None else counted.at,
@@ -115,14 +123,35 @@ def _store_views(policy: FreshnessPolicy, observed: Freshness, views: list[Store
     return found
 
 
-def _feeds(policy: FreshnessPolicy, observed: Freshness, feeds: list[FeedState]) -> list[Facts]:
-    """Each kind of pass that succeeded, newest first: `stale` once overdue, else how its last run ended."""
+def _failing(kind: PassKind, streak: FailureStreak) -> Facts:
+    return {
+        "kind": kind,
+        "runs": streak.runs,
+        "since": streak.since,
+        "reason": streak.reason,
+        "fix": streak.fix or None,
+    }
+
+
+def _feeds(
+    policy: FreshnessPolicy,
+    observed: Freshness,
+    failing: Mapping[PassKind, FailureStreak],
+    feeds: list[FeedState],
+) -> list[Facts]:
+    """Each kind of pass that ended, newest success first.
+
+    state    `stale` once overdue, `failing` if its last run failed, else how its last run ended
+    """
     found = []
     for feed in feeds:
         is_stale = feed_state(policy, observed, feed.kind) == "stale"
         age = observed.now - observed.successes.get(feed.kind, feed.finished_at)
-        found.append(asdict(feed) | {"age": age, "state": "stale" if is_stale else feed.status})
-    return found
+        state = "stale" if is_stale else "failing" if feed.kind in failing else feed.status
+        found.append(asdict(feed) | {"age": age, "state": state})
+    nothing = dict.fromkeys(("status", "run_id", "finished_at", "age"))
+    without = failing.keys() - {feed.kind for feed in feeds}
+    return found + [{"kind": kind, **nothing, "state": "failing"} for kind in sorted(without)]
 
 
 def _progress(run: Row, now: datetime) -> Facts:

@@ -15,8 +15,10 @@ import requests
 import sqlalchemy as sa
 
 from sync.db import web_queries
+from sync.db.engine import in_transaction
 from sync.db.schema import products
-from sync.errors import SettingsError
+from sync.db.tenant import remember
+from sync.errors import AccessDenied, SettingsError
 from sync.model import Page
 from sync.sandbox import Sandbox
 from sync.settings import CopySettings
@@ -109,6 +111,57 @@ def test_a_loaded_copy_is_fresh_and_counted_by_store_view(copy: Bench, site: Sit
     assert [run["kind"] for run in facts["runs"]] == ["incremental", "backfill"]
     assert (facts["running"], facts["open_rejections"]) == (None, 0)
     assert "59" in site.get("/").text
+
+
+def test_failed_runs_are_the_first_thing_said_and_no_card_says_that_their_kind_succeeded(
+    copy: Bench, site: Site
+) -> None:
+    """Since when, why and what to do; also of a kind that never succeeded."""
+    copy.backfill()
+    copy.run()
+    for _ in range(4):
+        copy.sandbox.faults.deny(403, kind="count", times=2)
+        with pytest.raises(AccessDenied):
+            copy.run()
+    copy.sandbox.faults.deny(403, times=9)
+    with pytest.raises(AccessDenied):
+        copy.reconcile()
+    copy.sandbox.faults.clear()
+
+    facts, page = site.counted(), site.get("/").text
+
+    streaks = {it["kind"]: it for it in facts["failing"]}
+    first = next(run for run in facts["runs"][::-1] if run["status"] == "failed")
+    assert {kind: it["runs"] for kind, it in streaks.items()} == {"incremental": 4, "reconcile": 1}
+    assert streaks["incremental"]["since"] == first["finished_at"]
+    assert "answered 403" in streaks["incremental"]["reason"]
+    assert "To do" not in streaks["incremental"]["reason"]
+    assert {it["kind"]: it["state"] for it in facts["feeds"]} == {
+        "incremental": "failing",
+        "reconcile": "failing",
+        "backfill": "succeeded",
+    }
+    assert page.index("The last 4 incremental runs failed") < page.index("No run in progress")
+    assert f"<strong>To do:</strong> {streaks['incremental']['fix']}" in page
+
+
+def test_the_page_says_whose_copy_it_is_and_where_without_user_and_password(copy: Bench) -> None:
+    copy.backfill()
+    in_transaction(copy.db, lambda tx: remember(tx, "shop.example/rest", None))
+
+    with _site_over(copy.db) as site:
+        facts, page = site.counted(), site.get("/").text
+
+    url, place = copy.db.url, facts["database"]["place"]
+    assert (
+        facts["database"]["kind"]
+        == {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}[copy.db.dialect.name]
+    )
+    assert str(url.database) in place
+    assert "@" not in place
+    assert 50_000 < facts["database"]["size"] < 50_000_000
+    assert "<h1>shop.example/rest" in page
+    assert place in page
 
 
 def test_a_run_in_progress_tells_how_far_it_is_and_the_page_loads_itself_again(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync.db.health import Freshness
+from sync.db.health import FailureStreak, Freshness
 from sync.errors import SettingsError
 from sync.model import PassKind
 from sync.monitor.freshness import FreshnessPolicy, Problem, sentence
@@ -17,10 +17,11 @@ PROMISE = FreshnessPolicy(("de", "fr"), timedelta(hours=1))
 AWAY = Problem("database", "database", "the database cannot do this: gone")
 
 
-def seen(lags: dict[str, int], failing: dict[PassKind, tuple[int, str]] | None = None) -> Snapshot:
+def seen(lags: dict[str, int], failing: dict[PassKind, str] | None = None) -> Snapshot:
     """Store views that were so many minutes behind."""
     marks = {view: NOW - timedelta(minutes=lag) for view, lag in lags.items()}
-    return Snapshot(Freshness(NOW, marks, {}, {}, frozenset(), {"de": 2, "fr": 1}), failing or {})
+    streaks = {kind: FailureStreak(3, error, NOW) for kind, error in (failing or {}).items()}
+    return Snapshot(Freshness(NOW, marks, {}, {}, frozenset(), {"de": 2, "fr": 1}), streaks)
 
 
 def stands(
@@ -44,7 +45,7 @@ def test_a_copy_grows_old_although_nobody_looks_again() -> None:
 
 
 def test_what_failed_lately_is_told_and_matters_once_the_copy_is_old() -> None:
-    snapshot = seen({"de": 3, "fr": 3}, {"incremental": (2, "the tenant answered 503")})
+    snapshot = seen({"de": 3, "fr": 3}, {"incremental": "the tenant answered 503"})
     young, old = stands(snapshot), stands(snapshot, minutes=90)
 
     assert (young.state, young.problems, young.failing) == (
@@ -57,7 +58,7 @@ def test_what_failed_lately_is_told_and_matters_once_the_copy_is_old() -> None:
 
 
 def test_what_the_daemon_knows_of_a_failure_goes_before_what_the_copy_tells() -> None:
-    it = stands(seen({}, {"backfill": (1, "401")}), failures={"run": "401 To do: check the secret."})
+    it = stands(seen({}, {"backfill": "401"}), failures={"run": "401 To do: check the secret."})
 
     assert it.failing == {"run": "401 To do: check the secret."}
     assert it.problems[-1].key == "failing:run"
@@ -67,7 +68,8 @@ def test_what_the_daemon_knows_of_a_failure_goes_before_what_the_copy_tells() ->
     ("snapshot", "busy", "failures", "state"),
     [
         (Snapshot(), "", {}, "unseen"),
-        (Snapshot(why_not=EMPTY), "", {}, "unseen"),
+        (Snapshot(why_not=EMPTY), "", {}, "empty"),
+        (seen({}), "", {}, "empty"),
         (Snapshot(why_not=EMPTY), "run", {}, "loading"),
         (Snapshot(why_not=EMPTY), "", {"run": "no room on the disk"}, "unreachable"),
         (Snapshot(why_not=AWAY), "run", {}, "unreachable"),

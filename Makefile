@@ -40,9 +40,10 @@ coverage: $(DEV)
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 	  $(FAST) $(WITHOUT) --cov --cov-report=term
 
-# Writes the tables of the data dictionary from sync/db/schema.py.
+# Writes the tables of the data dictionary from sync/db/schema.py, and what other tools read from a copy.
 docs: $(DEV)
 	$(BIN)/python -m tests.data_dictionary
+	$(BIN)/python -W ignore -m tests.consumer_matrix
 
 lint: $(DEV)
 	$(BIN)/ruff check

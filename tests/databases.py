@@ -81,7 +81,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> Iterator[str]:
-    with _database_on(postgres_server) as url:
+    with database_on(postgres_server) as url:
         with opened(url):
             pass
         yield str(sa.make_url(url).database)
@@ -90,7 +90,7 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def mariadb_copies(mariadb_server: str) -> Iterator[Lender]:
     with ExitStack() as made:
-        yield Lender(lambda: made.enter_context(_database_on(mariadb_server)))
+        yield Lender(lambda: made.enter_context(database_on(mariadb_server)))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[New
                 return made.enter_context(lender.lend())
             server: str = request.getfixturevalue(f"{SERVERS[kind]}_server")
             template: str = request.getfixturevalue("postgres_template") if tables else ""
-            return made.enter_context(_database_on(server, template))
+            return made.enter_context(database_on(server, template))
 
         yield make
 
@@ -226,7 +226,7 @@ def _fill(connection: sa.Connection, table: str, rows: list[tuple[Any, ...]]) ->
 
 
 @contextmanager
-def _database_on(server: str, template: str = "") -> Iterator[str]:
+def database_on(server: str, template: str = "") -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     # Small files are copied faster than they are written to the log.
     _execute(

@@ -38,6 +38,7 @@ from sync.db.shared_state import SharedStateRow
 from sync.errors import AnotherTenant, DatabaseUnavailable, SettingsError, SyncError, UsageError
 from sync.feed.webhook import Webhook
 from sync.hooks.run_log import RunLog
+from sync.hooks.waits import WaitAnnouncer
 from sync.logs.redaction import hide, hide_token
 from sync.model import PassKind
 from sync.monitor.freshness import FeedPolicy, FreshnessPolicy
@@ -112,6 +113,7 @@ def open_tenant(
     metrics_hook: MetricsHook | None = None,
     before_request: Callable[[], None] = lambda: None,
     overdue: Event | None = None,
+    waits: Callable[[Hook], Hook] = lambda hook: hook,
 ) -> Iterator[Tenant]:
     """The clients of the tenant in the settings; nothing is sent yet.
 
@@ -120,6 +122,7 @@ def open_tenant(
     max_retry_time    seconds, if it must be less than the settings allow
     metrics_hook      counts events
     before_request    as in `Client`, and `overdue` too
+    waits             wraps the hook of requests, to announce waits
     """
     memory = memory or Memory()
     on_wait = _waits_of(metrics_hook)
@@ -132,7 +135,7 @@ def open_tenant(
         stop=stop,
         overdue=overdue,
     ) as session:
-        hook: Hook = run_log if metrics_hook is None else metrics_hook.hook(run_log)
+        hook = waits(run_log if metrics_hook is None else metrics_hook.hook(run_log))
         tokens = _tokens(
             settings,
             session,
@@ -587,6 +590,7 @@ def opened(
                 max_retry_time=max_retry_time,
                 before_request=before_request,
                 overdue=overdue,
+                waits=(lambda hook: hook) if dry else partial(_announcing, db, closing),
             )
         )
         if not dry:
@@ -596,6 +600,12 @@ def opened(
             pacer = tenant.pacer  # not the app: the metrics outlive it
             metrics_hook.show_pace(lambda: pacer.now)
         yield App(settings, db, tenant, run_log, stop, dry, metrics_hook)
+
+
+def _announcing(db: sa.Engine, closing: ExitStack, hook: Hook) -> WaitAnnouncer:
+    announcer = WaitAnnouncer(db, hook)
+    closing.callback(announcer.close)
+    return announcer
 
 
 def _settle_store_views(db: sa.Engine, settings: Settings, given_views: Collection[str], stop: Event) -> None:

@@ -143,9 +143,11 @@ def _status(settings: Settings, runs: int) -> Status:
     from sync.db.rejected import ALTERED, NOT_COPIED, count_open
     from sync.db.runs import recent
     from sync.monitor.freshness import problems
+    from sync.monitor.outlook import outlook, status_words
 
     with copy_of(settings) as engine:
-        not_fresh = problems(freshness_policy(settings), reading(engine, freshness))
+        found = reading(engine, freshness)
+        not_fresh = problems(freshness_policy(settings), found)
         return text.Status(
             store_views=reading(engine, overview.store_views),
             feeds=reading(engine, overview.feeds),
@@ -156,6 +158,8 @@ def _status(settings: Settings, runs: int) -> Status:
             copy_of=reading(engine, tenant.name),
             problems=[problem.reason for problem in not_fresh],
             changes=reading(engine, overview.changes_kept),
+            **outlook(found),
+            words=status_words(found),
         )
 
 

@@ -7,7 +7,7 @@ made printable, so that a product name cannot control a terminal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,8 @@ class Status:
     copy_of            the tenant; None if not recorded yet
     problems           why the copy is not as fresh as the settings require; empty while it is
     changes            what is kept of the change feed
+    failing, waiting, next_runs    as in `outlook`
+    words              the same three as sentences
     """
 
     store_views: Sequence[StoreViewState]
@@ -133,6 +135,10 @@ class Status:
     copy_of: str | None = None
     problems: Sequence[str] = ()
     changes: ChangesKept | None = None
+    failing: Sequence[Mapping[str, Any]] = ()
+    waiting: Mapping[str, Any] | None = None
+    next_runs: Mapping[str, datetime] = field(default_factory=dict)
+    words: Sequence[str] = ()
 
 
 def status_report(status: Status) -> str:
@@ -158,6 +164,7 @@ def status_report(status: Status) -> str:
             *(f"    run {run['run_id']}: {shortened(run['error'])}" for run in status.runs if run["error"]),
             "",
             *(f"Not fresh: {printable(reason)}" for reason in status.problems),
+            *map(printable, status.words),
             f"Copy of: {status.copy_of or 'a tenant that the next pass will name'}",
             f"Rejected products, not resolved: {status.open_rejections}",
             f"Altered products, copied with a value replaced: {status.altered}",
@@ -200,7 +207,9 @@ def _status_facts(status: Status) -> dict[str, Any]:
         for view in status.store_views
     ]
     feeds = [asdict(feed) | {"age": round(feed.age.total_seconds())} for feed in status.feeds]
-    return asdict(status) | {"store_views": views, "feeds": feeds}
+    facts = asdict(status) | {"store_views": views, "feeds": feeds}
+    del facts["words"]
+    return facts
 
 
 def statuses_report(statuses: Mapping[str, Status | SyncError]) -> str:

@@ -157,10 +157,11 @@ def release(engine: sa.Engine, lease: Lease) -> None:
 
 def holder(engine: sa.Engine) -> Holder | None:
     """The current holder of the lease, or None."""
-    return reading(engine, _holder)
+    return reading(engine, holder_of)
 
 
-def _holder(connection: sa.Connection) -> Holder | None:
+def holder_of(connection: sa.Connection) -> Holder | None:
+    """The same, in the transaction of `connection`."""
     now = utc_now(connection)
     row = connection.execute(sa.select(sync_leases).where(sync_leases.c.name == WRITER)).one()
     return Holder(name_of(row.owner), row.acquired_at, row.expires_at) if _is_held(row, now) else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
 from sync.db.schema import sync_state
+
+Work = Callable[[sa.Connection], None]
 
 
 def load(connection: sa.Connection, name: str) -> Any:

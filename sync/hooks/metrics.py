@@ -66,6 +66,8 @@ def _figures(found: Freshness, policy: FreshnessPolicy) -> CopyFigures:
         last_success={kind: at.timestamp() for kind, at in found.successes.items()},
         rejected=found.rejected,
         altered=found.altered,
+        failed_runs={kind: it.runs for kind, it in found.failing.items()},
+        next_runs={kind: at.timestamp() for kind, at in found.next_runs.items()},
         is_fresh=not problems(policy, found),
     )
 

@@ -75,6 +75,8 @@ class CopyFigures:
     last_success     unix time, by kind of pass
     rejected         products that were not copied, by store view
     altered          products copied with a value replaced, by store view
+    failed_runs      runs in a row that failed, by kind of pass whose last run did
+    next_runs        unix time, by kind of pass, as the daemon announced it
     is_fresh         whether it is as fresh as the settings require; None: unknown
     """
 
@@ -82,6 +84,8 @@ class CopyFigures:
     last_success: Mapping[str, float] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
     altered: Mapping[str, int] = field(default_factory=dict)
+    failed_runs: Mapping[str, float] = field(default_factory=dict)
+    next_runs: Mapping[str, float] = field(default_factory=dict)
     is_fresh: bool | None = None
 
 
@@ -325,6 +329,8 @@ def _copy_families(figures: CopyFigures, up: bool) -> Iterator[Metric]:
             figures.watermark_age,
         ),
         ("last_success_timestamp_seconds", "When a pass last succeeded.", "kind", figures.last_success),
+        ("failed_runs", "Runs in a row that failed, up to the last one.", "kind", figures.failed_runs),
+        ("next_run_timestamp_seconds", "When the daemon runs a pass next.", "kind", figures.next_runs),
         ("rejected_items", "Products that could not be copied.", "store_view", figures.rejected),
         ("altered_items", "Products copied with a value replaced.", "store_view", figures.altered),
     )

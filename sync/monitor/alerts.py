@@ -152,7 +152,7 @@ class Alerts:
         found = health.freshness(connection)
         stale = problems(self._policy, self._ages.of(found))
         wrong = [it for it in stale if not it.is_first or self._is_overdue(it, found)]
-        for kind, streak in health.failures(connection).items():
+        for kind, streak in found.failing.items():
             if streak.runs >= FAILURES:
                 reason, _, fix = self._troubles.get(JOBS.get(kind, kind), streak.error).partition(TO_DO)
                 words = f"{kind} failed {FAILURES} times in a row or more: {reason}"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
 from sync.db.engine import reading
-from sync.db.health import FailureStreak, Freshness, failures, freshness
+from sync.db.health import Freshness, freshness
 from sync.db.opening import ensure_current, revision_of
 from sync.errors import SyncError
-from sync.model import PassKind
 from sync.monitor.freshness import FreshnessPolicy, Problem, problems
 from sync.monitor.steady import SteadyAges
 
@@ -27,12 +26,10 @@ class Snapshot:
     """The health of a copy at one moment.
 
     found      None if the copy could not be read or does not exist yet
-    failing    by kind of pass whose last run failed
     why_not    why `found` is None
     """
 
     found: Freshness | None = None
-    failing: Mapping[PassKind, FailureStreak] = field(default_factory=dict)
     why_not: Problem = UNSEEN
 
     def problems(self, promise: FreshnessPolicy, elapsed: timedelta) -> list[Problem]:
@@ -49,8 +46,8 @@ def look(copy: sa.Engine, ages: SteadyAges | None = None) -> Snapshot:
         if revision_of(copy) is None:
             return Snapshot(why_not=EMPTY)
         ensure_current(copy)
-        found, failing = reading(copy, lambda connection: (freshness(connection), failures(connection)))
-        return Snapshot(found if ages is None else ages.of(found), failing)
+        found = reading(copy, freshness)
+        return Snapshot(found if ages is None else ages.of(found))
     except SyncError as error:
         return Snapshot(why_not=Problem("database", "database", error.advice))
 
@@ -87,18 +84,19 @@ def tenant_status(
 
     failures    errors by pass that the daemon knows; they replace those in the copy
     """
-    failing = failures or {kind: streak.error for kind, streak in snapshot.failing.items()}
+    known = {} if snapshot.found is None else snapshot.found.failing
+    failing = failures or {kind: streak.error for kind, streak in known.items()}
     problems = snapshot.problems(promise, elapsed)
     causes = [Problem(f"failing:{it}", it, f"The last {it} failed: {why}") for it, why in failing.items()]
     reported = [problem._replace(tenant=name) for problem in (*problems, *(causes if problems else ()))]
     lags = [None if snapshot.found is None else snapshot.found.lags.get(view) for view in promise.store_views]
-    known = [lag for lag in lags if lag is not None]
+    there = [lag for lag in lags if lag is not None]
     return TenantStatus(
         name,
         _state(snapshot, problems, bool(failing), bool(busy)),
         reported,
         failing,
-        max(known) + elapsed if len(known) == len(lags) else None,
+        max(there) + elapsed if len(there) == len(lags) else None,
         None if snapshot.found is None else sum(snapshot.found.rejected.values()),
         busy,
     )

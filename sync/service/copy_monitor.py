@@ -73,6 +73,11 @@ class CopyMonitor:
         elapsed = self._elapsed()
         return tenant_status(self.name, self._snapshot, self.policy, elapsed, busy=busy, failures=failures)
 
+    @property
+    def snapshot(self) -> Freshness | None:
+        """What the last look found; None if that failed."""
+        return self._snapshot.found
+
     def freshness(self) -> Freshness:
         """The copy's freshness by the last snapshot. Raises DatabaseUnavailable if that failed."""
         if self._snapshot.found is None:

@@ -55,6 +55,7 @@ BEAT_S: Final = 5.0  # longest time between two status reports to the service ma
 GOODBYE_S: Final = 4.0  # for passes in progress to end after the signal to stop
 JITTER_SHARE: Final = 0.05  # of the interval: many daemons should not send requests in the same second
 LONGEST_JITTER_S: Final = 30
+KINDS: Final = {job.name: job.served_by[0] for job in (INCREMENTAL, RECONCILE, REFERENCE, PRICES, STOCK)}
 _MADE: Final = 0  # no signal has this number
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sync")
@@ -147,7 +148,9 @@ class Daemon:
         self._served, self._reread = served, reread
         self._changing = Lock()  # the served tenants
         self.registry = TenantRegistry(served, __version__)
-        self._dispatcher = Dispatcher(served.at_once, served.turn_s, self._ended)
+        self._dispatcher = Dispatcher(
+            served.at_once, served.turn_s, self._ended, began=self._announce_next_runs
+        )
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # its own messages add nothing
         self._scheduler = BackgroundScheduler(
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}, timezone=UTC
@@ -191,6 +194,7 @@ class Daemon:
         self._scheduler.shutdown(wait=False)
         self._dispatcher.close(stop_all=self.registry.close)
         self._page.close()
+        self.registry.withdraw_next_runs()
         self.registry.wait_closed()
         _log.info("daemon.stopped")
 
@@ -201,7 +205,7 @@ class Daemon:
         settings, registry = served.process, self.registry
         if settings.status_bind is None:
             return
-        routes = health_routes(registry.why_stuck, registry.problems, registry.exposition)
+        routes = health_routes(registry.why_stuck, registry.problems, registry.exposition, registry.outlook)
         if served.is_alone:
             app = application(
                 registry[ALONE].monitor.copy,
@@ -286,8 +290,20 @@ class Daemon:
             if job.id.startswith(f"{name}/"):
                 job.remove()
 
+    def _announce_next_runs(self, service: TenantService) -> None:
+        """Store when each kind of pass of a tenant runs next, for every reader of its copy."""
+        now, prefix = datetime.now(UTC), f"{service.name}/"
+        in_s = {
+            KINDS[it.id.removeprefix(prefix)]: (it.next_run_time - now).total_seconds()
+            for it in self._scheduler.get_jobs()
+            if it.id.removeprefix(prefix) in KINDS and it.id.startswith(prefix)
+        }
+        queued = {job.served_by[0]: 0.0 for job in self._dispatcher.queued(service.name)}
+        service.announce_next_runs(in_s | queued)
+
     def _ended(self, service: TenantService, job: Job, outcome: TurnOutcome) -> None:
         """Handle the outcome of a turn."""
+        self._announce_next_runs(service)
         if outcome.retry_in_s is not None:
             self._add(service, job, After(outcome.retry_in_s), " again")
         if outcome.is_access_denied:  # the credential may have been rotated

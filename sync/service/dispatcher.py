@@ -39,6 +39,7 @@ class Dispatcher:
 
     at_once, turn_s, grace_s    as in `FairQueue`
     ended                       called in the thread of the pass with the outcome of each turn
+    began                       called there before each turn
     """
 
     def __init__(
@@ -48,9 +49,10 @@ class Dispatcher:
         ended: Callable[[TenantService, Job, TurnOutcome], None],
         *,
         grace_s: float = GRACE_S,
+        began: Callable[[TenantService], None] = lambda service: None,
     ) -> None:
         self._queue: FairQueue[Job] = FairQueue(at_once, turn_s, grace_s)
-        self._ended = ended
+        self._ended, self._began = ended, began
         self._services: dict[str, TenantService] = {}
         self._at_work: dict[str, _ActivePass] = {}
         self._paused: dict[str, _ActivePass] = {}
@@ -74,6 +76,11 @@ class Dispatcher:
             self._services[service.name] = service
             self._queue.enqueue(service.name, job)
         self._wake.set()
+
+    def queued(self, name: str) -> list[Job]:
+        """The jobs of a tenant that wait for a slot."""
+        with self._lock:
+            return self._queue.queued(name)
 
     def end_rest(self, name: str) -> None:
         """End a tenant's rest at once, because of a request or new settings."""
@@ -151,6 +158,7 @@ class Dispatcher:
         outcome = TurnOutcome()
         try:
             with logs.of_tenant(service.name):
+                self._began(service)
                 outcome = service.attempt(turn)
                 self._ended(service, turn.job, outcome)
         finally:

@@ -172,6 +172,10 @@ class FairQueue(Generic[W]):
                 lost.append(tenant)
         return lost
 
+    def queued(self, tenant: str) -> list[W]:
+        """The work of a tenant that waits for a slot."""
+        return list(self._queues.get(tenant, ()))
+
     @property
     def at_work(self) -> dict[str, W]:
         """The tenants that hold a slot, and their work."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from threading import Event
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -19,6 +19,7 @@ from sync.hooks.liveness import STILL_S
 from sync.hooks.metrics import MetricsHook
 from sync.metrics import Metrics, TenantsMetrics
 from sync.monitor.freshness import Problem
+from sync.monitor.outlook import public_outlook
 from sync.monitor.snapshot import TenantStatus, refused
 from sync.service.copy_monitor import CopyMonitor
 from sync.service.tenant_service import TenantService
@@ -111,6 +112,11 @@ class TenantRegistry:
         for service in self._services.values():
             service.close()
 
+    def withdraw_next_runs(self) -> None:
+        """After the last pass: this process begins no other."""
+        for service in self._services.values():
+            service.announce_next_runs({})
+
     def wait_closed(self) -> None:
         """After `close`, wait for alerts that are being sent."""
         until = monotonic() + PARTING_S
@@ -142,6 +148,11 @@ class TenantRegistry:
             monitor = self._services[ALONE].monitor
             return monitor.look().problems(monitor.policy, timedelta())
         return [problem for it in self.statuses() for problem in it.problems]
+
+    def outlook(self) -> dict[str, Any]:
+        """What `/readyz` adds, by the last snapshots; with many tenants, by their names."""
+        found = {name: public_outlook(it.monitor.snapshot) for name, it in self._services.items()}
+        return found[ALONE] if self._served.is_alone else {"tenants": found}
 
     def statuses(self) -> Sequence[TenantStatus]:
         """The status of each tenant by its last snapshot."""

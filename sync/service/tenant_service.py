@@ -9,8 +9,8 @@ daemon's pass has done the same work. So another daemon replaces a killed one as
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,8 +23,10 @@ import structlog
 from sync.app import App, Carryover, open_alerts, opened
 from sync.commerce.retry import HungUp
 from sync.db import overview
+from sync.db.announcements import announce_next_runs
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
+from sync.db.opening import ensure_current
 from sync.errors import (
     AccessDenied,
     CommerceUnavailable,
@@ -206,6 +208,12 @@ class TenantService:
             "It did not answer, did not end after its turn, and lost its slot to the other tenants. "
             "To do: check Commerce, the database and the network between."
         )
+
+    def announce_next_runs(self, in_s: Mapping[PassKind, float]) -> None:
+        """Store in the copy in how many seconds each kind of pass runs next; not before it exists."""
+        with suppress(SyncError):
+            ensure_current(self._monitor.copy)
+            announce_next_runs(self._monitor.copy, in_s)
 
     def close(self) -> None:
         """Stop the pass in progress and start no other."""

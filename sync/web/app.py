@@ -35,6 +35,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from sync.app import freshness_policy
 from sync.errors import SyncError
+from sync.monitor.outlook import failing_title
 from sync.monitor.steady import SteadyAges
 from sync.settings import Settings
 from sync.web import formatting as words
@@ -227,6 +228,7 @@ class Handlers:
             "asked": request.query_params.get("asked") == "yes",
             "live": _is_live(name, request, facts),
             "bars": pages.bars,
+            "failing_title": failing_title,
         }
         return self._templates.get_template(f"{name}.html").render(shown)
 

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,12 +24,14 @@ def health_routes(
     alive: Callable[[], str | None],
     ready: Callable[[], Sequence[Problem]],
     exposition: Callable[[str], tuple[bytes, str]],
+    outlook: Callable[[], dict[str, Any]] = dict,
 ) -> list[Route]:
     """The three routes. They contain nothing confidential.
 
     alive         why the process is not alive; None while it is
     ready         why the copy is not fresh; raises SyncError if that cannot be determined
     exposition    the metrics and their content type, for an Accept header
+    outlook       what else `/readyz` reports: failures, waits, next runs
     """
 
     async def healthz(
@@ -42,7 +45,7 @@ def health_routes(
             problems = ready()
         except SyncError as error:
             return _answer(False, str(error), [Problem("database", "database", str(error))])
-        return _answer(not problems, sentence(problems) or "The copy is fresh.", problems)
+        return _answer(not problems, sentence(problems) or "The copy is fresh.", problems, outlook())
 
     def metrics(request: Request) -> Response:
         body, content_type = exposition(request.headers.get("accept", ""))
@@ -51,6 +54,9 @@ def health_routes(
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def _answer(well: bool, reason: str, problems: Sequence[Problem] = ()) -> Response:
+def _answer(
+    well: bool, reason: str, problems: Sequence[Problem] = (), outlook: Mapping[str, Any] | None = None
+) -> Response:
     body = {"ok": well, "reason": reason, "problems": [problem.as_json() for problem in problems]}
+    body |= outlook or {}
     return JSONResponse(body, 200 if well else 503, headers=_NO_STORE)

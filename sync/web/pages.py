@@ -16,15 +16,16 @@ import sqlalchemy as sa
 from sync.db import current_views, leases, tenant, web_queries
 from sync.db.dialects import MAX_ID, utc_now
 from sync.db.engine import reading
-from sync.db.health import FailureStreak, Freshness, failures, freshness
+from sync.db.health import Freshness, freshness
 from sync.db.overview import FeedState, StoreViewState
 from sync.db.products import children_of
 from sync.db.rejected import ALTERED, NOT_COPIED
 from sync.db.web_queries import Row, RowsPage
 from sync.errors import UsageError
 from sync.files.export import parse_since
-from sync.model import PassKind, counted
+from sync.model import counted
 from sync.monitor.freshness import FreshnessPolicy, feed_state, problems, view_state
+from sync.monitor.outlook import next_words, outlook, waiting_words
 from sync.monitor.snapshot import Snapshot, tenant_status
 from sync.monitor.steady import SteadyAges
 from sync.web.cached_counts import CachedCounts
@@ -87,8 +88,8 @@ def _one_of(query: Query, name: str, choices: tuple[str, ...]) -> str | None:
 def overview(copy: ShownCopy, _query: Query) -> Facts:
     """Freshness of store views and feeds, the run in progress, the last runs."""
     counted = copy.counters.last()
-    observed, failing, last, copy_of = reading(
-        copy.db, lambda c: (freshness(c), failures(c), web_queries.runs(c).rows, tenant.name(c))
+    observed, last, copy_of = reading(
+        copy.db, lambda c: (freshness(c), web_queries.runs(c).rows, tenant.name(c))
     )
     observed = copy.ages.of(observed)
     holder = leases.holder(copy.db)
@@ -97,11 +98,14 @@ def overview(copy: ShownCopy, _query: Query) -> Facts:
     return {
         "copy_of": copy_of,
         "database": None if counted is None else counted.storage._asdict(),
-        "state": tenant_status("", Snapshot(observed, failing), copy.policy, timedelta(), busy=busy).state,
+        "state": tenant_status("", Snapshot(observed), copy.policy, timedelta(), busy=busy).state,
         "problems": [problem.reason for problem in problems(copy.policy, observed)],
-        "failing": [_failing(kind, streak) for kind, streak in failing.items()],
+        **outlook(observed),
+        "next_words": {kind: next_words(observed, kind) for kind in observed.next_runs},
+        "waiting_words": waiting_words(observed),
+        "now": observed.now,
         "store_views": [] if counted is None else _store_views(copy.policy, observed, counted.store_views),
-        "feeds": [] if counted is None else _feeds(copy.policy, observed, failing, counted.feeds),
+        "feeds": [] if counted is None else _feeds(copy.policy, observed, counted.feeds),
         "open_rejections": None if counted is None else counted.open_rejections,
         "altered": None if counted is None else counted.altered,
         "counted_at": None if counted is None else counted.at,
@@ -123,27 +127,12 @@ def _store_views(policy: FreshnessPolicy, observed: Freshness, views: list[Store
     return found
 
 
-def _failing(kind: PassKind, streak: FailureStreak) -> Facts:
-    return {
-        "kind": kind,
-        "runs": streak.runs,
-        "since": streak.since,
-        "reason": streak.reason,
-        "fix": streak.fix or None,
-    }
-
-
-def _feeds(
-    policy: FreshnessPolicy,
-    observed: Freshness,
-    failing: Mapping[PassKind, FailureStreak],
-    feeds: list[FeedState],
-) -> list[Facts]:
+def _feeds(policy: FreshnessPolicy, observed: Freshness, feeds: list[FeedState]) -> list[Facts]:
     """Each kind of pass that ended, newest success first.
 
     state    `stale` once overdue, `failing` if its last run failed, else how its last run ended
     """
-    found = []
+    found, failing = [], observed.failing
     for feed in feeds:
         is_stale = feed_state(policy, observed, feed.kind) == "stale"
         age = observed.now - observed.successes.get(feed.kind, feed.finished_at)

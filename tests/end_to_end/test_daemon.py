@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import time
@@ -25,9 +26,12 @@ def test_the_first_pass_comes_at_once_and_the_next_ones_by_themselves(shell: She
         loaded = daemon.wait_for("run.finished", kind="backfill")
         shell.tenant.catalogue.edit(7, name="A new name")
         changed = daemon.wait_for("run.finished", kind="incremental", updated=1)
+        announced = json.loads(shell.run("status", "--json").out)["next_runs"]
         code = daemon.end()
 
     assert (loaded["inserted"], changed["outcome"]) == (300, "succeeded")
+    assert [*announced] == ["incremental"]
+    assert json.loads(shell.run("status", "--json").out)["next_runs"] == {}
     assert code == 0
     assert daemon.log[-1]["event"] == "daemon.stopped"
 

@@ -21,7 +21,7 @@ def seen(lags: dict[str, int], failing: dict[PassKind, str] | None = None) -> Sn
     """Store views that were so many minutes behind."""
     marks = {view: NOW - timedelta(minutes=lag) for view, lag in lags.items()}
     streaks = {kind: FailureStreak(3, error, NOW) for kind, error in (failing or {}).items()}
-    return Snapshot(Freshness(NOW, marks, {}, {}, frozenset(), {"de": 2, "fr": 1}), streaks)
+    return Snapshot(Freshness(NOW, marks, {}, {}, frozenset(), {"de": 2, "fr": 1}, failing=streaks))
 
 
 def stands(

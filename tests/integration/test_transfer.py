@@ -122,7 +122,7 @@ def test_a_copy_is_equal_on_every_server_and_continues_there(
             with db.connect() as connection:
                 assert connection.exec_driver_sql("SELECT count(*) FROM flat").scalar_one() == 12
                 last_run = connection.scalar(sa.select(sa.func.max(sync_runs.c.run_id)))
-            tenant.catalogue.edit(5, name=f"Moved to {db.url.database}")
+            tenant.catalogue.edit(5, name=f"Moved from {route[0]} to {db.dialect.name}")
             bench = Bench(tenant, db)
             bench.run()
             follower = Feed(db, Event(), follow=False).after(Position(12), NoPosition())

@@ -24,6 +24,7 @@ from threading import Lock, Thread
 from typing import Final, NoReturn
 
 import structlog
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -288,7 +289,8 @@ class Daemon:
     def _unschedule(self, name: str) -> None:
         for job in self._scheduler.get_jobs():
             if job.id.startswith(f"{name}/"):
-                job.remove()
+                with suppress(JobLookupError):  # it fired for the last time meanwhile
+                    job.remove()
 
     def _announce_next_runs(self, service: TenantService) -> None:
         """Store when each kind of pass of a tenant runs next, for every reader of its copy."""

@@ -7,11 +7,13 @@ APScheduler compares wall-clock times. A wall clock can be set, but an interval 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from random import uniform
 from typing import Final
 
 from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.triggers.base import BaseTrigger
 
 from sync.monitor.steady import uptime
@@ -19,6 +21,7 @@ from sync.settings.cron import next_time
 
 # cron(8) repeats no job after a smaller step back: the end of daylight saving time, or a correction.
 CRON_REPEATS_NOT: Final = timedelta(hours=3)
+TIMER_S: Final = 1.0  # a firing so early is on time: two clocks are compared, and timers are not exact
 
 
 class AtCrontab(BaseTrigger):  # type: ignore[misc] # apscheduler has no types
@@ -33,6 +36,9 @@ class AtCrontab(BaseTrigger):  # type: ignore[misc] # apscheduler has no types
 
 class After(BaseTrigger):  # type: ignore[misc]
     """Fires after `first_s` seconds, then every `every_s`; only once if that is None.
+
+    When the wall clock is set forward, APScheduler may fire before `follow_wall_clock` has adjusted the time.
+    Such a firing is one more: the next one keeps its time.
 
     jitter_s    each time is early or late by at most this many seconds
     clock       seconds of a monotonic clock
@@ -54,8 +60,9 @@ class After(BaseTrigger):  # type: ignore[misc]
             return None
         if previous != self._last_fired and self._every_s is not None:  # called twice per firing
             self._last_fired = previous
-            missed = max(0.0, self._clock() - self._due) // self._every_s
-            self._due += (missed + 1) * self._every_s
+            late_s = self._clock() - self._due
+            if late_s >= -self._jitter_s - TIMER_S:
+                self._due += (max(0.0, late_s) // self._every_s + 1) * self._every_s
         jitter_s = uniform(-self._jitter_s, self._jitter_s)  # noqa: S311 -- no secret
         return self.by_wall_clock(now) + timedelta(seconds=jitter_s)
 
@@ -82,7 +89,8 @@ class WallClock:
 def follow_wall_clock(jobs: Iterable[Job], now: datetime, set_by: timedelta) -> None:
     """Adjust the next times of jobs to a wall clock that was set by `set_by` and shows `now`."""
     for job in jobs:
-        if isinstance(job.trigger, After):
-            job.modify(next_run_time=job.trigger.by_wall_clock(now))
-        elif set_by < -CRON_REPEATS_NOT:
-            job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
+        with suppress(JobLookupError):  # it fired for the last time meanwhile
+            if isinstance(job.trigger, After):
+                job.modify(next_run_time=job.trigger.by_wall_clock(now))
+            elif set_by < -CRON_REPEATS_NOT:
+                job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))

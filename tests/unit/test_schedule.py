@@ -128,6 +128,57 @@ def test_an_interval_does_not_change_when_the_clock_is_set(step: timedelta) -> N
     scheduler.shutdown()
 
 
+def test_a_pass_that_a_clock_set_forward_fires_early_does_not_take_the_turn_of_the_next() -> None:
+    """Prices every hour; 20 minutes after a pass the clock goes forward by two hours."""
+    clocks = Clocks()
+    trigger = After(3600, 3600, clock=lambda: clocks.uptime)
+    due = trigger.get_next_fire_time(None, clocks.wall)
+
+    clocks.pass_by(1200)
+    clocks.wall += 2 * HOUR
+
+    assert due is not None
+    assert due < clocks.wall  # APScheduler fires
+    assert trigger.get_next_fire_time(due, clocks.wall) == clocks.wall + timedelta(seconds=2400)
+
+
+Steps = st.lists(st.tuples(st.integers(1, 400), st.integers(-20_000, 20_000)), max_size=12)
+
+
+@given(steps=Steps, every=st.integers(60, 900), notices_after=st.integers(0, 3))
+def test_passes_are_never_further_apart_than_their_interval(
+    steps: list[tuple[int, int]], every: int, notices_after: int
+) -> None:
+    """However the wall clock is set; each step is noticed within 3 s, and APScheduler looks every second."""
+    clocks, longest = Clocks(), 0.0
+    trigger = After(every, every, clock=lambda: clocks.uptime)
+    due = trigger.get_next_fire_time(None, clocks.wall)
+    last = clocks.uptime
+
+    for seconds, step in [*steps, (2 * every, 0)]:
+        clocks.wall += timedelta(seconds=step)
+        for second in range(seconds):
+            if second == notices_after:
+                due = trigger.by_wall_clock(clocks.wall)
+            if due is not None and due <= clocks.wall:
+                due = trigger.get_next_fire_time(due, clocks.wall)
+                longest, last = max(longest, clocks.uptime - last), clocks.uptime
+            clocks.pass_by(1)
+
+    assert longest <= every + 4
+
+
+def test_a_job_that_fired_for_the_last_time_is_not_adjusted() -> None:
+    scheduler = BackgroundScheduler(timezone=UTC)
+    job = scheduler.add_job(print, After(60), id="once")
+    scheduler.start(paused=True)
+    job.remove()
+
+    follow_wall_clock([job], datetime(2026, 2, 2, 12, tzinfo=UTC), HOUR)
+
+    scheduler.shutdown()
+
+
 def test_missed_times_of_an_interval_are_not_made_up_for() -> None:
     clocks = Clocks()
     trigger = After(900, 900, clock=lambda: clocks.uptime)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
@@ -24,6 +25,7 @@ from requests import PreparedRequest
 
 from sync.commerce.pacing import Kind, Outcome
 from sync.commerce.retry import (
+    Outage,
     Retryable,
     RetryDecision,
     RetryPolicy,
@@ -38,7 +40,14 @@ from sync.commerce.retry import (
 )
 from sync.commerce.tenant_memory import TenantMemory
 from sync.commerce.transport import Body, BodyReader, BodyTooLarge, read_body
-from sync.errors import AnswerUnreadable
+from sync.errors import (
+    AccessDenied,
+    AnswerUnreadable,
+    PageFailed,
+    RequestBlocked,
+    RequestRefused,
+    SettingsError,
+)
 
 T = TypeVar("T")
 
@@ -47,6 +56,7 @@ LONGEST_LIST: Final = 8 << 20  # that cannot be halved
 LONGEST_PAGE: Final = 1 << 20  # of several products: several pages are in memory at once
 LONGEST_PRODUCT: Final = 10 << 20  # one alone; less where its text is wide, see transport
 LONGEST_ERROR: Final = 1 << 18
+WITNESS: Final = "/V1/store/storeViews"  # a small list that every tenant has
 NO_BODY: Final = Body(b"")
 
 
@@ -192,6 +202,7 @@ class Client:
         self._known = known or TenantMemory()
         self._before_request = before_request
         self._overdue = overdue or threading.Event()
+        self._outage = Outage()
 
     def get(
         self,
@@ -239,9 +250,28 @@ class Client:
         )
 
     def _request(self, request: _Request, reader: Callable[[Answer], T]) -> T:
+        try:
+            return self._send_until_answered(request, reader)
+        except PageFailed:
+            if self._outage.is_likely:
+                self._check_that_it_answers()
+            raise
+
+    def _send_until_answered(self, request: _Request, reader: Callable[[Answer], T]) -> T:
         return call_with_retries(
-            partial(self._once, request, reader), self._retry_policy, partial(self._report_retry, request)
+            partial(self._once, request, reader),
+            self._retry_policy,
+            partial(self._report_retry, request),
+            self._outage,
+            repr(request),
         )
+
+    def _check_that_it_answers(self) -> None:
+        """Raise CommerceUnavailable if a small request fails too; a refusal is an answer."""
+        with suppress(AccessDenied, RequestRefused, RequestBlocked, SettingsError):
+            self._send_until_answered(
+                _Request(WITNESS, (), "all", "light", True, LONGEST_LIST), lambda answer: None
+            )
 
     def _once(self, request: _Request, reader: Callable[[Answer], T], attempt: int) -> T:
         with BodyReader() as reading:
@@ -370,6 +400,7 @@ def _outcome_of(tried: _Try, kind: Kind) -> Outcome:
         answered_at,
         tried.headers,
         kind,
+        is_failure=tried.decision is not None and tried.decision.is_failure,
     )
 
 

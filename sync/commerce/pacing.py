@@ -12,7 +12,8 @@ all of them allow it:
 A refusal (429, or 503 with a Retry-After) pauses all requests for the time it names; then a single request
 probes. Other 502, 503, 504, time-outs and broken connections lower the concurrency limit; two in a row lower
 the rate too, and further ones pause 1, 2, 4 … seconds, so that a tenant that is down receives one request a
-minute. `max_rps`, `max_in_flight` and the quiet hours are ceilings over all of it.
+minute. Any other failure (500) concerns one item while other requests are answered; more than MOST_ERRORS
+in a row count like those. `max_rps`, `max_in_flight` and the quiet hours are ceilings over all of it.
 
 Sources: RFC 9110, 10.2.3 (Retry-After); RFC 6585, 4 (429); those of the three parts in their files.
 """
@@ -42,6 +43,7 @@ Kind = Literal["page", "light"]
 Reason = Literal["pacing", "quota", "in_flight", "pause"]
 
 LONGEST_PAUSE_S: Final = 60.0  # without a Retry-After, which is always waited for in full
+MOST_ERRORS: Final = 9  # in a row: three sizes of a page, three tries each, then a small request is sent
 OVERLOADED: Final = frozenset({None, 502, 503, 504})
 POLL_S: Final = 0.2
 
@@ -57,6 +59,7 @@ class Outcome:
     answered_at    `Date` of the answer
     headers        of the answer; only the rate-limit ones and Date are read
     kind           `page` is heavy, `light` anything else: their latencies have separate floors
+    is_failure     the tenant did not do the work, whatever the status: a 500, or a 400 that stands for one
     """
 
     status: int | None
@@ -66,6 +69,7 @@ class Outcome:
     answered_at: datetime | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = "page"
+    is_failure: bool = False
 
     @property
     def is_throttled(self) -> bool:
@@ -118,6 +122,7 @@ class Pace:
     resume_at     no request starts before it
     refused_at    when the last refusal arrived: requests that started earlier belong to the same event
     failures      refusals since the last accepted request
+    errors        failures in a row that show no overload
     probe_at      after a pause one request probes: inf while it is due, then its start, None once accepted
     probe_wait    seconds it probes alone: a limiter that takes 20 ms to refuse needs longer to accept
     clock         the tenant's clock relative to the caller's
@@ -131,6 +136,7 @@ class Pace:
     resume_at: float = -math.inf
     refused_at: float = -math.inf
     failures: int = 0
+    errors: int = 0
     probe_at: float | None = None
     probe_wait: float = 0.0
     clock: ServerClock = field(default_factory=ServerClock)
@@ -209,6 +215,9 @@ def answered(pace: Pace, now: float, begun: float, outcome: Outcome) -> Pace:
         clock = clock.heard(outcome.answered_at, now - outcome.seconds, now)
     pace = replace(pace, in_flight=pace.in_flight - 1, allowance=allowance, clock=clock)
     if outcome.is_throttled or outcome.is_overload:
+        return _refused(pace, now, begun, outcome)
+    pace = replace(pace, errors=pace.errors + 1 if outcome.is_failure else 0)
+    if pace.errors > MOST_ERRORS:
         return _refused(pace, now, begun, outcome)
     if begun >= pace.refused_at:
         pace = _let_in(pace, begun)

@@ -10,7 +10,7 @@ scope; observed on Magento 2.4.7: options have no `store_labels`, so each store 
 
 An item that fails every page it is on (an attribute whose extension was removed: observed on Magento 2.4.7)
 is isolated by smaller pages, left out, and identified by counting, which does not load it. The tenant must
-answer another request meanwhile: in an outage everything fails.
+answer another request meanwhile, since in an outage everything fails, and a page of this list without items.
 
 Labels are hostile input. Items are returned as the bytes that were sent.
 """
@@ -34,6 +34,7 @@ from sync.errors import AnswerUnreadable, PageFailed, RequestRefused
 EVERYWHERE: Final = "all"  # the scope of data that is equal in all store views
 ROUNDS: Final = 3  # how often a list is read when it changes meanwhile
 MOST_KEYS: Final = 100  # in one filter: keeps the URL below 4 kB for codes of 30 letters
+NO_KEY: Final = "0"  # of no item
 WIDEST_GAP: Final = 1_000  # ids between two readable items that are searched for a broken one
 LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789_"  # `_` last: in a pattern it matches any letter
 CONDITIONS: Final = frozenset({"eq", "gt", "gteq", "in", "like", "lt", "lteq", "nin"})
@@ -217,6 +218,7 @@ class _Reading(Keyset[Item]):
         super().__init__(reference.client, spec, store_view)
         self._reference = reference
         self._keys = keys
+        self._is_checked = False
 
     @property
     def noun(self) -> str:
@@ -230,6 +232,26 @@ class _Reading(Keyset[Item]):
 
     def wait(self) -> None:
         until_well(self._reference.store_views)
+
+    def page(self, cursor: Cursor, size: int) -> ListPage[Item]:
+        try:
+            return super().page(cursor, size)
+        except PageFailed as failure:
+            if not self._is_checked:
+                self._check_list(failure)
+            raise
+
+    def _check_list(self, failure: PageFailed) -> None:
+        """Raise AnswerUnreadable if a page without items fails too: then no item is to blame."""
+        self.wait()
+        try:
+            self.ask((*self.base(), equal(self.spec.key, NO_KEY)), 1, patient=False)
+        except PageFailed:
+            raise AnswerUnreadable(
+                f"The {self.noun} cannot be read: {failure}",
+                "check the tenant's exception log: something breaks the whole list.",
+            ) from None
+        self._is_checked = True
 
     def leave_out(self, cursor: Cursor, following: Key | None, count: int, failure: PageFailed) -> None:
         """Name them, and do not request them again."""

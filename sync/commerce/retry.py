@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import random
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ T = TypeVar("T")
 PAGE_TRIES: Final = 3
 OTHER_TRIES: Final = 4
 UNREACHED_S: Final = 30.0
+LIKELY: Final = 3  # different requests that fail, and none is answered: an outage, or a broken item
 LONGEST_BACKOFF_S: Final = 60.0
 LONGEST_RETRY_AFTER_S: Final = 3600.0
 SHORTEST_RETRY_AFTER_S: Final = 0.5  # a server that says 0 must not be asked in a tight loop
@@ -115,6 +117,42 @@ class RetryDecision:
     within_s: float | None = None
     renew: bool = False
     throttled: bool = False
+
+    @property
+    def is_failure(self) -> bool:
+        """The tenant did not do the work; any other decision shows that it answers."""
+        if self.throttled or isinstance(self.error, PageTooLarge):
+            return False
+        return isinstance(self.error, CommerceUnavailable | PageFailed)
+
+
+class Outage:
+    """Requests that failed since the tenant last answered one, in all threads of a client.
+
+    The time allowed for retries runs from the first failure for all of them together.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._failed: set[str] = set()
+
+    def failed(self, request: str, now: float) -> float:
+        """Note a failure; returns when the first one was."""
+        with self._lock:
+            self._since = now if self._since is None else self._since
+            self._failed.add(request)
+            return self._since
+
+    def answered(self) -> None:
+        with self._lock:
+            self._since = None
+            self._failed.clear()
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether more failed than one item explains that is on several pages."""
+        return len(self._failed) >= LIKELY
 
 
 class Retryable(Exception):
@@ -384,23 +422,32 @@ def http_date(value: str | None) -> datetime | None:
 
 
 def call_with_retries(
-    once: Callable[[int], T], policy: RetryPolicy, on_retry: Callable[[RetryDecision, float, int], None]
+    once: Callable[[int], T],
+    policy: RetryPolicy,
+    on_retry: Callable[[RetryDecision, float, int], None],
+    outage: Outage | None = None,
+    request: str = "",
 ) -> T:
     """Call `once` with 1, 2, 3, … until it returns; each Retryable it raises decides about the next try.
 
     on_retry   called before each wait, with the decision, the seconds and the number of the failed try
+    outage     shared with other requests; `request` tells this one from them
 
-    The time allowed runs from the first failure. Raises the last decision's error when no further try
+    The time allowed runs from the first failure, or from that of other requests, if none was answered since.
+    Raises the last decision's error when no further try
     follows, Interrupted when a wait is cut short.
     """
-    first_failed_at, limited_tries = None, 0
+    outage, first_failed_at, limited_tries = outage or Outage(), inf, 0
     for attempt in count(1):
         try:
-            return once(attempt)
+            answer = once(attempt)
         except Retryable as failure:
             decision, before_next = failure.decision, failure.before_next
+        else:
+            outage.answered()
+            return answer
         now = policy.clock()
-        first_failed_at = now if first_failed_at is None else first_failed_at
+        first_failed_at = min(first_failed_at, _failed_since(decision, outage, request, now))
         limited_tries += decision.tries is not None
         left_s = first_failed_at + min(policy.max_retry_time, decision.within_s or inf) - now
         wait_s = decision.retry_after
@@ -418,3 +465,11 @@ def call_with_retries(
         raise decision.error from None
     finally:
         del decision, before_next  # a traceback that holds its own error is a cycle
+
+
+def _failed_since(decision: RetryDecision, outage: Outage, request: str, now: float) -> float:
+    if decision.is_failure:
+        return outage.failed(request, now)
+    if not decision.throttled:
+        outage.answered()
+    return now

@@ -215,7 +215,8 @@ class Settings(BaseSettings):
         examples=["08:00-20:00@0.5"],
     )
     sync_max_retry_time: Duration = Field(
-        15 * MINUTE, description="how long one request is retried before the run ends"
+        15 * MINUTE,
+        description="how long a request is retried before the run ends; requests that all fail share it",
     )
     sync_ca_bundle: CaBundle = Field(
         None, description="a private CA's certificates, PEM", examples=["/etc/ssl/certs/private-ca.pem"]

@@ -11,6 +11,7 @@ import pytest
 from sync.commerce.client import Answer
 from sync.commerce.ims import ImsAuth
 from sync.commerce.oauth import BearerAuth
+from sync.commerce.reference import Reference
 from sync.commerce.retry import RetryPolicy
 from sync.commerce.store_views import store_views
 from sync.errors import (
@@ -23,6 +24,7 @@ from sync.errors import (
     SettingsError,
     SyncError,
 )
+from sync.model import Interval, Page, Unreadable
 from sync.sandbox import Sandbox
 from tests.wire import Diary, Time, Wire, connect, connect_paas, ims_tokens, in_threads, oauth1
 
@@ -63,6 +65,37 @@ def tries(sandbox: Sandbox) -> int:
 
 
 # --- what is sent -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [500, 400])
+def test_a_tenant_that_answers_nothing_is_left_within_the_time_of_one_request(
+    sandbox: Sandbox, status: int
+) -> None:
+    """Several requests share the time allowed, and a small one shows that the size of a page is no cause."""
+    wire = connect(sandbox, Time(max_retry_time=30.0))
+    reported = {
+        "message": "Internal Error. Details are available in Magento log file. Report ID: webapi-65f0"
+    }
+    for kind in ("reference", "other"):
+        sandbox.faults.fail(status, body=reported, kind=kind)
+
+    error = stopped(lambda: list(Reference(wire.client).attributes("all")))
+
+    assert isinstance(error, CommerceUnavailable)
+    assert sum(wire.time.waits) <= 30
+    assert len(wire.diary.finished) <= 10
+    assert wire.diary.finished[-1][0] == "/V1/store/storeViews"
+
+
+def test_what_fails_alone_does_not_use_up_the_time_of_others(sandbox: Sandbox) -> None:
+    """A product that fails each of its pages, longer than the time allowed for one request, is left out."""
+    wire = connect(sandbox, Time(max_retry_time=1.0))
+    sandbox.faults.poison(1)
+
+    found = list(wire.products.walk("all", Interval()))
+
+    assert [it.product_id for it in found if isinstance(it, Unreadable)] == [1]
+    assert [it.product_id for page in found if isinstance(page, Page) for it in page.products] == [2, 3]
 
 
 def test_saas_gets_the_store_view_as_a_header(sandbox: Sandbox, wire: Wire) -> None:

@@ -227,7 +227,7 @@ def test_an_outage_is_waited_for_and_blames_no_product(sandbox: Sandbox, wire: W
     """Down for about three minutes of retries, in the middle of the walk."""
     walk = wire.products.walk("all", Interval())
     found = [next(walk)]
-    sandbox.faults.fail(500, kind=None, times=40)
+    sandbox.faults.fail(500, kind=None, times=18)
 
     found += walk
 

@@ -589,6 +589,17 @@ def test_an_outage_is_no_broken_attribute(bench: Bench) -> None:
     assert refresh(bench).exit_code == 0
 
 
+def test_lists_that_always_fail_are_named_soon_and_the_rest_is_read(bench: Bench) -> None:
+    """Every attribute, set and category; not one item of them is looked for."""
+    bench.sandbox.faults.fail(500, kind="reference")
+
+    summary = refresh(bench)
+
+    assert summary.exit_code == 1
+    assert len(bench.sandbox.requests) <= 30
+    assert bench.rows(store_views)
+
+
 # --- what products lose ----------------------------------------------------------------------
 
 

@@ -563,17 +563,33 @@ def test_a_slow_hour_is_no_reason_to_send_less() -> None:
 # --- servers in trouble --------------------------------------------------------------------------
 
 
-def test_a_tenant_that_is_down_is_asked_once_a_minute() -> None:
-    """Down for ten minutes; at work again within a minute."""
+@pytest.mark.parametrize("status", [None, 500])
+def test_a_tenant_that_is_down_is_asked_once_a_minute(status: int | None) -> None:
+    """Down for ten minutes, or its database is; at work again within a minute."""
 
     class Down:
         def serve(self, now: float) -> Outcome:
-            return Outcome(None if 30 <= now < 10.5 * MINUTES else 200, 0.5)
+            is_down = 30 <= now < 10.5 * MINUTES
+            return Outcome(status if is_down else 200, 0.5, is_failure=is_down)
 
     run = simulate(Down(), seconds=15 * MINUTES)
 
     assert len(run.between(5 * MINUTES, 10.5 * MINUTES)) <= 6
     assert len(run.between(12.5 * MINUTES, 14.5 * MINUTES)) >= 0.95 * 4 / 0.5 * 2 * MINUTES
+
+
+def test_a_broken_item_does_not_slow_down_the_others() -> None:
+    """Each of its pages fails three times; one request of ten is for it."""
+
+    class Broken:
+        requests = 0
+
+        def serve(self, now: float) -> Outcome:
+            self.requests += 1
+            fails = self.requests % 30 in (0, 1, 2)
+            return Outcome(500 if fails else 200, 0.5, is_failure=fails)
+
+    assert simulate(Broken(), requests=600).seconds <= 1.15 * 600 / 4 * 0.5 + 10
 
 
 @pytest.mark.parametrize(("share", "cost"), [(0.01, 1.1), (0.05, 1.6)])

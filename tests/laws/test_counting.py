@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from math import log2
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync.model import Interval
-from sync.passes.deletions import Located, locate
+from sync.passes.deletions import LISTED, Located, locate
 
 ids = st.lists(st.integers(1, 5_000), min_size=1, max_size=300, unique=True).map(sorted)
 
 
 class Tenant:
-    """Counts the ids it still has, and how often it was asked."""
+    """Counts and lists the ids it still has, and how often it was asked; a page with a broken id fails."""
 
-    def __init__(self, alive: list[int]) -> None:
+    def __init__(self, alive: list[int], broken: frozenset[int] = frozenset()) -> None:
         self.alive = alive
+        self.broken = broken
         self.asked = 0
 
     def count(self, interval: Interval) -> int:
@@ -26,11 +28,19 @@ class Tenant:
         assert interval.last is not None
         return bisect_right(self.alive, interval.last) - bisect_right(self.alive, interval.after)
 
+    def counts(self, spans: Sequence[Interval]) -> list[int]:
+        return [self.count(span) for span in spans]
+
+    def lists(self, groups: Sequence[Sequence[int]]) -> list[set[int] | None]:
+        self.asked += len(groups)
+        assert all(len(ids) <= LISTED for ids in groups)
+        return [None if self.broken & {*ids} else {*ids} & {*self.alive} for ids in groups]
+
 
 def search(here: list[int], tenant: Tenant, page_size: int = 300) -> Located:
     whole = Interval(0, here[-1])
     missing = len(here) - tenant.count(whole)
-    return locate(here, whole, missing, tenant.count, page_size)
+    return locate(here, whole, missing, tenant, page_size)
 
 
 def covered(found: Located) -> set[int]:
@@ -72,7 +82,7 @@ def test_nothing_deleted_costs_one_count(here: list[int]) -> None:
 
 @settings(max_examples=10)
 @given(st.lists(st.integers(0, 999_999), min_size=1, max_size=10, unique=True))
-def test_ten_of_a_million_cost_less_than_two_hundred_counts(deleted: list[int]) -> None:
+def test_ten_of_a_million_cost_about_a_hundred_and_thirty_requests(deleted: list[int]) -> None:
     tenant = Tenant(A_MILLION)
     here = sorted({*A_MILLION, *(2 * i + 1 for i in deleted)})
     tenant.asked = 0
@@ -80,11 +90,34 @@ def test_ten_of_a_million_cost_less_than_two_hundred_counts(deleted: list[int]) 
     found = search(here, tenant)
 
     assert sorted(found.gone) == sorted(2 * i + 1 for i in deleted)
-    assert tenant.asked <= 1 + len(deleted) * (log2(1_000_000) + 1)
+    assert tenant.asked <= 1 + len(deleted) * (log2(1_000_000 / LISTED) + 2)
     assert found.unclear == []
 
 
 A_MILLION = list(range(2, 2_000_001, 2))
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 46_999), min_size=10, max_size=10, unique=True))
+def test_ten_of_47_000_cost_at_most_seventy_requests(deleted: list[int]) -> None:
+    tenant = Tenant([i for i in A_MILLION[:47_000] if i not in {2 * n + 2 for n in deleted}])
+
+    found = search(A_MILLION[:47_000], tenant)
+
+    assert sorted(found.gone) == sorted(2 * n + 2 for n in deleted)
+    assert tenant.asked <= 70
+
+
+@given(ids, st.data())
+def test_a_broken_product_hides_no_deleted_one(here: list[int], data: st.DataObject) -> None:
+    deleted = data.draw(st.sets(st.sampled_from(here)))
+    alive = [i for i in here if i not in deleted]
+    broken = data.draw(st.frozensets(st.sampled_from(alive))) if alive else frozenset()
+
+    found = search(here, Tenant(alive, broken))
+
+    assert sorted(found.gone) == sorted(deleted) or deleted <= set(found.gone) | covered(found)
+    assert not set(found.gone) & set(alive)
 
 
 @given(st.integers(0, 50))

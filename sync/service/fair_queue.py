@@ -10,11 +10,11 @@
 3. A tenant that has held a slot for `turn_s` while others wait is asked to yield. Between two requests it
    ends, and resumes after its other work; or, if its pass cannot resume, it pauses, and continues before its
    other work.
-4. A tenant that has not answered for `turn_s` while others wait is hung up on, so a turn also limits the
-   current request.
+4. A tenant that has not answered for MOST_SILENT_S, or for `turn_s` where that is shorter, while others wait
+   is hung up on: with the grace of 5, what hangs holds a slot for a minute at most.
 5. A tenant that still holds its slot `grace_s` after it was asked to yield loses the slot to others.
 6. A tenant that was out of reach in its turn rests: one minute, doubled each time, at most 15 minutes. After
-   the rest it has PROBE_S, not a whole turn, to answer.
+   the rest it has PROBE_S to answer.
 
 By 1 and 2, a tenant waits for at most one turn of each tenant before it. By 3 to 5, every turn ends. By 6,
 tenants that do not answer take ever less time from those that do.
@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from math import isinf
 from typing import Final, Generic, Protocol, TypeVar
 
+MOST_SILENT_S: Final = 50.0  # without an answer while others wait; a longer turn is for those that answer
 GRACE_S: Final = 10.0  # for the current request to be answered and its page to be written
 PROBE_S: Final = 10.0  # for a first answer, after a turn without one
 FIRST_REST_S: Final = 60.0
@@ -137,7 +138,7 @@ class FairQueue(Generic[W]):
 
     def silence_s(self, tenant: str) -> float:
         """How long a tenant may keep the others waiting without an answer."""
-        return min(self.turn_s, PROBE_S) if tenant in self._misses else self.turn_s
+        return min(self.turn_s, PROBE_S if tenant in self._misses else MOST_SILENT_S)
 
     def due_to_yield(self, now: float, silent: Mapping[str, float]) -> list[str]:
         """Tenants to ask to yield, each once: the longest turns first, one for each waiting tenant.

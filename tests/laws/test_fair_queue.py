@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.service.fair_queue import FIRST_REST_S, GRACE_S, LONGEST_REST_S, PROBE_S, FairQueue
+from sync.service.fair_queue import (
+    FIRST_REST_S,
+    GRACE_S,
+    LONGEST_REST_S,
+    MOST_SILENT_S,
+    PROBE_S,
+    FairQueue,
+)
 
 TURN_S = 300.0
 
@@ -190,17 +197,33 @@ def silenced(line: FairQueue[Pass], tenant: str, now: float) -> float | None:
     return line.ended(tenant, now, unfinished=True, out_of_reach=True)
 
 
-def test_a_request_is_hung_up_when_it_has_lasted_a_turn_and_others_wait() -> None:
+@pytest.mark.parametrize("turn_s", [20.0, TURN_S])
+def test_one_that_hangs_loses_its_slot_within_a_minute_and_within_a_turn(turn_s: float) -> None:
+    """However long a turn is: those that answer may use it."""
+    line = FairQueue[Pass](1, turn_s)
+    for tenant in ("hangs", "b"):
+        line.enqueue(tenant, RUN)
+    serve(line)
+
+    hung_up_at = min(turn_s, MOST_SILENT_S)
+    assert told(line, hung_up_at - 1, hangs=hung_up_at - 1) == []
+    assert told(line, hung_up_at, hangs=hung_up_at) == ["hangs"]
+    assert line.due_to_hang_up({"hangs": hung_up_at}) == ["hangs"]
+    assert line.due_to_lose_slot(60.0) == ["hangs"]
+    assert serve(line, 60.0) == ("b", "run")
+
+
+def test_a_request_is_hung_up_when_others_wait_and_it_lasts_too_long() -> None:
     line = turns()
     line.enqueue("slow", PRICES)
     serve(line)
     assert line.due_to_hang_up({"slow": 10 * TURN_S}) == []
 
     line.enqueue("b", RUN)
-    assert told(line, TURN_S, slow=TURN_S - 1) == ["slow"]
-    assert line.due_to_hang_up({"slow": TURN_S - 1}) == []
-    assert line.due_to_hang_up({"slow": TURN_S}) == ["slow"]
-    assert line.due_to_hang_up({"slow": TURN_S + 1}) == []
+    assert told(line, TURN_S, slow=MOST_SILENT_S - 1) == ["slow"]
+    assert line.due_to_hang_up({"slow": MOST_SILENT_S - 1}) == []
+    assert line.due_to_hang_up({"slow": MOST_SILENT_S}) == ["slow"]
+    assert line.due_to_hang_up({"slow": MOST_SILENT_S + 1}) == []
 
 
 def test_one_that_did_not_answer_rests_twice_as_long_each_time_until_it_answers() -> None:
@@ -220,7 +243,7 @@ def test_one_that_did_not_answer_rests_twice_as_long_each_time_until_it_answers(
 
     assert serve(line, now) == ("mute", "run")
     assert line.ended("mute", now) is None
-    assert line.silence_s("mute") == TURN_S
+    assert line.silence_s("mute") == MOST_SILENT_S
 
 
 def test_after_a_rest_it_has_a_moment_to_answer_and_with_an_answer_a_whole_turn() -> None:
@@ -324,7 +347,7 @@ def test_everything_asked_for_is_done_exactly_once(asked: list[tuple[str, Pass]]
 def test_however_many_hang_the_others_are_served_and_go_on_being_served(
     hanging: set[str], at_once: int, lets_go: bool, turn_s: float
 ) -> None:
-    """Each that hangs costs the others a turn in one slot, once, and then moments; and a grace, if its
+    """Each that hangs costs the others a minute in one slot, once, and then moments; of it a grace, if its
     thread hangs too. The others have work every minute, which takes no time.
     """
     line = FairQueue[Pass](at_once, turn_s)
@@ -357,6 +380,6 @@ def test_however_many_hang_the_others_are_served_and_go_on_being_served(
         line.due_to_lose_slot(now)
 
     assert first.keys() == set("abcdefgh") - hanging
-    cost = turn_s + GRACE_S + 2
+    cost = min(turn_s, MOST_SILENT_S) + GRACE_S + 2
     assert max(first.values()) <= -(-len(hanging) // at_once) * cost
     assert longest <= -(-len(hanging) // at_once) * (PROBE_S + 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -53,6 +53,7 @@ class Freshness:
     running      kinds of pass in progress, or marked so by a process that died
     rejected     products that were not copied, by store view
     altered      products copied with a value replaced, by store view
+    lost         store views that the tenant no longer has
     scheduled_now    what cron schedules are judged by; None: `now`
     failing      kinds of pass whose last run failed
     next_runs    when each kind of pass runs next, soonest first, as the daemon announced it
@@ -66,6 +67,7 @@ class Freshness:
     running: frozenset[PassKind]
     rejected: Mapping[str, int]
     altered: Mapping[str, int] = field(default_factory=dict)
+    lost: Collection[str] = ()
     scheduled_now: datetime | None = None
     failing: Mapping[PassKind, FailureStreak] = field(default_factory=dict)
     next_runs: Mapping[PassKind, datetime] = field(default_factory=dict)
@@ -99,6 +101,7 @@ def freshness(connection: sa.Connection) -> Freshness:
         failing=failures(connection),
         next_runs=next_runs(connection),
         waiting=waiting(connection, max(began)) if began and holder_of(connection) else None,
+        lost=frozenset(view for view, reason in gone.items() if reason == "tenant"),
     )
 
 

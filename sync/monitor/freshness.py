@@ -1,6 +1,7 @@
 """How fresh a copy is, decided for the page, `/api`, `/readyz`, `status`, metrics and alerts. Pure.
 
-store view    fresh while its watermark is not older than SYNC_MAX_LAG, or two intervals if that is longer
+store view    fresh while its watermark is not older than SYNC_MAX_LAG, or two intervals if that is longer;
+              never while the tenant does not have it
 feed          fresh while its last run succeeded within that time; a feed on a cron schedule, while it is
               running, or until SYNC_MAX_LAG after its scheduled time
 
@@ -12,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from sync.db.health import Freshness
 from sync.model import PassKind, duration
 
 FreshnessState = Literal["fresh", "stale", "never"]
+LOST: Final = "take it out of STORE_VIEWS and run `product-sync forget`, or correct its code."
 
 
 class Problem(NamedTuple):
@@ -78,14 +80,14 @@ class Assessment(NamedTuple):
 
 def problems(policy: FreshnessPolicy, observed: Freshness) -> list[Problem]:
     """Everything that is staler than the policy allows, store views first."""
-    views = [_assess_view(policy.max_lag, view, observed.lags.get(view)) for view in policy.store_views]
+    views = [_assess_view(policy.max_lag, view, observed) for view in policy.store_views]
     feeds = [_assess_feed(feed, observed) for feed in policy.feeds]
     return [it.problem for it in (*views, *feeds) if it.problem is not None]
 
 
 def view_state(policy: FreshnessPolicy, observed: Freshness, view: str) -> FreshnessState:
     """The state of one store view, also of one that the policy does not name."""
-    return _assess_view(policy.max_lag, view, observed.lags.get(view)).state
+    return _assess_view(policy.max_lag, view, observed).state
 
 
 def feed_state(policy: FreshnessPolicy, observed: Freshness, kind: PassKind) -> FreshnessState | None:
@@ -94,8 +96,11 @@ def feed_state(policy: FreshnessPolicy, observed: Freshness, kind: PassKind) -> 
     return None if feed is None else _assess_feed(feed, observed).state
 
 
-def _assess_view(max_lag: timedelta, view: str, lag: timedelta | None) -> Assessment:
-    key = f"stale:store_view:{view}"
+def _assess_view(max_lag: timedelta, view: str, observed: Freshness) -> Assessment:
+    key, lag = f"stale:store_view:{view}", observed.lags.get(view)
+    if view in observed.lost:
+        words = f"Store view {view} is not on the tenant any more."
+        return Assessment("stale", Problem(key, view, words, fix=LOST))
     if lag is None:
         words = f"Store view {view} was never loaded completely."
         return Assessment("never", Problem(key, view, words, is_first=True))

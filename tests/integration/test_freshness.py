@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from sync.commerce.retry import RetryPolicy
 from sync.commerce.transport import open_session
+from sync.db.current_views import note_lost, save_list
 from sync.db.dialects import utc_now
 from sync.errors import AccessDenied
 from sync.feed.webhook import Webhook
@@ -50,6 +51,7 @@ NO_FEEDS = (
     "The feed reconcile was never read completely.",
 )
 OLD_VIEW = "Store view all is SPAN behind; SPAN are allowed."
+LOST_VIEW = "Store view all is not on the tenant any more."
 OLD_STOCK = "The feed stock last succeeded SPAN ago: its next run is overdue."
 
 
@@ -160,6 +162,16 @@ def test_a_stale_store_view(reports: Reports, bench: Bench) -> None:
     age(bench.db, "UPDATE sync_watermarks SET watermark = :then")
 
     reports.check(OLD_VIEW, alerts=["stale:store_view:all"], all="stale", stock="succeeded")
+
+
+def test_a_store_view_that_the_tenant_lost(reports: Reports, bench: Bench) -> None:
+    """It was loaded, so nothing says that it was not."""
+    load(bench)
+    with bench.db.begin() as tx:
+        save_list(tx, ["all"])
+        note_lost(tx, "all")
+
+    reports.check(LOST_VIEW, alerts=["stale:store_view:all"], all="left", stock="succeeded")
 
 
 def test_an_overdue_feed(reports: Reports, bench: Bench) -> None:

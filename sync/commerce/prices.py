@@ -115,13 +115,12 @@ class _Row(_Named):
     quantity: Decimal = Decimal(1)
     price_type: str = "fixed"
 
-    def __post_init__(self) -> None:
-        if not all(is_storable(number) for number in (self.amount or Decimal(0), self.quantity)):
-            raise ValueError("Beyond numeric(20,6)")
-
     @property
     def amount(self) -> Decimal | None:
-        return self.price if self.price is not None else self.cost
+        """The price or cost; None without one, and where the database cannot hold it or its quantity."""
+        amount = self.price if self.price is not None else self.cost
+        numbers = (self.quantity,) if amount is None else (amount, self.quantity)
+        return amount if all(map(is_storable, numbers)) else None
 
 
 class _Answered(NamedTuple):

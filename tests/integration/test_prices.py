@@ -149,6 +149,29 @@ def test_special_prices_costs_and_tier_prices_are_compared_too(loaded: Bench) ->
     assert read(loaded)[0].tally.updated == 0
 
 
+def test_amounts_beyond_what_the_database_holds_refuse_no_product(loaded: Bench) -> None:
+    """The product's own note says so; its other prices are read, and the pass has succeeded."""
+    base, special, cost, tier, quantity, other = priced(loaded, 6, "cost")[:6]
+    feeds = loaded.sandbox.prices
+    feeds.set_base(base, 1e25)
+    feeds.set_special(special, 1e25)
+    feeds.set_cost(cost, 1e25)
+    feeds.set_tiers(tier, [tier_price(value=1e25)])
+    feeds.set_tiers(quantity, [tier_price(value=8.5) | {"qty": 1e25}])
+    feeds.set_special(base, 3)
+    feeds.set_base(other, 7)
+
+    first, (again, asked) = read(loaded)[0], read(loaded)
+
+    assert [(it.status, it.exit_code) for it in (first, again)] == [("succeeded", 0)] * 2
+    assert (again.tally.updated, asked.count(SIMPLE)) == (0, 0)
+    beyond = {(base, "base"), (special, "special"), (cost, "cost")}
+    kept = {(row[0], row[1]): row[4] for row in rows(loaded, product_prices.c.scope_id == 0)}
+    assert beyond.isdisjoint(kept)
+    assert (kept[base, "special"], kept[other, "base"]) == (3, 7)
+    assert base in {row.product_id for row in loaded.open_rejections() if row.kind == "altered"}
+
+
 def tier_price(value: float, percentage: float | None = None) -> dict[str, Any]:
     extension = {"website_id": 0} if percentage is None else {"website_id": 0, "percentage_value": percentage}
     return {"customer_group_id": 1, "qty": 5, "value": value, "extension_attributes": extension}

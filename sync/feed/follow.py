@@ -14,17 +14,20 @@ from contextlib import suppress
 from hashlib import sha256
 from sys import maxsize
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 
 from sync.db.changes import since
 from sync.db.engine import reading
+from sync.db.feed_position import entry_at
 from sync.errors import Interrupted
 from sync.feed.positions import Position, PositionStore, check, describe
 from sync.feed.webhook import Webhook, WebhookTooLarge
 from sync.model import counted
+
+T = TypeVar("T")
 
 POLL_S = 1.0
 CHUNK = 1000  # entries read at once
@@ -66,7 +69,7 @@ class Feed:
         Raises EntriesDeleted, PositionMismatch when the entry at a position is gone from the feed,
         DatabaseUnavailable.
         """
-        position, left = start, maxsize if limit is None else limit
+        position, left = self._identified(start), maxsize if limit is None else limit
         while left and not self._stop.is_set():
             entries = self._read(position, store.name, min(CHUNK, left))
             if entries:
@@ -75,6 +78,13 @@ class Feed:
                 del entries  # before the next are read
             elif not self._follow or self._stop.wait(self._poll_s):
                 return
+
+    def _identified(self, start: Position) -> Position:
+        """A bare number with the description of its entry, so that a later restore is noticed."""
+        if start.entry is not None:
+            return start
+        entry = self._reading(lambda tx: entry_at(tx, start.change_id))
+        return start if entry is None else Position(start.change_id, describe(entry))
 
     def check(self, position: Position, store: PositionStore) -> None:
         """Raise PositionMismatch when the entry at `position` is gone from the feed, DatabaseUnavailable."""
@@ -88,8 +98,10 @@ class Feed:
             check(tx, position, name)
             return rows
 
-        found = reading(self._engine, read, stop=self._stop if self._follow else None)
-        return [_entry(row) for row in found]
+        return [_entry(row) for row in self._reading(read)]
+
+    def _reading(self, work: Callable[[sa.Connection], T]) -> T:
+        return reading(self._engine, work, stop=self._stop if self._follow else None)
 
 
 def _entry(row: sa.Row[Any]) -> Entry:

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,22 @@ def test_a_follower_notices_too(db: sa.Engine) -> None:
     with pytest.raises(PositionMismatch):
         forward(Feed(db, stop, follow=True, poll_s=0.01), restore, NoPosition(), since=0)
     overdue.cancel()
+
+
+def test_a_follower_that_began_at_a_bare_number_notices_too(db: sa.Engine) -> None:
+    """Nothing was sent yet when 8 of 20 entries come back from a backup and 15 others follow."""
+    grow(db, 20)
+    reader, waits = Memory(), count(1)
+
+    class RestoredMeanwhile(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            cut(db, 8)
+            grow(db, 15)
+            return next(waits) > 1
+
+    with pytest.raises(PositionMismatch, match="has another entry there"):
+        forward(Feed(db, RestoredMeanwhile(), follow=True), reader, NoPosition(), since=20)
+    assert reader.ids == []
 
 
 def test_a_copy_restored_while_a_receiver_is_slow_is_noticed_before_more_is_sent(

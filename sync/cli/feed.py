@@ -13,6 +13,7 @@ import typer
 from sync.cli.console import INTERRUPTED, complain, print_out, stoppable
 from sync.cli.options import MAX_ID, app, copy_settings
 from sync.cli.tenants import for_tenants
+from sync.cli.urls import given_url
 from sync.model import counted
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ def changes(
         Path | None, typer.Option(metavar="FILE", help="Store the position in this file, and resume from it.")
     ] = None,
     webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="Post signed batches to this URL instead of printing.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Post signed batches to this URL instead of printing; - reads it from standard input.",
+        ),
     ] = None,
     rewind: Annotated[
         bool,
@@ -56,6 +61,8 @@ def changes(
     in order; each batch after the 2xx for the one before. Each change arrives at least once: after a crash or
     a lost answer some are repeated, so a receiver must ignore a change_id and changed_at that it already has.
     A restored copy reuses change_ids with other times. The position of a URL is kept in the copy, or in FILE.
+    Give a URL that holds a token or a password on standard input, because other users of this machine can
+    read the arguments of a command.
 
     \b
       webhook-id         first_id-last_id-DIGEST: the same for the same changes, and in Idempotency-Key
@@ -74,6 +81,7 @@ def changes(
       product-sync changes --follow --state search.json      all entries and new ones, across restarts
       product-sync changes --follow --webhook https://search.example/products
       product-sync changes --webhook URL --rewind            everything again from the first entry
+      product-sync changes --follow --webhook - < url.txt    the URL is the file's first line
 
     Entries older than SYNC_CHANGES_KEEP are deleted: who asks for them is refused, and nothing is skipped.
 
@@ -86,6 +94,7 @@ def changes(
     from sync.feed.positions import NoPosition, WebhookPosition, position_file
 
     settings = copy_settings()
+    webhook = None if webhook is None else given_url(webhook, "the receiver")
     with ExitStack() as opened:
         stop = opened.enter_context(stoppable())
         send, receiver = _sender(opened, settings, webhook, stop, follow=follow)

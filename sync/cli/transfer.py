@@ -12,7 +12,7 @@ import typer
 from sync.cli.console import emit, stoppable
 from sync.cli.options import copy_settings, db
 from sync.cli.tenants import for_tenants
-from sync.errors import UsageError
+from sync.cli.urls import given_url
 
 if TYPE_CHECKING:
     from sync.db.transfer import OnRows
@@ -51,26 +51,13 @@ def copy(
     from sync.settings.parsers import mask_url
 
     settings = copy_settings()
-    url = _asked_for() if url == "-" else url
+    url = given_url(url, "the other database")
     with stoppable() as stop, copy_of(settings) as source, other_database(url) as target, _bar() as on_rows:
         rows = transfer(source, target, lease_holder.describe("db copy"), lease_holder.is_dead, stop, on_rows)
     total, place = counted(sum(rows.values()), "row"), mask_url(SecretStr(url))
     emit(f"{total} copied to {place} and compared: no difference.")
     emit(f"{counted(rows['products'], 'product')}, {counted(rows['product_changes'], 'change')}.")
     emit("Next: set DATABASE_URL to the new URL, then start the daemon.")
-
-
-def _asked_for() -> str:
-    """The URL from standard input, typed unseen on a terminal."""
-    if sys.stdin.isatty():
-        from getpass import getpass
-
-        line = getpass("URL of the other database: ")
-    else:
-        line = sys.stdin.readline()
-    if not line.strip():
-        raise UsageError("standard input has no URL.", "write the URL of the other database to it.")
-    return line.strip()
 
 
 @contextmanager

@@ -42,6 +42,7 @@ DATABASE_SCHEMES = {
 }
 BROKER_SCHEMES = ("amqp", "amqps", "redis", "rediss")
 _PASSWORD = r"://[^:/]*:.+@"  # noqa: S105 -- a pattern, not a password
+TOKEN_LENGTH: Final = 16  # signs; a shorter part of a path is a name
 _SECRET_PARAMETER = r"(?i)([?&][^=&]*(?:pass|secret|token)[^=&]*)=([^&]*)"  # noqa: S105 -- likewise
 _ENCODED = "in a user name or password, write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23, % as %25"
 _PORTS = {"postgresql+psycopg": 5432, "mysql+pymysql": 3306}
@@ -291,6 +292,23 @@ def has_password(url: str) -> bool:
     (False, True)
     """
     return bool(re.search(_PASSWORD, url) or re.search(_SECRET_PARAMETER, url))
+
+
+def looks_secret(url: str) -> bool:
+    """Whether a URL contains a password, a web address's user name, or a part that looks like a token.
+
+    >>> looks_secret("https://hooks.example/services/T0B0/pq3kd81mzx0wiaer"), looks_secret("https://key@hooks.example")
+    (True, True)
+    >>> looks_secret("https://search.example/in/product-changes-v2"), looks_secret("postgresql+psycopg://shop@db/pim")
+    (False, False)
+    """
+    if not url.startswith(("http://", "https://")):
+        return has_password(url)
+    authority, *parts = re.split(r"[/?&=#]", url.partition("://")[2])
+    tokens = [
+        it for it in parts if len(it) >= TOKEN_LENGTH and not re.fullmatch(r"[a-z]+([._-][a-z0-9]+)*", it)
+    ]
+    return "@" in authority or bool(re.search(_SECRET_PARAMETER, url) or tokens)
 
 
 def secrets_in(url: str) -> list[str]:

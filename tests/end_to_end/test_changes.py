@@ -215,6 +215,25 @@ def test_no_secret_is_told_to_anybody(copy: Shell) -> None:
     assert b"hunter22" not in b"".join(path.read_bytes() for path in copy.folder.glob("products.db*"))
 
 
+def test_a_webhook_by_the_url_on_standard_input_is_in_no_process_list(copy: Shell) -> None:
+    """It keeps the position of the same URL given as an argument, which is warned about."""
+    with Receiver() as receiver:
+        url = f"{receiver.url}/t0ken55t0ken55t0ken55"
+        first = copy.run("changes", "--webhook", url, "--limit", "100")
+        (copy.folder / "url.txt").write_text(f"{url}\n")
+        with copy.start_afresh(
+            "changes", "--follow", "--webhook", "-", prefix=["sh", "-c", 'exec "$@" < url.txt', "sh"]
+        ) as sender:
+            receiver.wait_for(3)
+            listed = Path(f"/proc/{sender.process.pid}/cmdline").read_bytes()
+            sender.end()
+
+    assert receiver.taken == [*range(1, 301)]
+    assert "secret.in_arguments" in first.err
+    assert "secret.in_arguments" not in str(sender.log)
+    assert b"t0ken55" not in listed
+
+
 @pytest.mark.parametrize(
     ("url", "secret", "code", "words"),
     [

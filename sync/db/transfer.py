@@ -333,10 +333,10 @@ def _chunks(connection: sa.Connection, table: sa.Table) -> Iterator[list[Row]]:
 
 
 def _selected(connection: sa.Connection, column: sa.Column[Any]) -> str:
-    """A column in a select: JSON as the text that is stored, a float with all its digits."""
+    """A column in a select: JSON as text, also where SQLite stores a number; a float with all its digits."""
     quoted = connection.dialect.identifier_preparer.quote(column.name)
-    if connection.dialect.name == "postgresql" and isinstance(column.type, sa.JSON):
-        return f"{quoted}::text"
+    if connection.dialect.name in ("postgresql", "sqlite") and isinstance(column.type, sa.JSON):
+        return f"CAST({quoted} AS text)"
     if connection.dialect.name in ("mysql", "mariadb") and isinstance(column.type, sa.Float):
         return f"CAST({quoted} AS DOUBLE)"
     return quoted

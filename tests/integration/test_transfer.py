@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from sync.db import leases, opening, views
 from sync.db.engine import in_transaction, reading
+from sync.db.reference import SIGHTED
 from sync.db.schema import (
     metadata,
     product_prices,
@@ -67,6 +68,7 @@ def fill(tenant: Sandbox, db: sa.Engine) -> Bench:
         tx.execute(
             sync_state.insert().values(name="webhook x", value={"change_id": 30, "entry": None, "format": 1})
         )
+        tx.execute(sync_state.insert().values(name=SIGHTED, value=30))  # a number, as `reference` keeps it
         price = {"price_kind": "base", "scope_id": 0, "starts_at": AT, "changed_at": AT}
         tx.execute(product_prices.insert().values(product_id=1, price=Decimal("999999999.123456"), **price))
         views.create(tx, "flat", ["sku", "price"])

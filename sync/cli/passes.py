@@ -205,7 +205,7 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
     if as_json:
         print_out(text.json_line(named(text.drift_as_json(summary, drift) | {"left": left})))
     else:
-        emit(text.drift_report(drift))
+        emit(text.drift_report(summary, drift))
     raise typer.Exit(1 if drift else summary.exit_code)
 
 

@@ -84,8 +84,10 @@ def _tally(tally: Tally, dry: bool) -> str:
     return ", ".join([f"{tally.fetched} read", *counted])
 
 
-def drift_report(drift: Sequence[Drift]) -> str:
+def drift_report(summary: Summary, drift: Sequence[Drift]) -> str:
     """The differences between the copy and the catalogue, a paragraph for each kind."""
+    if not drift and summary.exit_code:
+        return f"What could be compared ({', '.join(summary.store_views)}) equals the catalogue."
     if not drift:
         return "The copy equals the catalogue."
     return "\n".join(line for found in drift for line in _drift(found))

@@ -162,6 +162,7 @@ def test_what_the_tenant_refuses_is_not_current_until_it_answers_again(shop: She
     status, verified, prices = shop.run("status"), shop.run("verify", **BOTH), shop.run("prices", **BOTH)
 
     assert (ended.code, verified.code, prices.code) == (1, 1, 1)
+    assert verified.out == "What could be compared (all) equals the catalogue.\n"
     assert shown(shop) == everything("all")
     for said in (status.out, verified.err):
         assert "Store view de is not on the tenant any more: its 19 products are not current" in said

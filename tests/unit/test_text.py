@@ -35,7 +35,7 @@ def test_one_is_no_plural() -> None:
     one = replace(RAN, tally=Tally(fetched=1), traffic=Traffic(requests=1))
 
     assert text.summary_line(one).endswith(": 1 read; 1 request, 1.2 s.")
-    assert text.drift_report([Drift("fr", "different", 1, [(7, None)])]).startswith(
+    assert text.drift_report(RAN, [Drift("fr", "different", 1, [(7, None)])]).startswith(
         "store view fr: 1 product that differs\n"
     )
 
@@ -69,12 +69,19 @@ def test_altered_products_are_counted_apart_from_rejected_ones() -> None:
 def test_drift_is_told_with_its_first_examples() -> None:
     found = Drift("fr", "different", 12, [(7, "price, name"), (9, None)])
 
-    assert text.drift_report([found]).splitlines() == [
+    assert text.drift_report(RAN, [found]).splitlines() == [
         "store view fr: 12 products that differ",
         "    7  price, name",
         "    9",
         "    … and 10 more",
     ]
+
+
+def test_a_copy_that_was_compared_in_part_is_not_said_to_be_equal() -> None:
+    """A store view is unknown to the tenant, or a product cannot be read."""
+    assert text.drift_report(RAN, []) == "The copy equals the catalogue."
+    said = text.drift_report(replace(RAN, status="partial"), [])
+    assert said == "What could be compared (all, fr) equals the catalogue."
 
 
 def test_a_history_tells_each_path_in_words() -> None:

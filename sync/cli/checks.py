@@ -78,7 +78,7 @@ def check(
     for hint in [*unknown_variables(), *settings.exposed_files]:
         yield Finding("settings", "warning", hint)
     with open_tenant(settings, RunLog(), stop, max_retry_time=PATIENCE_S, timeouts=TIMEOUTS_S) as tenant:
-        yield from _tenant(tenant, settings.store_views, now)
+        yield from _tenant(tenant, settings, now)
     database = _tried("database", lambda: _database(settings.database_url.get_secret_value()))
     yield database
     if not database.exit_code and (engine := opening.find(settings.database_url.get_secret_value())):
@@ -104,8 +104,8 @@ def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
 # --- the tenant ------------------------------------------------------------------------------
 
 
-def _tenant(tenant: Tenant, views: Sequence[str], now: Callable[[], datetime]) -> Iterator[Finding]:
-    token = _tried("token", lambda: _token(tenant))
+def _tenant(tenant: Tenant, settings: Settings, now: Callable[[], datetime]) -> Iterator[Finding]:
+    token = _tried("token", lambda: _token(tenant, settings))
     yield token
     if token.exit_code:
         yield from _skipped(TENANTS_TESTS, token.name)
@@ -118,7 +118,7 @@ def _tenant(tenant: Tenant, views: Sequence[str], now: Callable[[], datetime]) -
         return
     yield Finding("API", "ok", f"lists {counted(count.total, 'product')}")
     yield _granted(PRODUCTS)
-    yield _tried("store views", lambda: _store_views(tenant, views))
+    yield _tried("store views", lambda: _store_views(tenant, settings.store_views))
     for permission in OPTIONAL:
         yield _permission(tenant, permission)
     yield _clock(count.server_time, now())
@@ -150,11 +150,16 @@ def _commands(permission: Permission) -> str:
     return ", ".join(permission.commands)
 
 
-def _token(tenant: Tenant) -> str:
-    if tenant.tokens is None:
-        return "none needed: the integration's own credential signs each request"
-    tenant.tokens.current()
-    return "issued by IMS"
+def _token(tenant: Tenant, settings: Settings) -> str:
+    if tenant.tokens is not None:
+        tenant.tokens.current()
+        return "issued by IMS"
+    if settings.commerce_consumer_key is not None:
+        return "none needed: the integration's four COMMERCE_ values sign each request (OAuth 1.0a)"
+    return (
+        "COMMERCE_ACCESS_TOKEN, sent as Bearer: since 2.4.4 Commerce accepts it only where Stores > "
+        "Configuration > Services > OAuth > Consumer Settings allows it"
+    )
 
 
 def _store_views(tenant: Tenant, views: Sequence[str]) -> str:

@@ -116,10 +116,14 @@ def run(
     Exit status: 0 up to date, 1 some products rejected or deletions held back, 69 out of reach, 75 busy, 77
     refused, 78 settings, 130 interrupted; 64 if none of the products named was found.
     """
-    from sync.passes.incremental import incremental
+    from sync.passes.incremental import incremental, unloaded
 
     def work(sync: Sync) -> Summary:
-        return _named(sync, product_id or [], sku or []) if sku or product_id else incremental(sync)
+        if sku or product_id:
+            return _named(sync, product_id or [], sku or [])
+        if views := unloaded(sync):
+            complain(f"No load of {', '.join(views)} has finished yet: this run loads the catalogue.")
+        return incremental(sync)
 
     _run_pass("run", work, store_view, dry=dry_run, as_json=as_json, metrics_file=metrics_file)
 
@@ -203,6 +207,8 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
     for words in left:
         complain(words)
     if as_json:
+        for line in text.drift_lines(drift):
+            complain(line)
         print_out(text.json_line(named(text.drift_as_json(summary, drift) | {"left": left})))
     else:
         emit(text.drift_report(summary, drift))
@@ -215,7 +221,7 @@ def prices(*, metrics_file: MetricsFile = None, as_json: AsJson = False) -> None
     """Read base, special and tier prices and costs, and products whose prices changed without a timestamp.
 
     The bulk price endpoints of Commerce change prices without changing `updated_at`, so `run` misses them.
-    The feeds return 300 SKUs per request, at a twentieth of the cost of product pages. A product whose prices
+    The feeds return up to 900 SKUs per request, at a fraction of the cost of pages. A product whose prices
     differ is read again in every store view, and its prices are stored in product_prices. For scopes that are
     not copied, the prices of the feeds are stored, except special prices with ambiguous dates. From then on,
     every pass that reads a product also writes its prices.

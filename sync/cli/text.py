@@ -93,6 +93,11 @@ def drift_report(summary: Summary, drift: Sequence[Drift]) -> str:
     return "\n".join(line for found in drift for line in _drift(found))
 
 
+def drift_lines(drift: Sequence[Drift]) -> list[str]:
+    """A line for each kind of difference, without examples."""
+    return [next(_drift(found)) for found in drift]
+
+
 def _drift(found: Drift) -> Iterator[str]:
     what = "that differs" if found.kind == "different" and found.count == 1 else _DRIFT[found.kind]
     yield f"store view {found.store_view}: {counted(found.count, 'product')} {what}"

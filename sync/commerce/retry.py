@@ -327,7 +327,10 @@ def _refused(reason: str, status: int, error_body: ErrorBody, *, blocked_tries: 
             kind(f"{reason}.", _access_fix(status, error_body)), tries=2, retry_after=0, renew=True
         )
     if status in (404, 410) or _is_unknown_store_view(status, error_body):
-        fix = "check API_ENDPOINT (the base URL that /V1/products is appended to) and STORE_VIEWS."
+        fix = (
+            "check API_ENDPOINT (the base URL that /V1/products is appended to; on PaaS it ends with /rest) "
+            "and STORE_VIEWS."
+        )
         return _stop(SettingsError(f"{reason}.", fix))
     if error_body.code is not None:
         return _stop(AccessDenied(f"{reason}.", remedy(error_body)))

@@ -44,6 +44,11 @@ def incremental(sync: Sync) -> Summary:
     return _together(sync, loaded, incremental(replace(sync, store_views=left))) if left else loaded
 
 
+def unloaded(sync: Sync) -> list[str]:
+    """The store views of which no load has finished."""
+    return [view for view in sync.store_views if _watermark(sync, view) is None]
+
+
 def _watermark(sync: Sync, store_view: str) -> datetime | None:
     return reading(sync.db, lambda connection: runs.watermark(connection, store_view), stop=sync.stop)
 

@@ -49,6 +49,7 @@ from sync.settings.parsers import (
     QuietPeriod,
     has_password,
     is_saas,
+    lacks_rest,
     mask_url,
     mask_webhook,
     parse_api_endpoint,
@@ -160,7 +161,7 @@ class Settings(BaseSettings):
     # The tenant. A default is also the example; a field without one has `examples`.
     api_endpoint: ApiEndpoint = Field(
         description="the REST base URL: https://<region>.api.commerce.adobe.com/<tenant-id> or https://<host>/rest",
-        examples=["https://na1.api.commerce.adobe.com/AbCdEfGh1234567890"],
+        examples=["https://na1.api.commerce.adobe.com/AbCdEfGh1234567890", "https://shop.example.com/rest"],
     )
     ims_client_id: Credential = Field(
         None,
@@ -480,6 +481,8 @@ def _credential_faults(given: Mapping[str, object]) -> dict[str, ValueError]:
     Without API_ENDPOINT, the given credentials decide which of the two is meant.
     """
     ims, oauth1 = [name for name in IMS if name in given], [name for name in OAUTH1 if name in given]
+    if oauth1 and not ims and lacks_rest(str(given.get("api_endpoint", ""))):
+        return _faults(["api_endpoint"], "has no /rest, where an integration (PaaS) has its API")
     if is_saas(str(given["api_endpoint"])) if "api_endpoint" in given else not oauth1:
         unwanted = _faults(
             oauth1, "is for an API_ENDPOINT with /rest (PaaS); SaaS takes the IMS variables: remove it"
@@ -580,4 +583,5 @@ def _line(error: ErrorDetails) -> str:
     field = str(error["loc"][0])
     missing = error["type"] == "missing"
     reason = "is not set" if missing else re.sub("^(Value error, |Input )", "", error["msg"])
-    return f"{field.upper()}: {reason}; example: {field.upper()}={example(field)}"
+    shown = " or ".join(Settings.model_fields[field].examples or [example(field)])
+    return f"{field.upper()}: {reason}; example: {field.upper()}={shown}"

@@ -208,6 +208,12 @@ def is_saas(endpoint: str) -> bool:
     return SAAS_HOST in endpoint or "/rest/" not in f"{endpoint}/"
 
 
+def lacks_rest(endpoint: str) -> bool:
+    """Whether an API_ENDPOINT, valid or not, is a host alone, which is neither SaaS nor PaaS."""
+    _, is_url, rest = endpoint.rstrip("/").partition("://")
+    return bool(is_url) and "/" not in rest and SAAS_HOST not in rest
+
+
 def tenant_name(endpoint: str) -> str:
     """What identifies a tenant, from its API_ENDPOINT: host, path, and the port if it is not the default.
 

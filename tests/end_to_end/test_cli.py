@@ -112,6 +112,26 @@ def test_a_difference_is_named_and_makes_verify_fail(shell: Shell) -> None:
     assert verified.code == 1
     assert "1 product" in verified.out
     assert "    5  " in verified.out
+    assert "store view all: 1 product that differs" in shell.run("verify", "--json").err
+
+
+def test_check_says_how_an_integration_is_authenticated(shell: Shell) -> None:
+    bearer = {
+        "IMS_CLIENT_ID": "",
+        "IMS_CLIENT_SECRET": "",
+        "IMS_ORG_ID": "",
+    } | shell.tenant.paas_environment()
+    rest = ("COMMERCE_CONSUMER_KEY", "COMMERCE_CONSUMER_SECRET", "COMMERCE_ACCESS_TOKEN_SECRET")
+
+    assert "sent as Bearer: since 2.4.4 Commerce accepts it only where" in shell.run("check", **bearer).out
+    assert "sign each request (OAuth 1.0a)" in shell.run("check", **bearer, **dict.fromkeys(rest, "k")).out
+
+
+def test_a_run_says_that_it_loads(shell: Shell) -> None:
+    loaded, unchanged = shell.run("run"), shell.run("run")
+
+    assert "No load of all has finished yet" in loaded.err
+    assert "No load" not in unchanged.err
 
 
 def test_a_dry_run_says_what_it_would_do_and_leaves_no_trace(shell: Shell) -> None:

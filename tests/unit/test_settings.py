@@ -246,6 +246,7 @@ def test_complete_credentials_are_taken(load: Load, variables: dict[str, str]) -
         (PAAS | {"IMS_CLIENT_ID": "client"}, ["IMS_CLIENT_ID"]),
         ({"API_ENDPOINT": PAAS["API_ENDPOINT"], "IMS_ORG_ID": "o"}, ["IMS_CLIENT_ID", "IMS_CLIENT_SECRET"]),
         ({"COMMERCE_ACCESS_TOKEN": "t"}, ["API_ENDPOINT"]),
+        (PAAS | {"API_ENDPOINT": "https://shop.example"}, ["API_ENDPOINT"]),
     ],
 )
 def test_each_credential_missing_or_too_many_is_named(
@@ -293,7 +294,10 @@ def test_an_endpoint_is_used_without_trailing_slash(load: Load, given: str, used
     ],
 )
 def test_an_endpoint_that_cannot_be_right_is_explained(faults: Faults, given: str, reason: str) -> None:
-    assert reason in faults(**SAAS | {"API_ENDPOINT": given})["API_ENDPOINT"]
+    fault = faults(**SAAS | {"API_ENDPOINT": given})["API_ENDPOINT"]
+
+    assert reason in fault
+    assert "or https://shop.example.com/rest" in fault
 
 
 # --- Other values ------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ from sync.settings.parsers import (
     parse_duration,
     parse_host_names,
     parse_https_url,
+    parse_password,
     parse_proxy,
     parse_scopes,
     parse_store_views,
@@ -89,6 +90,7 @@ OF_THE_PROCESS = (
     "status_bind",
     "status_hosts",
     "status_token",
+    "status_password",
     "celery_broker_url",
     "log_format",
     "log_level",
@@ -106,6 +108,7 @@ StoreViews = Annotated[tuple[str, ...], BeforeValidator(parse_store_views), Plai
 DatabaseUrl = Annotated[SecretStr, BeforeValidator(parse_database_url), PlainSerializer(mask_url)]
 BrokerUrl = Annotated[SecretStr | None, BeforeValidator(parse_broker_url), PlainSerializer(mask_url)]
 Webhook = Annotated[SecretStr | None, BeforeValidator(parse_webhook), PlainSerializer(mask_webhook)]
+Password = Annotated[SecretStr | None, BeforeValidator(parse_password)]
 WebhookSecret = Annotated[SecretStr | None, BeforeValidator(parse_webhook_secret)]
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(show_duration)]
 DurationOrOff = Annotated[
@@ -272,6 +275,11 @@ class Settings(BaseSettings):
     )
     status_token: SecretCredential = Field(
         None, description='bearer token that allows the page\'s "run now"', examples=["..."]
+    )
+    status_password: Password = Field(
+        None,
+        description="password that the status page asks for, 8 characters or more; not set, it asks for none",
+        examples=["..."],
     )
     celery_broker_url: BrokerUrl = Field(
         None,

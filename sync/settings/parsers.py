@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import SecretStr
 
+SHORTEST_PASSWORD = 8
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 BYTE_ORDER_MARK: Final = "\ufeff"  # some editors write it at the start of a file
 LONGEST_TEXT: Final = 1 << 20  # bytes of a file of settings; a device has no end
@@ -464,6 +465,13 @@ def parse_credential(text: str) -> str:
         raise ValueError(
             "holds a blank or a sign that no credential has, perhaps an invisible one: copy it as plain text"
         )
+    return text
+
+
+def parse_password(text: str) -> str:
+    """A password that people type: any printable text of at least SHORTEST_PASSWORD characters."""
+    if len(text) < SHORTEST_PASSWORD or not text.isprintable():
+        raise ValueError(f"must have {SHORTEST_PASSWORD} characters or more, all of them printable")
     return text
 
 

@@ -1,12 +1,13 @@
 """The status page: for people at `/`, for programs the same facts at `/api/`.
 
-    Protection ── routes ── facts (pages.py) ──┬── HTML (templates/)
-    (Host, headers)                            └── JSON
+    Protection ── PasswordGate ── routes ── facts (pages.py) ──┬── HTML (templates/)
+    (Host, headers)   (login)                                  └── JSON
 
 With many tenants, `/` lists them, and each has the same pages under `/tenants/NAME`.
 
-Read-only, except "run now", which needs STATUS_TOKEN and a daemon. The pages contain no JavaScript. Pages are
-made in worker threads, a few at a time, so that a pass in progress has priority.
+Read-only, except "run now", which needs STATUS_TOKEN and a daemon. With STATUS_PASSWORD, all need a login.
+The pages contain no JavaScript. They are made in worker threads, a few at a time, so that a pass in progress
+has priority.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from sync.settings import Settings
 from sync.web import formatting as words
 from sync.web import pages, tenants
 from sync.web.cached_counts import CachedCounts
+from sync.web.login import PasswordGate
 from sync.web.pages import BadQuery, Facts, NotFound, ShownCopy
 from sync.web.protection import Protection
 from sync.web.tenants import TenantDirectory
@@ -131,9 +133,23 @@ def _guarded(
     routes: list[BaseRoute], desk: Handlers, settings: Settings, extra_routes: Sequence[Route]
 ) -> Starlette:
     names = [*settings.status_hosts, *([settings.status_bind.host] if settings.status_bind else [])]
-    guard = Middleware(Protection, names=names, open=[route.path for route in extra_routes])
+    probes = [route.path for route in extra_routes]
+    guards = [Middleware(Protection, names=names, open=probes)]
+    if settings.status_password is not None:
+        password, free = settings.status_password.get_secret_value(), [*probes, "/page.css"]
+        desk.has_password = True
+        guards.append(
+            Middleware(
+                PasswordGate,
+                password=password,
+                open=free,
+                ask=desk.ask_password,
+                form=_form,
+                is_foreign=_is_foreign,
+            )
+        )
     routes = [*routes, Route("/page.css", _style, methods=["GET"]), *extra_routes]
-    return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: desk.refuse})
+    return Starlette(routes=routes, middleware=guards, exception_handlers={HTTPException: desk.refuse})
 
 
 async def _style(_request: Request) -> Response:
@@ -171,6 +187,7 @@ class Handlers:
         many: bool,
     ) -> None:
         self._many = many
+        self.has_password = False
         self._copy_of = shown_copy
         self._templates = words.environment()
         self._token = token if run_now is not None else None
@@ -224,6 +241,7 @@ class Handlers:
             "root": _root(request),
             "path": _path(request),
             "style": _CSS_VERSION,
+            "has_password": self.has_password,
             "may_run": self._token is not None,
             "asked": request.query_params.get("asked") == "yes",
             "live": _is_live(name, request, facts),
@@ -244,6 +262,13 @@ class Handlers:
         if _path(request).startswith("/api"):
             return _as_json({"error": failure.words, "fix": failure.fix or None}, failure.status)
         return HTMLResponse(self._filled("error", request, {"failure": failure}), failure.status)
+
+    def ask_password(self, request: Request, status: int, said: str, back: str) -> Response:
+        """The answer to a request without the password."""
+        if "api" in request.url.path.split("/"):
+            fix = "Send STATUS_PASSWORD by HTTP Basic, as `curl --user :PASSWORD` does."
+            return _as_json({"error": said or "This needs the page's password.", "fix": fix}, status)
+        return HTMLResponse(self._filled("login", request, {"words": said, "back": back}), status)
 
     # --- run now -----------------------------------------------------------------------------
 
@@ -268,13 +293,18 @@ async def _given_token(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
+    return (await _form(request)).get("token", "")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form; none if it is longer than LONGEST_FORM."""
     body = b""
     with suppress(ClientDisconnect):
         async for part in request.stream():
             body += part
             if len(body) > LONGEST_FORM:
-                return ""
-    return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
+                return {}
+    return {name: texts[0] for name, texts in parse_qs(body.decode("utf-8", "replace")).items()}
 
 
 def _is_foreign(request: Request) -> bool:

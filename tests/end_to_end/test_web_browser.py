@@ -48,6 +48,7 @@ QUIET = [
 QUIET += ["--disable-component-update", "--disable-sync"]
 HOSTILE = '<script>window.owned=1</script><img src=//evil.example/x onerror="window.owned=2">Bag'
 TOKEN = "a-status-token"
+PASSWORD = "a long password"
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 
@@ -241,6 +242,29 @@ def test_it_works_without_javascript(browser: Any, loaded: Shop) -> None:
     visit.page.wait_for_url("**kind=delete*")
 
     assert visit.page.locator(".feed > li").count() == 2
+    context.close()
+
+
+def test_a_login_needs_no_mouse_and_no_javascript(browser: Any, loaded: Shop) -> None:
+    context = browser.new_context(viewport=PHONE, color_scheme="dark")
+    with serving(
+        application(loaded.bench.db, CopySettings(status_password=PASSWORD)), Address("127.0.0.1", 0)
+    ) as url:
+        visit = Visit(context.new_page(), url)
+        visit.page.goto(f"{url}changes?kind=delete")
+        visit.keep("login")
+        visit.assert_accessible()
+        visit.assert_fits()
+        visit.page.keyboard.type(PASSWORD)
+        visit.page.keyboard.press("Enter")
+        visit.page.get_by_role("button", name="Log out").wait_for()
+        visit.keep("login-done")
+        assert visit.page.url.endswith("/changes?kind=delete")
+        visit.assert_accessible()
+        visit.page.get_by_role("button", name="Log out").click()
+        visit.page.get_by_label("Password").wait_for()
+
+        assert visit.elsewhere == []
     context.close()
 
 

@@ -113,6 +113,7 @@ def test_every_secret_may_come_from_a_file(load: Load, tmp_path: Path) -> None:
         **OAUTH1,
         "DATABASE_URL": "postgresql+psycopg://u:db-password@h/db",
         "STATUS_TOKEN": "status-token",
+        "STATUS_PASSWORD": "status-password",
         "SYNC_ALERT_WEBHOOK": "https://hooks.example/secret-path",
         "CELERY_BROKER_URL": "redis://:queue-password@h/0",
     }
@@ -552,6 +553,7 @@ def test_no_secret_is_ever_shown(load: Load) -> None:
         CELERY_BROKER_URL="amqp://u:queue-secret@h//;amqp://u:second-secret@h2//",
         SYNC_ALERT_WEBHOOK="https://hooks.example/T0/path-secret",
         STATUS_TOKEN="page-secret",
+        STATUS_PASSWORD="login-secret",
     )
 
     for text in (str(describe(settings)), repr(settings), str(settings.model_dump_json())):

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from sync.db import receipts, refusals, session
 from sync.db.dialects import is_transient, make_schema, own_schema, refuse_former_place, schema_lock
-from sync.db.receipts import CommitReceipt
 from sync.errors import CopyIncomplete, DatabaseUnavailable, Interrupted, SchemaTooNew, SettingsError
 from sync.logs.redaction import foreign
 
@@ -72,6 +71,7 @@ def in_transaction(
     stop: Event | None = None,
     keep: bool = True,
     receipt: bool = True,
+    is_done: Callable[[sa.Engine], bool] | None = None,
 ) -> T:
     """Run `work` in one write transaction, again while the database is locked or restarting.
 
@@ -80,18 +80,24 @@ def in_transaction(
     keep       False rolls back at the end: what a dry run does
     receipt    a commit whose answer is lost is recognised, and `work` does not run again. False where it
                may, and where there may be no table of receipts
+    is_done    finds out instead of a receipt
 
     Raises DatabaseUnavailable once RETRY_TIME_S is spent or the error will not pass by itself
     (disk full, no permission); Interrupted when `stop` is set while waiting.
     """
-    for transaction in transactions(engine, stop=stop, keep=keep, receipt=receipt):
+    for transaction in transactions(engine, stop=stop, keep=keep, receipt=receipt, is_done=is_done):
         with transaction as tx:
             result = work(tx)
     return result
 
 
 def transactions(
-    engine: sa.Engine, *, stop: Event | None = None, keep: bool = True, receipt: bool = True
+    engine: sa.Engine,
+    *,
+    stop: Event | None = None,
+    keep: bool = True,
+    receipt: bool = True,
+    is_done: Callable[[sa.Engine], bool] | None = None,
 ) -> Iterator[Transaction]:
     """Attempts at one write transaction, the last of which is committed; see `in_transaction`.
 
@@ -100,15 +106,17 @@ def transactions(
             write(tx)
     """
     backoff = _Backoff(engine, stop or Event())
-    with_receipt = receipt and keep and engine.dialect.name != "sqlite"
+    with_receipt = receipt and is_done is None and keep and engine.dialect.name != "sqlite"
     while True:
-        transaction = Transaction(backoff.call(engine.connect), keep=keep, with_receipt=with_receipt)
+        transaction = Transaction(
+            backoff.call(engine.connect), keep=keep, with_receipt=with_receipt, is_done=is_done
+        )
         yield transaction
         if transaction.error is None:
             return
         backoff.wait(transaction.error)
         unanswered = transaction.unanswered
-        if unanswered is not None and backoff.call(partial(receipts.was_left, engine, unanswered)):
+        if unanswered is not None and backoff.call(partial(unanswered, engine)):
             return
 
 
@@ -116,17 +124,26 @@ class Transaction:
     """One attempt at a write transaction, as a `with` block that ends with COMMIT.
 
     error         what the database reported instead; None when it was committed, or was not to be
-    unanswered    the receipt of an attempt whose COMMIT failed: it may be committed
+    unanswered    finds out whether an attempt whose COMMIT failed was committed all the same
     """
 
-    def __init__(self, connection: sa.Connection, *, keep: bool, with_receipt: bool) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        *,
+        keep: bool,
+        with_receipt: bool,
+        is_done: Callable[[sa.Engine], bool] | None = None,
+    ) -> None:
         self._connection = connection.execution_options(sync_write=True)
         self._keep = keep
-        self._receipt = receipts.new(connection) if with_receipt else None
-        if self._receipt is not None:
-            connection.execution_options(sync_first=receipts.leaving(connection.dialect.name, self._receipt))
+        self._is_done = is_done
+        if with_receipt:
+            receipt = receipts.new(connection)
+            connection.execution_options(sync_first=receipts.leaving(connection.dialect.name, receipt))
+            self._is_done = partial(receipts.was_left, receipt=receipt)
         self.error: sa.exc.SQLAlchemyError | None = None
-        self.unanswered: CommitReceipt | None = None
+        self.unanswered: Callable[[sa.Engine], bool] | None = None
 
     def __enter__(self) -> sa.Connection:
         return self._connection
@@ -152,7 +169,7 @@ class Transaction:
             self._connection.commit()
         except BaseException as error:
             if isinstance(error, sa.exc.DBAPIError):
-                self.unanswered = self._receipt
+                self.unanswered = self._is_done
             self._connection.invalidate()
             raise
 
@@ -303,7 +320,12 @@ def upgrade(engine: sa.Engine, *, resume: bool = False) -> None:
         refuse_unknown(revision)
     if revision is None:
         reading(engine, refuse_former_place)
-    in_transaction(engine, _upgrade, receipt=False)
+    in_transaction(engine, _upgrade, is_done=_is_newest)
+
+
+def _is_newest(engine: sa.Engine) -> bool:
+    with engine.connect() as connection:
+        return _revision(connection) == newest_revision()
 
 
 def _upgrade(connection: sa.Connection) -> None:

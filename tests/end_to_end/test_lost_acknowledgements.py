@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 
+from sync.db.engine import alembic_config, current_revision, newest_revision
 from sync.sandbox import Sandbox
 from tests.command import Ended, Shell
 from tests.cutting import cutting
@@ -74,6 +77,46 @@ def test_the_answer_to_every_commit_is_lost(shop: Shell, command: str) -> None:
         assert ended.code == 0, ended.err[-3000:]
         assert relay.lost == relay.commits > 0
         assert_done_once(shop, command, receiver)
+
+
+def test_the_answer_to_the_commit_of_a_view_is_lost(shop: Shell) -> None:
+    """When it is created, replaced and dropped."""
+    prepare(shop, "view")
+    shop.run("reference")
+    for words, columns in (
+        ("--columns sku,name", ["store_view", "product_id", "sku", "name"]),
+        ("--columns sku,price", ["store_view", "product_id", "sku", "price"]),
+        ("--drop", []),
+    ):
+        with cutting(shop.settings["DATABASE_URL"], lambda _: True) as relay:
+            through = replace(shop, settings=shop.settings | {"DATABASE_URL": relay.url})
+            ended = through.run("view", "--name", "bags", *words.split())
+
+        assert ended.code == 0, ended.err[-3000:]
+        assert relay.lost > 0
+        with connected(shop.settings["DATABASE_URL"]) as db:
+            views = sa.inspect(db).get_view_names()
+            found = [it["name"] for it in sa.inspect(db).get_columns("bags")] if "bags" in views else []
+        assert found == columns
+
+
+@pytest.mark.parametrize("revision", [None, "before"])
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_the_answer_to_the_commits_of_a_migration_is_lost(
+    kind: Kind, revision: str | None, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    """Of an empty database, and of one that is one revision behind."""
+    url = new_database(kind, tables=revision is not None)
+    with Sandbox(1) as tenant, cutting(url, lambda _: True) as relay:
+        if revision is not None:
+            with connected(url) as db, db.begin() as connection:
+                command.downgrade(alembic_config(connection), "-1")
+        ended = Shell(tenant, tmp_path, {"DATABASE_URL": relay.url}).run("db", "upgrade")
+
+        assert ended.code == 0, ended.err[-3000:]
+        assert relay.lost == relay.commits > 0
+        with connected(url) as db:
+            assert current_revision(db) == newest_revision()
 
 
 @pytest.mark.skipif(not EACH, reason="takes minutes: set LOSE_EACH=1")

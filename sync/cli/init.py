@@ -27,6 +27,7 @@ from sync.settings import IMS, OAUTH1, Settings, is_secret
 from sync.settings.parsers import is_saas
 
 ENV = Path(".env")
+NOT_ASKED = ("ims_token_url", "ims_scopes", "store_views", "database_url")
 PLAIN = re.compile(r"[\w@.:/+=-]+", re.ASCII)
 
 
@@ -56,6 +57,9 @@ def init() -> None:
     for name in given:
         if os.environ.get(name.upper(), given[name]) != given[name]:
             emit(f"{name.upper()} is set in the environment too, which has priority: unset it.")
+    for name in NOT_ASKED:
+        if os.environ.get(name.upper()):
+            emit(f"{name.upper()} is set in the environment only: it was used here, and is not in {ENV}.")
 
 
 def _ensure_absent() -> None:

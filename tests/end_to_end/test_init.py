@@ -1,10 +1,11 @@
-"""`init` on a terminal: secrets are not shown, a wrong answer is asked for again."""
+"""`init`: a terminal hides secrets and asks again after a wrong answer; a pipe has an answer a line."""
 
 from __future__ import annotations
 
 import os
 import pty
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -78,6 +79,7 @@ def test_a_wrong_answer_is_asked_for_again_and_no_secret_is_shown(shell: Shell) 
         code = terminal.end()
 
     assert code == 0, terminal.shown
+    assert "IMS_TOKEN_URL is set in the environment only" in terminal.shown
     assert "not-the-secret" not in terminal.shown
     assert given["IMS_CLIENT_SECRET"] not in terminal.shown
     assert shell.run("check", **dict.fromkeys(NAMES, "")).code == 0
@@ -97,3 +99,27 @@ def test_a_key_that_ends_it_writes_nothing(shell: Shell, key: str, code: int, at
 
     assert "Traceback" not in terminal.shown
     assert not (shell.folder / ".env").exists()
+
+
+def test_a_pipe_has_an_answer_a_line_and_a_second_time_is_refused(shell: Shell) -> None:
+    given = shell.tenant.environment()
+    answers = "".join(f"{given[name]}\n" for name in NAMES)
+    unset = dict.fromkeys(NAMES, "")
+
+    first, second = (
+        subprocess.run(
+            [*PRODUCT_SYNC, "init"],
+            env=shell.environment(unset),
+            cwd=shell.folder,
+            input=answers,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        for _ in range(2)
+    )
+
+    assert (first.returncode, second.returncode) == (0, 64), first.stdout + second.stderr
+    assert (shell.folder / ".env").stat().st_mode & 0o777 == 0o600
+    assert shell.run("check", **unset).code == 0

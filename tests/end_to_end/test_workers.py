@@ -149,6 +149,16 @@ def test_two_workers_load_a_catalogue_and_end_when_told(shop: Shell) -> None:
     assert sum(served.kind == "token" for served in shop.tenant.requests) == 1
 
 
+@pytest.mark.parametrize("relay", ["redis"], indirect=True)
+def test_an_unknown_store_view_ends_as_without_workers(shop: Shell) -> None:
+    """No worker is needed to find out."""
+    for command in ("backfill", "reconcile"):
+        ends = [shop.run(command, "--store-view", "nope", *how) for how in ([], ["--executor", "celery"])]
+
+        assert [ended.code for ended in ends] == [64, 64], ends[1].err
+        assert all("Commerce does not know store view nope." in ended.err for ended in ends)
+
+
 def test_a_killed_worker_and_a_cut_connection_lose_nothing_and_double_nothing(
     shop: Shell, relay: tuple[str, Relay]
 ) -> None:

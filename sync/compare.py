@@ -45,6 +45,8 @@ class CompareMode:
     audit       stored rows are compared with their documents too, so that hand-made edits are found
     report      the copy stays as it is: its differences are noted
     retried     by store view, ids with an open row in `rejected_items`: copying one of them resolves it
+    first       store views that are loaded for the first time: former owners of their SKUs are looked up as
+                spelled, which an index finds; elsewhere as Commerce compares SKUs
     """
 
     complete: bool = False
@@ -52,6 +54,7 @@ class CompareMode:
     audit: bool = False
     report: bool = False
     retried: Mapping[str, Collection[int]] = field(default_factory=dict)
+    first: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

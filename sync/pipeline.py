@@ -246,7 +246,7 @@ def _clashes(
     taken = plan.taken
     if not taken:
         return []
-    is_first_load = not (reading.complete or reading.filtered)
+    is_first_load = plan.store_view in reading.first
     look = partial(live_with, store_view=plan.store_view, skus={*taken.values()}, exactly=is_first_load)
     here = read_from(lease.db, look, stop=lease.stop)
     if not here and len({answers.get(taker) for taker in taken}) == 1:

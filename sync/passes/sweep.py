@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sync.commerce.page_size import HEAVY_PAGE
 from sync.commerce.products import Extent
 from sync.compare import CompareMode, map_page
-from sync.db import pages, products, rejected
+from sync.db import pages, products, rejected, runs
 from sync.db.dialects import capacity, utc_now
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
@@ -109,7 +109,8 @@ def sweep(
     report      only note where the copy differs; it stays as it is
     """
     unread = {partition: partition.rest for partition in todo}
-    reading = CompareMode(complete, since is not None, audit, report, run.retried)
+    first = () if complete or since else _never_loaded(run)
+    reading = CompareMode(complete, since is not None, audit, report, run.retried, first)
     try:
         for outcome in sync_pages(_arrivals(run, list(unread), since), reading, run.sync.source, run.writer):
             _note(run, outcome, unread)
@@ -121,6 +122,10 @@ def sweep(
         if isinstance(error, CommerceError):
             error.unread = in_words(unread)
         raise
+
+
+def _never_loaded(run: Run) -> list[str]:
+    return run.read(lambda c: [view for view in run.sync.store_views if runs.watermark(c, view) is None])
 
 
 def _note(run: Run, outcome: PageOutcome, unread: dict[Partition, Interval]) -> None:

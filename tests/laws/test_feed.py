@@ -33,7 +33,9 @@ edits = st.one_of(
     st.tuples(st.just("exchange"), st.lists(places, min_size=2, max_size=4, unique=True)),
     st.tuples(st.just("bring back"), places),
 )
-passes = st.sampled_from(["run", "reconcile", "run --sku", "kill run", "kill reconcile"])
+passes = st.sampled_from(
+    ["run", "reconcile", "backfill", "run --sku", "kill run", "kill reconcile", "kill backfill"]
+)
 histories = st.lists(
     st.one_of(edits, edits, edits, st.tuples(passes, places), st.sampled_from([("back up",), ("restore",)])),
     max_size=25,
@@ -143,6 +145,8 @@ class Shop:
             bench.run()
         elif name == "reconcile":
             bench.reconcile()
+        elif name == "backfill":
+            bench.backfill()
         else:
             bench.run_named(skus=[self.catalogue.sku(self.at(place))])
 

@@ -115,13 +115,16 @@ def rejected(
 class Wanted:
     """A filter of the change feed; None selects everything.
 
-    product_ids    uses an index; the other conditions scan
+    until          before this time
+    product_ids    uses an index; `since` and `until` bound what is scanned for the other conditions
     """
 
     store_view: str | None = None
     kind: str | None = None
     since: datetime | None = None
     product_ids: Collection[int] | None = None
+    until: datetime | None = None
+    run_id: int | None = None
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         table = product_changes.c
@@ -129,6 +132,8 @@ class Wanted:
         where += [] if self.store_view is None else [table.store_view == self.store_view]
         where += [] if self.kind is None else [table.kind == self.kind]
         where += [] if self.since is None else [table.changed_at >= self.since]
+        where += [] if self.until is None else [table.changed_at < self.until]
+        where += [] if self.run_id is None else [table.run_id == self.run_id]
         return where
 
 
@@ -138,6 +143,8 @@ def changes(connection: sa.Connection, wanted: Wanted, before: int | None = None
     if wanted.product_ids is not None:
         return _changes_of(connection, wanted, before)
     top = before or int(connection.execute(sa.select(sync_feed.c.last_change_id)).scalar_one()) + 1
+    if wanted.until is not None:
+        top = min(top, _first_since(connection, wanted.until, top))
     bottom = max(1, top - CHANGES_LOOKED_THROUGH)
     statement = (
         sa.select(product_changes)
@@ -148,6 +155,34 @@ def changes(connection: sa.Connection, wanted: Wanted, before: int | None = None
     if found.next is not None or bottom == 1 or _is_older(connection, bottom, wanted.since):
         return found
     return RowsPage(found.rows, bottom)
+
+
+def _first_since(connection: sa.Connection, at: datetime, top: int) -> int:
+    """The first entry below `top` that is not older than `at`, else `top`: the feed is ordered by time."""
+    table, low, high = product_changes.c, 1, top
+    while low < high:
+        middle = (low + high) // 2
+        nearest = sa.select(table.change_id, table.changed_at).where(
+            table.change_id >= middle, table.change_id < high
+        )
+        found = connection.execute(nearest.order_by(table.change_id).limit(1)).one_or_none()
+        if found is None or found.changed_at >= at:
+            high = middle
+        else:
+            low = found.change_id + 1
+    return low
+
+
+def product_names(connection: sa.Connection, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """The names of products, by store view and id."""
+    table, found = products.c, dict[tuple[str, int], str]()
+    for view in {view for view, _ in keys}:
+        ids = [i for known_view, i in keys if known_view == view]
+        names = sa.select(table.product_id, table.name).where(
+            table.store_view == view, table.product_id.in_(ids)
+        )
+        found |= {(view, row.product_id): row.name for row in connection.execute(names)}
+    return found
 
 
 def _is_older(connection: sa.Connection, change_id: int, since: datetime | None) -> bool:

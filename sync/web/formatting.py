@@ -43,7 +43,9 @@ def environment() -> Environment:
     )
     made.filters |= {
         "bytes": decimal,
+        "clock": clock,
         "count": count,
+        "day": day,
         "span": span,
         "moment": moment,
         "short": short,
@@ -89,10 +91,19 @@ def moment(at: datetime | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), text.moment(at))
 
 
-def short(value: object) -> str:
+def short(value: object, longest: int = LONGEST) -> str:
     """A value on one line, shortened."""
     line = " ".join(said(value).split())
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+    return line if len(line) <= longest else f"{line[:longest]}…"
+
+
+def clock(at: datetime) -> Markup:
+    """The time of day in UTC, as a machine-readable <time> element."""
+    return Markup('<time datetime="{}">{:%H:%M:%S}</time>').format(at.isoformat(), at)
+
+
+def day(at: datetime) -> str:
+    return f"{at:%Y-%m-%d}"
 
 
 def said(value: object) -> str:

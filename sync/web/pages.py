@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -239,13 +239,13 @@ def rejected(copy: ShownCopy, query: Query) -> Facts:
 
 def changes(copy: ShownCopy, query: Query) -> Facts:
     view, kind = _text(query, "store_view") or None, _one_of(query, "kind", CHANGE_KINDS)
-    product, since = _text(query, "product"), _text(query, "since")
-    before = _number(query, "before")
-    now = reading(copy.db, utc_now)
+    product, since, day = _text(query, "product"), _text(query, "since"), _text(query, "day")
+    before, run_id = _number(query, "before"), _number(query, "run")
+    begin, end = _span(copy, since, day, run_id)
     wanted = web_queries.Wanted(
-        view, kind, _since(since, now), _product_ids(copy, product) if product else None
+        view, kind, begin, _product_ids(copy, product) if product else None, until=end, run_id=run_id
     )
-    found = reading(copy.db, lambda c: web_queries.changes(c, wanted, before))
+    found = reading(copy.db, lambda c: _named(c, web_queries.changes(c, wanted, before)))
     return {
         "changes": found.rows,
         "next": found.next,
@@ -253,10 +253,45 @@ def changes(copy: ShownCopy, query: Query) -> Facts:
         "kind": kind,
         "product": product,
         "since": since,
+        "day": day,
+        "run": run_id,
         "before": before,
         "views": _views(copy),
         "looked_through": web_queries.CHANGES_LOOKED_THROUGH,
     }
+
+
+def _named(connection: sa.Connection, found: RowsPage) -> RowsPage:
+    """The same changes, each with the name that its product has now."""
+    names = web_queries.product_names(connection, {(it["store_view"], it["product_id"]) for it in found.rows})
+    rows = [it | {"name": names.get((it["store_view"], it["product_id"]))} for it in found.rows]
+    return replace(found, rows=rows)
+
+
+def _span(
+    copy: ShownCopy, since: str, day: str, run_id: int | None
+) -> tuple[datetime | None, datetime | None]:
+    """The time that the changes asked for fall into: all conditions apply."""
+    now = reading(copy.db, utc_now)
+    begins: list[datetime | None] = [_since(since, now)]
+    ends: list[datetime | None] = []
+    if day:
+        try:
+            midnight = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+            begins, ends = [*begins, midnight], [*ends, midnight + timedelta(days=1)]
+        except (ValueError, OverflowError):
+            raise BadQuery("day is no date, as 2026-03-01.") from None
+    if run_id is not None:
+        row = reading(copy.db, lambda c: web_queries.run(c, run_id))
+        if row is None:
+            raise NotFound(f"The copy has no run {run_id}.")
+        finished = row["finished_at"]
+        begins.append(row["started_at"])
+        ends.append(None if finished is None else finished + timedelta(seconds=1))
+    return (
+        max((it for it in begins if it is not None), default=None),
+        min((it for it in ends if it is not None), default=None),
+    )
 
 
 def _since(text: str, now: datetime) -> datetime | None:

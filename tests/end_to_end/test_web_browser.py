@@ -241,7 +241,7 @@ def test_it_works_without_javascript(browser: Any, loaded: Shop) -> None:
     visit.page.get_by_role("button", name="Show").click()
     visit.page.wait_for_url("**kind=delete*")
 
-    assert visit.page.locator(".feed > li").count() == 2
+    assert visit.page.locator(".changes .change").count() == 2
     context.close()
 
 

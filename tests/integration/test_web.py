@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from sync.db import web_queries
 from sync.db.engine import in_transaction
-from sync.db.schema import products
+from sync.db.schema import product_changes, products
 from sync.db.tenant import remember
 from sync.errors import AccessDenied, SettingsError
 from sync.model import Page
@@ -213,6 +214,45 @@ def test_the_feed_is_filtered_by_kind_product_store_view_and_time(copy: Bench, s
     assert kinds(f"product={deleted}&store_view=de") == [("delete", deleted), ("insert", deleted)]
     assert kinds("since=2999-01-01") == []
     assert len(kinds("since=1h&kind=insert")) == web_queries.PAGE
+
+
+def test_the_changes_of_a_run_of_a_day_and_of_a_product_are_a_table_with_names(
+    copy: Bench, site: Site
+) -> None:
+    """Days are ranges of the feed: found by halving it, so an old day costs what today does."""
+    copy.backfill()
+    edited = copy.sandbox.catalogue.ids()[0]
+    copy.sandbox.catalogue.edit(edited, name="A new name", price=77)
+    copy.run()
+    with copy.db.begin() as tx:
+        a_day = timedelta(days=1)
+        rows = tx.execute(sa.select(product_changes.c.change_id, product_changes.c.changed_at)).all()
+        for row in rows[:40]:
+            old = product_changes.update().where(product_changes.c.change_id == row.change_id)
+            tx.execute(old.values(changed_at=row.changed_at - a_day))
+    today = rows[0].changed_at.date()
+
+    def found(query: str) -> list[dict[str, Any]]:
+        changes: list[dict[str, Any]] = []
+        asked = f"/changes?{query}"
+        while True:
+            facts = site.facts(asked)
+            changes += facts["changes"]
+            if facts["next"] is None:
+                return changes
+            asked = f"/changes?{query}&before={facts['next']}"
+
+    assert [(it["kind"], it["name"]) for it in found("run=2")] == [("update", "A new name")] * 2
+    assert len(found(f"day={today - a_day}")) == 40
+    assert len(found(f"day={today}")) == 82
+    assert len(found(f"day={today}&run=1")) == 80
+    assert found(f"day={today + a_day}") == found("day=0001-01-01") == []
+    page = site.get("/changes").text
+    assert page.index(f">{today}</a></th>") < page.index(">A new name</a>")
+    assert "<del>" in page
+    assert 'href="/changes?run=2&amp;kind=update">2</a>' in site.get("/runs").text
+    assert site.get("/changes?run=99").status_code == 404
+    assert site.get("/changes?day=tomorrow").status_code == 400
 
 
 def test_pages_by_key_show_every_row_once(copy: Bench, site: Site) -> None:
@@ -507,6 +547,8 @@ def test_the_address_is_free_again_when_the_page_is_closed(sqlite: sa.Engine) ->
         "/products?q=9&by=id",
         "/changes",
         "/changes?product=9",
+        "/changes?day=2999-01-01",
+        "/changes?run=1",
     ],
 )
 def test_no_page_reads_a_table_from_end_to_end(bench: Bench, path: str) -> None:

@@ -29,6 +29,7 @@ from tests.kit import Bench, Sightings, Stopped
 pytestmark = pytest.mark.slow
 
 VIEWS = ("all", "de")
+STORE_IDS = (0, 2)  # theirs
 NEW_OPTIONS = 4
 
 # What each command promises of the edits before its start. `stamped` moved `updated_at`; the others did not.
@@ -146,13 +147,15 @@ class Shop:
 
     def price(self, number: int) -> None:
         if self.sandbox.prices.takes("base-prices", number):
-            self.sandbox.prices.set_base(number, 100 + self.edited, store_id=self.edited % 3)
+            self.sandbox.prices.set_base(number, 100 + self.edited, store_id=STORE_IDS[self.edited % 2])
             self.owe("price", number)
 
     def special(self, number: int) -> None:
         if self.sandbox.prices.takes("special-price", number):
             ends = f"2027-01-{1 + self.edited % 28:02} 00:00:00"
-            self.sandbox.prices.set_special(number, 5 + self.edited, ends=ends, store_id=self.edited % 3)
+            self.sandbox.prices.set_special(
+                number, 5 + self.edited, ends=ends, store_id=STORE_IDS[self.edited % 2]
+            )
             self.owe("price", number)
 
     def delete_option(self) -> None:

@@ -28,6 +28,7 @@ from sync.db.schema import (
 
 Reason = Literal["settings", "tenant"]
 LEFT_SQL: Final = "(SELECT store_view FROM sync_store_views WHERE left_at IS NOT NULL)"
+ALIKE: Final = "alike_store_views"  # in sync_state: those that list the same products and stamps
 _TABLE: Final = sync_store_views.c
 
 

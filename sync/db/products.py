@@ -111,6 +111,31 @@ def count_live(connection: sa.Connection, store_view: str, up_to: int | None = N
     )
 
 
+def differ(connection: sa.Connection, store_view: str, other: str, before: datetime) -> bool:
+    """Whether two store views hold other products, or other `updated_at`, that are stamped before a time."""
+    return _has_other(connection, store_view, other, before) or _has_other(
+        connection, other, store_view, before
+    )
+
+
+def _has_other(connection: sa.Connection, store_view: str, other: str, before: datetime) -> bool:
+    """Whether a product of one store view is not in the other one, or has another stamp there."""
+    one, two = products.alias().c, products.alias().c
+    same = sa.and_(
+        two.store_view == other,
+        two.product_id == one.product_id,
+        two.deleted_at.is_(None),
+        sa.or_(two.updated_at == one.updated_at, two.updated_at >= before),
+    )
+    lacking = sa.exists().where(
+        one.store_view == store_view,
+        one.deleted_at.is_(None),
+        one.updated_at < before,
+        ~sa.exists().where(same).correlate_except(two.store_view.table),
+    )
+    return bool(connection.scalar(sa.select(lacking)))
+
+
 def highest_live(connection: sa.Connection, store_view: str) -> int:
     """The highest id that lives in the copy; 0 when none does.
 

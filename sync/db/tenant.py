@@ -11,6 +11,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from sync.db import leases, state
+from sync.db.current_views import ALIKE
 from sync.db.prices import MEMORY
 from sync.db.reference import ASKED, TAKEN
 from sync.db.rejected import NOT_COPIED
@@ -33,7 +34,10 @@ from sync.errors import AnotherTenant
 NAME = "tenant"
 SINCE_REVISION = "0003"  # the first schema with every table used here
 _FILLED = (products, source_items, product_prices, attributes, categories, websites)
-_LEARNED = ("pace", "page_size", "shared_pace", "shared_token", "reference_broken", MEMORY, ASKED, TAKEN)
+_LEARNED = (
+    *("pace", "page_size", "shared_pace", "shared_token", "reference_broken"),
+    *(MEMORY, ASKED, TAKEN, ALIKE),
+)
 _LAST, _FIRST = 10, 5  # products in a sample: last changed; first and last created
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from sync.db import products, runs
 from sync.model import Interval
+from sync.passes import alike
 from sync.passes.deletions import settle_all
 from sync.passes.reference import fetch_on_sight
 from sync.passes.run import Run, Summary, Sync, start
@@ -42,6 +43,7 @@ def backfill(
                 with run.apart(view):
                     settle_all(run, view)
             prove(run, run.sync.store_views)
+            alike.note(run)
         fetch_on_sight(run)
     return run.summary()
 

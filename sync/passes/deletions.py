@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 import sqlalchemy as sa
 
 from sync.commerce.listing import HIGHEST_ID
-from sync.commerce.products import Miscount, Products
+from sync.commerce.products import Extent, Miscount, Products
 from sync.db import findings, products, rejected
 from sync.db.copy import tombstone
 from sync.db.partitions import Partition
@@ -158,14 +158,17 @@ def _better_read(here: int, lacking: int, page_size: int) -> bool:
 # --- in an incremental pass ------------------------------------------------------------------
 
 
-def settle_deletions(run: Run, store_view: str, suspects: Collection[int] = ()) -> set[int]:
+def settle_deletions(
+    run: Run, store_view: str, suspects: Collection[int] = (), top: Extent | None = None
+) -> set[int]:
     """Count, and where the copy and the tenant disagree, find out why and make the copy agree.
 
     suspects    ids that were just found gone in another store view: asked for first
+    top         the answer of a store view that lists the same; where the copy disagrees, this one is asked
 
     Returns the ids tombstoned.
     """
-    highest, listed = _read_above(run, store_view)
+    highest, listed = _read_above(run, store_view, top)
     return _settle(run, store_view, highest, suspects, listed).buried
 
 
@@ -189,7 +192,7 @@ def settle_all(run: Run, store_view: str) -> None:
         )
 
 
-def _read_above(run: Run, store_view: str) -> tuple[int, int | None]:
+def _read_above(run: Run, store_view: str, top: Extent | None = None) -> tuple[int, int | None]:
     """Read what the tenant has above the highest id of the copy: new, or with a stamp that no window reaches.
 
     Read first: there it would hide a deletion from the counts. Returns the highest id there or here, up to
@@ -199,7 +202,7 @@ def _read_above(run: Run, store_view: str) -> tuple[int, int | None]:
     _recheck_uncounted(run, store_view)
     besides = _not_in_copy(run, store_view, HIGHEST_ID)
     here = max([run.read(lambda c: products.highest_live(c, store_view)), *besides])
-    top = run.sync.source.highest(store_view)
+    top = top or run.sync.source.highest(store_view)
     if top.highest_id <= here:
         return here, top.total
     above = Interval(here, top.highest_id)

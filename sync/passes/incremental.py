@@ -15,6 +15,8 @@ from sync.db.engine import reading
 from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.model import Interval, RunStatus, Traffic
+from sync.passes import alike
+from sync.passes.alike import AlikeViews
 from sync.passes.backfill import backfill, prove
 from sync.passes.deletions import settle_deletions
 from sync.passes.named import read_named
@@ -77,29 +79,42 @@ def _finish(run: Run, left: Sequence[Partition], since: Since) -> None:
 
 
 def _read(run: Run, since: Since) -> None:
-    todo, since = window(run, Interval(), since, _clocks_then(run))
+    same = _alike(run, since)
+    todo, since = window(run, Interval(), since, _clocks_then(run), same)
     sweep(run, run.plan(todo), since)
-    suspects: set[int] = set()
     for view in run.sync.store_views:
         with run.apart(view):
             retry_rejected(run, view)
-            suspects |= settle_deletions(run, view, suspects)
-    if not run.held_back and _is_quiet(run, since, read={partition.store_view for partition in todo}):
+    top, suspects = same.ask(run.sync.source.highest), set[int]()
+    for view in run.sync.store_views:
+        with run.apart(view):
+            suspects |= settle_deletions(run, view, suspects, top if view in same else None)
+    read = {partition.store_view for partition in todo}
+    if not run.held_back and _is_quiet(run, since, read, same):
         prove(run, run.sync.store_views)
     fetch_on_sight(run)
 
 
-def _is_quiet(run: Run, since: Since, read: Collection[str]) -> bool:
+def _alike(run: Run, since: Since) -> AlikeViews:
+    """Store views of which one is asked for all: they are alike, and read since the same time."""
+    found = alike.known(run)
+    return AlikeViews(run, found if len({since[view] for view in found}) == 1 else ())
+
+
+def _is_quiet(run: Run, since: Since, read: Collection[str], same: AlikeViews) -> bool:
     """Whether the store views in which there was nothing to read say so again, after the counts.
 
     Otherwise something was edited just now, or that first answer came from an outage: the watermark
     stays where it is, and the next run reads what this one did not.
     """
-    return not any(
-        run.sync.source.count(view, updated_from=begin).total
-        for view, begin in since.items()
-        if view in run.sync.store_views and view not in read
-    )
+
+    def moved(view: str) -> bool:
+        return run.sync.source.count(view, updated_from=since[view]).total > 0
+
+    unread = [view for view in run.sync.store_views if view not in read]
+    alone = [view for view in unread if view not in same]
+    together = len(alone) < len(unread)
+    return not (together and same.ask(moved)) and not any(map(moved, alone))
 
 
 def _clocks_then(run: Run) -> list[Clocks]:

@@ -14,6 +14,7 @@ from sync.db import findings, rejected
 from sync.db.dialects import utc_now
 from sync.db.findings import FindingKind
 from sync.model import Interval
+from sync.passes import alike
 from sync.passes.backfill import prove
 from sync.passes.deletions import settle_all, tombstone_missing
 from sync.passes.reference import fetch_on_sight
@@ -43,6 +44,7 @@ def reconcile(sync: Sync, *, allow_mass_delete: bool = False, resume: bool = Fal
                     settle_all(run, view)
         run.transact(lambda tx: _resolve(tx, run))
         prove(run, run.sync.store_views)
+        alike.note(run)
         fetch_on_sight(run)
     return run.summary()
 

@@ -19,6 +19,7 @@ from sync.db.partitions import Partition
 from sync.db.runs import Clocks
 from sync.errors import CommerceError, RequestRefused, SettingsError
 from sync.model import Capacity, Interval, Unreadable
+from sync.passes.alike import AlikeViews
 from sync.passes.partitioning import cut
 from sync.passes.prefetch import Item, read_ahead_in_groups
 from sync.passes.run import Run
@@ -33,43 +34,53 @@ TOLERANCE: Final = timedelta(minutes=2)  # `Date` has whole seconds; first answe
 
 
 def ranges(
-    run: Run, interval: Interval, since: Since | None = None, pieces: Pieces | None = None
+    run: Run,
+    interval: Interval,
+    since: Since | None = None,
+    pieces: Pieces | None = None,
+    alike: AlikeViews | None = None,
 ) -> list[Partition]:
     """Ask the tenant how much there is in `interval`, and cut it up.
 
     since     only products stamped from then on
     pieces    how it is cut up; otherwise for the readers of this process
+    alike     store views with the same `since`, of which one is asked for all
 
     The ranges end at the highest id of now, there or here: a catalogue that grows would keep us reading.
     A store view without products has no ranges.
     """
+
+    def look(view: str) -> Extent:
+        return run.sync.source.highest(view, interval, updated_from=since[view] if since else None)
+
     planned: list[Partition] = []
+    common = alike.ask(look) if alike is not None else None
     for view in run.sync.store_views:
         with run.apart(view):
-            begin = since[view] if since else None
-            planned += [Partition.of(view, piece) for piece in _cut_up(run, view, interval, begin, pieces)]
+            top = common if common and alike is not None and view in alike else look(view)
+            cuts = _cut_up(run, view, interval, top, pieces, is_window=since is not None)
+            planned += [Partition.of(view, piece) for piece in cuts]
     return planned
 
 
 def _cut_up(
-    run: Run, view: str, interval: Interval, since: datetime | None, pieces: Pieces | None
+    run: Run, view: str, interval: Interval, top: Extent, pieces: Pieces | None, *, is_window: bool
 ) -> list[Interval]:
-    top = run.sync.source.highest(view, interval, updated_from=since)
     run.note_server_time(top.server_time)
     run.expect(top.total)
-    here = 0 if since else run.read(lambda c: products.highest_live(c, view))
+    here = 0 if is_window else run.read(lambda c: products.highest_live(c, view))
     highest = max(top.highest_id, here)
     span = Interval(interval.after, highest if interval.last is None else min(highest, interval.last))
     return [] if span.is_empty else (pieces or for_readers)(run, view, span, top)
 
 
 def window(
-    run: Run, interval: Interval, since: Since, then: Iterable[Clocks]
+    run: Run, interval: Interval, since: Since, then: Iterable[Clocks], alike: AlikeViews | None = None
 ) -> tuple[list[Partition], Since]:
     """The ranges of what was stamped since some time, and since when they are to be read."""
-    planned = ranges(run, interval, since)
+    planned = ranges(run, interval, since, alike=alike)
     wider = widened(since, run.heard, then)
-    return (planned, since) if wider == since else (ranges(run, interval, wider), wider)
+    return (planned, since) if wider == since else (ranges(run, interval, wider, alike=alike), wider)
 
 
 def widened(since: Since, now: Clocks | None, then: Iterable[Clocks]) -> Since:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from functools import cache
 from typing import Final
 
-_M_ARENA_MAX: Final = -8  # malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
+_LARGE: Final = 1 << 20  # bytes
 
 
 def alternate_often() -> None:
@@ -27,9 +28,15 @@ def share_one_heap() -> None:
 
     Each heap keeps the most that its thread ever needed: 10 MB of a load's 120, and more over time. Threads
     that share the interpreter lock do not contend for the heap: loads take the same time.
+
+    Texts of more than 1 MiB lie outside it, so that their memory is returned when they are freed. By default,
+    glibc raises that limit to the size of the largest text freed so far.
     """
     with suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_ARENA_MAX, 1)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        library.mallopt(_M_TRIM_THRESHOLD, 4 * _LARGE)
 
 
 def load_undisturbed() -> None:

@@ -51,7 +51,7 @@ from sync.errors import (
 )
 from sync.model import counted
 
-FIRST_CHUNK, MAX_CHUNK = 100, 4000  # rows
+MAX_CHUNK = 4000  # rows
 CHUNK_BYTES = 2_000_000
 RENEWAL_S = 5.0
 TABLES = [table for table in metadata.sorted_tables if table is not sync_leases]
@@ -290,6 +290,7 @@ def _copy(
         with _about_the_target():
             in_transaction(target, write, stop=progress.stop)
         contents = contents.plus(rows)
+        del rows, write  # before the next are read
     return contents
 
 
@@ -310,6 +311,7 @@ def _contents(connection: sa.Connection, table: sa.Table, progress: _Progress) -
     for rows in _chunks(connection, table):
         progress.advance(len(rows))
         contents = contents.plus(rows)
+        del rows  # before the next are read
     return contents
 
 
@@ -324,12 +326,29 @@ def _chunks(connection: sa.Connection, table: sa.Table) -> Iterator[list[Row]]:
     select = f"SELECT {', '.join(_selected(connection, column) for column in columns)} FROM {table.name}"
     if table is sync_state:
         select += f" WHERE {NOT_A_RECEIPT}"
-    size = FIRST_CHUNK
-    streamed = connection.execution_options(stream_results=True, max_row_buffer=1)
-    with streamed.exec_driver_sql(select) as result:
-        while found := result.fetchmany(size):
-            yield [_converted(row, convert) for row in found] if convert else [tuple(row) for row in found]
-            size = _next_size(found)
+    chunk, size = list[Row](), 0
+    for row in _streamed(connection, select):
+        chunk.append(_converted(row, convert) if convert else tuple(row))
+        size += sum(len(value) if isinstance(value, str) else 8 for value in row)
+        if size >= CHUNK_BYTES or len(chunk) == MAX_CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _streamed(connection: sa.Connection, select: str) -> Iterator[Sequence[Any]]:
+    """Rows one by one, without a round trip for each; a cursor on the server would send many at once."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT 1")  # begins the transaction
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor() as cursor:
+            yield from cursor.stream(select)
+        return
+    with connection.execution_options(stream_results=True, max_row_buffer=1).exec_driver_sql(
+        select
+    ) as result:
+        yield from result
 
 
 def _selected(connection: sa.Connection, column: sa.Column[Any]) -> str:
@@ -347,13 +366,6 @@ def _converted(row: Sequence[Any], columns: Sequence[tuple[int, sa.Column[Any]]]
     for i, column in columns:
         values[i] = as_mapped_value(column.type, values[i])
     return tuple(values)
-
-
-def _next_size(rows: Sequence[Sequence[Any]]) -> int:
-    """The number of rows that fill CHUNK_BYTES at the average size of some of these."""
-    some = rows[:: max(1, len(rows) // 50)]
-    size = sum(len(value) if isinstance(value, str) else 8 for row in some for value in row) / len(some)
-    return max(1, min(MAX_CHUNK, 2 * len(rows), int(CHUNK_BYTES / size)))
 
 
 def _compare(copied: dict[sa.Table, Contents], found: dict[sa.Table, Contents]) -> None:

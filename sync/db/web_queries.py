@@ -37,6 +37,8 @@ PAGE: Final = 50
 CHANGES_LOOKED_THROUGH: Final = 20_000  # feed entries for one page
 NAMES_PER_QUERY: Final = 1_000  # products, before the time is checked again
 NAME_SEARCH_S: Final = 0.04
+LONGEST_SHOWN: Final = 100_000  # characters of one text; of a longer one, a page shows the beginning
+BEGINNING: Final = 500
 MAX_SKUS_SCANNED: Final = 300  # of an index in the order of a language, not of bytes
 _LAST_LETTER = chr(0x10FFFF)
 _BRIEF = [
@@ -61,6 +63,22 @@ def _page(connection: sa.Connection, statement: sa.Select[Any], key: str) -> Row
     """The first page of an ordered statement, and the key of its last row when more follow."""
     rows = _rows(connection, statement.limit(PAGE + 1))
     return RowsPage(rows[:PAGE], rows[PAGE - 1][key] if len(rows) > PAGE else None)
+
+
+def _with_beginning(table: sa.Table, name: str) -> list[sa.ColumnElement[Any]]:
+    """The columns of a table, `name` only where it is short; else how it begins, and its length.
+
+    The server cuts: one change can have 16 MB, and a page shows 50.
+    """
+    long = table.c[name]
+    text = sa.cast(long, sa.Text)
+    is_long = sa.func.length(text) > LONGEST_SHOWN
+    return [
+        *(column for column in table.columns if column.name != name),
+        sa.case((is_long, sa.null()), else_=long).label(name),
+        sa.case((is_long, sa.func.substr(text, 1, BEGINNING)), else_=None).label(f"{name}_beginning"),
+        sa.case((is_long, sa.func.length(text)), else_=None).label(f"{name}_length"),
+    ]
 
 
 # --- runs and rejections ---------------------------------------------------------------------
@@ -147,7 +165,7 @@ def changes(connection: sa.Connection, wanted: Wanted, before: int | None = None
         top = min(top, _first_since(connection, wanted.until, top))
     bottom = max(1, top - CHANGES_LOOKED_THROUGH)
     statement = (
-        sa.select(product_changes)
+        sa.select(*_with_beginning(product_changes, "fields"))
         .where(table.change_id < top, table.change_id >= bottom, *wanted.conditions())
         .order_by(table.change_id.desc())
     )
@@ -206,7 +224,9 @@ def _changes_of(connection: sa.Connection, wanted: Wanted, before: int | None) -
     where += wanted.conditions()
     where += [] if before is None else [table.change_id < before]
     return _page(
-        connection, sa.select(product_changes).where(*where).order_by(table.change_id.desc()), "change_id"
+        connection,
+        sa.select(*_with_beginning(product_changes, "fields")).where(*where).order_by(table.change_id.desc()),
+        "change_id",
     )
 
 
@@ -322,15 +342,23 @@ _LABELS = sa.table(
 
 
 def product(connection: sa.Connection, store_view: str, product_id: int) -> Row | None:
-    found = _rows(connection, sa.select(products).where(*_of(products, store_view, product_id)))
+    columns = _with_beginning(products, "document")
+    found = _rows(connection, sa.select(*columns).where(*_of(products, store_view, product_id)))
     return found[0] if found else None
 
 
 def attribute_labels(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:
-    """A product's attributes, with labels of codes and option ids."""
-    names = [_LABELS.c[name] for name in ("attribute_code", "attribute_label", "value", "value_label")]
+    """A product's attributes, with labels of codes and option ids, and long values cut."""
+    names = [_LABELS.c[name] for name in ("attribute_code", "attribute_label")]
+    value, label = (_LABELS.c[name] for name in ("value", "value_label"))
+    is_long = sa.func.length(value) > LONGEST_SHOWN
+    cut = [
+        sa.func.substr(value, 1, LONGEST_SHOWN).label("value"),
+        sa.func.substr(label, 1, LONGEST_SHOWN).label("value_label"),
+        sa.case((is_long, sa.func.length(value)), else_=None).label("value_length"),
+    ]
     where = _of(_LABELS, store_view, product_id)
-    return _rows(connection, sa.select(*names).where(*where).order_by(_LABELS.c.attribute_code))
+    return _rows(connection, sa.select(*names, *cut).where(*where).order_by(_LABELS.c.attribute_code))
 
 
 def category_paths(connection: sa.Connection, store_view: str, product_id: int) -> list[Row]:

@@ -366,10 +366,10 @@ def _product(c: sa.Connection, view: str, product_id: int) -> Facts:
     row = web_queries.product(c, view, product_id)
     if row is None:
         raise NotFound(f"The copy has no product {product_id} in store view {view}.")
-    key = view, product_id
+    key, document = (view, product_id), row["document"]
     history = web_queries.changes(c, web_queries.Wanted(view, product_ids=[product_id]))
     return {
-        "product": row | {"document": msgspec.Raw(row["document"].encode())},
+        "product": row if document is None else row | {"document": msgspec.Raw(document.encode())},
         "left": current_views.left(c).get(view),
         "attribute_set": web_queries.attribute_set_name(c, row["attribute_set_id"]),
         "attributes": web_queries.attribute_labels(c, *key),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from sync.sandbox import Sandbox
 from tests.command import Shell
@@ -73,13 +74,18 @@ def peak_mb(shell: Shell, *command: str, **settings: str) -> float:
     peak = 0.0
     with shell.start_afresh(*command, **settings) as running:
         process: Any = running.process
-        status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
-            lines = status.read_text().splitlines() if status.exists() else []
-            peak = max([peak, *(int(it.split()[1]) / 1024 for it in lines if it.startswith("VmHWM"))])
+            peak = max(peak, high_water_mb(process.pid))
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.01)
     return peak
+
+
+def high_water_mb(pid: int | None) -> float:
+    """The most memory that a process has held so far; 0 once it is gone."""
+    status = Path(f"/proc/{pid}/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return max((int(it.split()[1]) / 1024 for it in lines if it.startswith("VmHWM")), default=0.0)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
@@ -164,3 +170,26 @@ def test_the_heaviest_products_are_copied_within_it_and_heavier_ones_are_rejecte
     assert "product-sync: 0 changes posted" in rest.err, rest
     assert len(reasons) == 1
     assert all("an answer of more than 1,048,576 bytes" in reason for (reason,) in reasons)
+
+
+def test_whatever_reads_a_copy_of_heavy_products_stays_within_it(tmp_path: Path) -> None:
+    """Eight of 4 MB each, changed once, so that an entry of the feed has 8 MB."""
+    with Sandbox(8) as tenant:
+        shell = Shell(tenant, tmp_path)
+        for letter, command in (("a", "backfill"), ("b", "run")):
+            for number in tenant.catalogue.ids():
+                described: Any = {
+                    "custom_attributes": [{"attribute_code": "description", "value": letter * 4_000_000}]
+                }
+                tenant.catalogue.edit(number, **described)
+            assert shell.run(command).code == 0
+
+        peaks = [peak_mb(shell, "db", "copy", f"sqlite:///{tmp_path}/other.db")]
+        with shell.start_afresh("serve", STATUS_BIND="127.0.0.1:0") as page:
+            url = page.wait_for_words("http://").split()[-1].rstrip("/")
+            for path in ("/changes", "/api/changes", f"/products/all/{tenant.catalogue.ids()[0]}"):
+                assert requests.get(f"{url}{path}", timeout=30).ok
+            peaks.append(high_water_mb(page.process.pid))
+            page.end()
+
+    assert max(peaks) < MOST_MB

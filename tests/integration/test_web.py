@@ -321,6 +321,28 @@ def test_a_sku_is_found_by_its_beginning_in_capitals_and_in_small_letters(copy: 
     assert [it["sku"] for it in found] == ["QQ-1", "qq-2"]
 
 
+def test_a_long_text_is_cut_by_the_database_and_the_page_says_how_to_read_it(copy: Bench, site: Site) -> None:
+    number = copy.sandbox.catalogue.ids()[3]
+    copy.sandbox.catalogue.edit(number, name="Short")
+    copy.backfill()
+    text: Any = {"custom_attributes": [{"attribute_code": "description", "value": "é" * 150_000}]}
+    copy.sandbox.catalogue.edit(number, **text)
+    copy.run()
+
+    changed = site.facts("/changes?kind=update&store_view=de")["changes"][0]
+    facts, page = site.facts(f"/products/de/{number}"), site.get(f"/products/de/{number}").text
+    (value,) = (it for it in facts["attributes"] if it["attribute_code"] == "description")
+
+    assert (changed["fields"], len(changed["fields_beginning"])) == (None, 500)
+    assert changed["fields_length"] > 150_000
+    assert f"product-sync changes --since {changed['change_id'] - 1} --limit 1" in page
+    assert facts["product"]["document"] is None
+    assert facts["product"]["document_length"] > 150_000
+    assert len(value["value"]) <= 100_000
+    assert value["value_length"] >= 150_000
+    assert "product-sync show --json" in page
+
+
 def test_a_products_page_has_its_fields_labels_and_history_and_says_when_it_is_gone(
     copy: Bench, site: Site
 ) -> None:

@@ -34,6 +34,7 @@ NOT_RUN_HERE = {
     "product-sync init": "asks questions; test_init.py answers them",
     "product-sync worker": "needs a broker; in test_workers.py",
     "--executor celery": "needs a broker; in test_workers.py",
+    "--webhook -": "reads its URL from standard input; in test_changes.py",
     "-- postgresql": "in a test of its own below",
 }
 UNTIL_STOPPED = {  # with the exit code then

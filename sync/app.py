@@ -36,6 +36,8 @@ from sync.db.engine import connect, in_memory, in_transaction, reading, upgrade
 from sync.db.feed_position import delete_older
 from sync.db.shared_state import SharedStateRow
 from sync.errors import AnotherTenant, DatabaseUnavailable, SettingsError, SyncError, UsageError
+from sync.events.journal import Journal, JournalAuth
+from sync.events.reader import Reader
 from sync.feed.webhook import Webhook
 from sync.hooks.run_log import RunLog
 from sync.hooks.waits import WaitAnnouncer
@@ -411,6 +413,50 @@ def open_webhook(settings: Settings, url: str, stop: Event, *, follow: bool) -> 
             stop=stop,
             on_retry=RunLog().request_retried,
         )
+
+
+# --- Adobe I/O Events ------------------------------------------------------------------------
+
+
+@contextmanager
+def open_events(
+    settings: Settings, stop: Event, run_log: RunLog, *, endless: bool = False
+) -> Iterator[Reader]:
+    """The journal in the settings, with a credential and a token of its own; nothing is sent yet.
+
+    endless    retry without limit, instead of SYNC_MAX_RETRY_TIME
+
+    Raises SettingsError without EVENTS_JOURNAL_URL.
+    """
+    if settings.events_journal_url is None:
+        raise SettingsError(
+            "EVENTS_JOURNAL_URL: is not set: it names the journal to follow.",
+            "set it to the URL that the Developer Console shows at the registration.",
+        )
+    secret = "ims_client_secret" if settings.events_client_secret is None else "events_client_secret"
+    ca_bundle = None if settings.sync_ca_bundle is None else str(settings.sync_ca_bundle)
+    retry_policy = RetryPolicy(stop.wait, inf if endless else settings.sync_max_retry_time)
+    with open_session(f"product-sync/{__version__}", pool_size=1, ca_bundle=ca_bundle, stop=stop) as session:
+        tokens = ImsTokens(
+            settings.ims_token_url,
+            settings.events_client_id or settings.ims_client_id or "",
+            _rotating(settings, secret),
+            settings.events_scopes.split(","),
+            session=session,
+            retry_policy=retry_policy,
+            timeouts=TIMEOUTS_S,
+            on_refresh=run_log.token_refreshed,
+            on_retry=partial(run_log.request_retried, "events token"),
+            hide=hide_token,
+        )
+        journal = Journal(
+            settings.events_journal_url,
+            JournalAuth(tokens, settings.events_ims_org_id or settings.ims_org_id or ""),
+            session=session,
+            retry_policy=retry_policy,
+            on_retry=partial(run_log.request_retried, "events journal"),
+        )
+        yield Reader(journal, dict(settings.events_codes), settings.events_source)
 
 
 # --- how fresh the copy must be, and alerts --------------------------------------------------

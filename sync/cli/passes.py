@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -213,6 +213,50 @@ def verify(*, store_view: StoreView = None, as_json: AsJson = False) -> None:
     else:
         emit(text.drift_report(summary, drift))
     raise typer.Exit(1 if drift else summary.exit_code)
+
+
+@app.command(short_help="Follow Adobe I/O Events.")
+@for_tenants()
+def events(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Read to the end of the journal, and exit.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Follow the journal of Adobe I/O Events, and read each product that it names, within seconds.
+
+    Events say which products to look at; what is written comes from Commerce, as with `run`. The position is
+    stored with it. Without a stored position, following begins at the journal's end; a copy that was never
+    loaded is loaded first. Passes find what events do not announce: keep running them.
+
+    \b
+      product-sync events           until Ctrl-C
+      product-sync events --once    from the stored position to the end
+
+    Exit status: 0, 69 out of reach, 75 busy (--once), 77 refused, 78 settings, 130 interrupted.
+    """
+    from sync.app import open_events
+    from sync.cli import text
+    from sync.passes.events import follow
+
+    with (
+        _live() as live,
+        _watched(live) as watch,
+        open_events(live.settings, live.stop, live.run_log, endless=not once) as reader,
+    ):
+        before = live.run_log.traffic()
+        if not once:
+            complain("Following the journal of Adobe I/O Events; Ctrl-C ends it.")
+        follow(live.sync("events", watch), reader, once=once)
+        counts = reader.counts
+        requests = (live.run_log.traffic() - before).requests
+    found = asdict(counts) | {"requests": requests}
+    if as_json:
+        print_out(text.json_line(named(found)))
+    else:
+        complain(
+            f"events: {counts.read} read, {counts.duplicate} of them twice, {counts.unknown} not understood; "
+            f"{requests} requests to the tenant."
+        )
 
 
 @app.command(short_help="Read the light price feeds.")

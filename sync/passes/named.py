@@ -14,7 +14,14 @@ from sync.passes.run import Run
 from sync.pipeline import Arrival, sync_pages
 
 
-def read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str] = ()) -> set[str]:
+def read_named(
+    run: Run,
+    view: str,
+    ids: Collection[int],
+    skus: Collection[str] = (),
+    *,
+    allow_mass_delete: bool = True,
+) -> set[str]:
     """Read these products of a store view; returns the names that are unknown in it."""
     source = run.sync.source
     here = run.read(lambda c: products.named(c, view, ids, skus))
@@ -26,9 +33,8 @@ def read_named(run: Run, view: str, ids: Collection[int], skus: Collection[str] 
     broken = [item for item in read if isinstance(item, Unreadable)]
     _write(run, [page, *broken])
     failed = {item.product_id for item in broken}
-    tombstone_missing(
-        run, view, [i for i in here if i not in found and i not in failed], allow_mass_delete=True
-    )
+    missing = [i for i in here if i not in found and i not in failed]
+    tombstone_missing(run, view, missing, allow_mass_delete=allow_mass_delete)
     unknown_ids = set(ids) - found.keys() - here.keys() - failed
     named = [*here.values(), *(sku_of(item) for item in found.values())]
     unknown = [sku for sku in skus if not _is_among(sku, named) and sku not in blocked]

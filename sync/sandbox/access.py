@@ -53,7 +53,7 @@ class TokenOffice:
         if (form.get("client_id"), form.get("client_secret")) != known:
             text = "invalid client_id or client_secret"
             return json_reply(400, {"error": "invalid_client", "error_description": text})
-        if "commerce.accs" not in re.split(r"[ ,]+", form.get("scope", "")):
+        if not {"commerce.accs", "adobeio_api"} & {*re.split(r"[ ,]+", form.get("scope", ""))}:
             return json_reply(400, {"error": "invalid_scope"})
         token = secrets.token_urlsafe(24)
         with self._lock:

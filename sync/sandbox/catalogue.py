@@ -53,7 +53,10 @@ class _Late(NamedTuple):
 
 
 class Catalogue:
-    """Products by id, in every store view; `clock` gives the stamps."""
+    """Products by id, in every store view; `clock` gives the stamps.
+
+    on_edit    receives what an event is made of: `save` or `delete`, id and SKU
+    """
 
     def __init__(self, generator: Generator, products: int, clock: Callable[[], float]) -> None:
         self._generator = generator
@@ -73,6 +76,7 @@ class Catalogue:
         self._late: list[_Late] = []
         self._cache: dict[int, dict[str, bytes]] = {}
         self._version = 0
+        self.on_edit: Callable[[str, int, str], None] = lambda action, product_id, sku: None
 
     # Reading
 
@@ -192,6 +196,7 @@ class Catalogue:
             self._show(number)
             self._change(number, ALL, _placed(fields))
             self._index_sku(number)
+            self.on_edit("save", number, self.sku(number))
             return number
 
     def add_document(self, document: Document, *, product_id: int | None = None) -> int:
@@ -206,6 +211,7 @@ class Catalogue:
             self._stamps[number] = values.seconds(str(document.get("updated_at", "")))
             self._show(number)
             self._index_sku(number)
+            self.on_edit("save", number, self.sku(number))
             return number
 
     def edit(
@@ -229,6 +235,8 @@ class Catalogue:
                 self._stamp(product_id, int(self._clock()))
             self._change(product_id, store_view or ALL, changes)
             self._index_sku(product_id)
+            if touch:
+                self.on_edit("save", product_id, self.sku(product_id))
 
     def restamp(self, product_id: int) -> None:
         """Move `updated_at` and nothing else, as an import of unchanged rows does."""
@@ -248,6 +256,7 @@ class Catalogue:
             gone = set(product_ids)
             for number in gone:
                 self._must_exist(number)
+                self.on_edit("delete", number, self.sku(number))
             self._hidden -= gone
             self._listed = array("L", (number for number in self._listed if number not in gone))
 

@@ -14,6 +14,8 @@ from sync.sandbox.companions import Companions
 from sync.sandbox.control import PREFIX, Control, Editors
 from sync.sandbox.faults import Faults
 from sync.sandbox.generator import Generator
+from sync.sandbox.journal import PATH as EVENTS
+from sync.sandbox.journal import SimulatedJournal
 from sync.sandbox.prices import SimulatedPrices
 from sync.sandbox.reference import SimulatedReference
 from sync.sandbox.replies import Reply
@@ -59,6 +61,8 @@ class Sandbox:
         self.reference = SimulatedReference(self.catalogue, store_views, clock)
         self.prices = SimulatedPrices(self.catalogue, store_views)
         self.stock = SimulatedStock(self.catalogue, sources, seed)
+        self.journal = SimulatedJournal(self.credentials, self.tokens, clock, seed)
+        self.catalogue.on_edit = self.journal.note
         self._clock = clock
         self._stopping = threading.Event()
         self._tenant = SimulatedTenant(
@@ -118,6 +122,11 @@ class Sandbox:
     def token_url(self) -> str:
         return self.host_url + TOKENS
 
+    @property
+    def journal_url(self) -> str:
+        """EVENTS_JOURNAL_URL."""
+        return self.host_url + EVENTS
+
     def environment(self) -> dict[str, str]:
         """The settings that lead product-sync here, as a SaaS tenant."""
         return {
@@ -146,6 +155,8 @@ class Sandbox:
     def _answer(self, request: Request) -> Reply:
         if request.path.startswith(PREFIX):
             return self._control.answer(request)
+        if request.path == EVENTS:
+            return self.journal.answer(request)
         at, began = self._clock(), time.perf_counter()
         call = self._tenant.understand(request)
         reply = self._tenant.answer(request, call)

@@ -58,6 +58,7 @@ from sync.settings.parsers import (
     parse_credential,
     parse_database_url,
     parse_duration,
+    parse_event_codes,
     parse_host_names,
     parse_https_url,
     parse_password,
@@ -78,7 +79,16 @@ MINUTE, HOUR = 60.0, 3600.0
 SCOPES = (
     "openid,AdobeID,email,profile,additional_info.roles,additional_info.projectedProductContext,commerce.accs"
 )
+EVENTS_SCOPES = (
+    "AdobeID,openid,read_organizations,additional_info.projectedProductContext,additional_info.roles,"
+    "adobeio_api,read_client_secret,manage_client_secrets"
+)
 IMS = ("ims_client_id", "ims_client_secret", "ims_org_id")
+EVENTS = {
+    "events_client_id": "ims_client_id",
+    "events_client_secret": "ims_client_secret",
+    "events_ims_org_id": "ims_org_id",
+}
 OAUTH1 = (
     "commerce_consumer_key",
     "commerce_consumer_secret",
@@ -101,6 +111,12 @@ AnySettings = TypeVar("AnySettings", bound="Settings")
 # Validated types: how a value is parsed, its type, and how it is shown.
 ApiEndpoint = Annotated[str, BeforeValidator(parse_api_endpoint)]
 HttpsUrl = Annotated[str, BeforeValidator(parse_https_url)]
+HttpsUrlOrNone = Annotated[str | None, BeforeValidator(parse_https_url)]
+EventCodes = Annotated[
+    tuple[tuple[str, str], ...],
+    BeforeValidator(parse_event_codes),
+    PlainSerializer(lambda codes: ",".join(map("=".join, codes))),
+]
 Scopes = Annotated[str, BeforeValidator(parse_scopes)]
 Credential = Annotated[str | None, BeforeValidator(parse_credential)]
 SecretCredential = Annotated[SecretStr | None, BeforeValidator(parse_credential)]
@@ -264,6 +280,37 @@ class Settings(BaseSettings):
         examples=["whsec_..."],
     )
 
+    # Adobe I/O Events.
+    events_journal_url: HttpsUrlOrNone = Field(
+        None,
+        description="journal of Adobe I/O Events to follow: changes arrive within seconds",
+        examples=["https://events-va6.adobe.io/events/organizations/1/integrations/2/3"],
+    )
+    events_client_id: Credential = Field(
+        None,
+        description="credential of the journal, if not that of IMS_CLIENT_ID",
+        examples=["0123456789abcdef0123456789abcdef"],
+    )
+    events_client_secret: SecretCredential = Field(
+        None, description="one of its client secrets, if not IMS_CLIENT_SECRET", examples=["p8e-..."]
+    )
+    events_ims_org_id: Credential = Field(
+        None,
+        description="its IMS organization, if not IMS_ORG_ID",
+        examples=["0123456789ABCDEF01234567@AdobeOrg"],
+    )
+    events_scopes: Scopes = Field(EVENTS_SCOPES, description="the scopes of its token")
+    events_source: str | None = Field(
+        None,
+        description="only events of this Commerce instance, where several share a journal",
+        examples=["merchant.production"],
+    )
+    events_codes: EventCodes = Field(
+        (),
+        description="what event codes mean: code=product-save, product-delete or stock, separated by commas",
+        examples=["com.adobe.commerce.productdelete=product-delete"],
+    )
+
     # The status page, the log, the queue.
     status_bind: AddressOrOff = Field(
         Address("127.0.0.1", 8321), description="where the daemon's status page listens, or off"
@@ -367,7 +414,7 @@ class Settings(BaseSettings):
     def _settle(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Drop blank values; replace missing or superfluous credentials by faults."""
         given = _not_blank(values)
-        return given | _credential_faults(given)
+        return given | _credential_faults(given) | _events_faults(given)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -505,6 +552,14 @@ def _credential_faults(given: Mapping[str, object]) -> dict[str, ValueError]:
     if oauth1 == ["commerce_access_token"]:
         return {}
     return _missing(OAUTH1, given, "PaaS takes all four COMMERCE_ variables, or COMMERCE_ACCESS_TOKEN alone")
+
+
+def _events_faults(given: Mapping[str, object]) -> dict[str, ValueError]:
+    """The journal's credential variables that are missing; the tenant's stand in for them."""
+    if "events_journal_url" not in given:
+        return {}
+    missing = [ours for ours, tenants in EVENTS.items() if ours not in given and tenants not in given]
+    return _faults(missing, "is not set: EVENTS_JOURNAL_URL takes it, or the IMS variable of that name")
 
 
 def _missing(names: Iterable[str], given: Mapping[str, object], rule: str) -> dict[str, ValueError]:

@@ -452,6 +452,20 @@ def parse_store_views(text: str) -> tuple[str, ...]:
     return codes
 
 
+EVENT_ACTIONS = ("product-save", "product-delete", "stock")
+
+
+def parse_event_codes(text: str) -> tuple[tuple[str, str], ...]:
+    """
+    >>> parse_event_codes("com.example.gone=product-delete, com.example.stock=stock")
+    (('com.example.gone', 'product-delete'), ('com.example.stock', 'stock'))
+    """
+    pairs = [tuple(map(str.strip, pair.rpartition("=")[::2])) for pair in text.split(",")]
+    if not all(code and action in EVENT_ACTIONS for code, action in pairs):
+        raise ValueError(f"is no list of code=action; an action is {', '.join(EVENT_ACTIONS)}")
+    return tuple((code, action) for code, action in pairs)
+
+
 def parse_host_names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", name) for name in names):

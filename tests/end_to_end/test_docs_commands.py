@@ -42,6 +42,7 @@ UNTIL_STOPPED = {  # with the exit code then
     "product-sync serve": 0,
     "product-sync sandbox --products": 0,
     "product-sync changes --follow": 130,
+    "product-sync events  ": 130,
 }
 TENANTS = """
 [defaults]
@@ -80,7 +81,11 @@ def test_a_page_works_as_written(page: Path, first_copy: Shell, tmp_path: Path) 
     shutil.copyfile(first_copy.folder / "products.db", tmp_path / "products.db")
     (tmp_path / "tenants.toml").write_text(TENANTS)
     (tmp_path / "new-url.txt").write_text("sqlite:///new.db\n")
-    settings = {"STATUS_BIND": f"127.0.0.1:{free_port()}", "WEBHOOK_SECRET": SECRET}
+    settings = {
+        "STATUS_BIND": f"127.0.0.1:{free_port()}",
+        "WEBHOOK_SECRET": SECRET,
+        "EVENTS_JOURNAL_URL": first_copy.tenant.journal_url,
+    }
     shell = Shell(first_copy.tenant, tmp_path, settings)
 
     with Receiver() as receiver:
@@ -144,6 +149,8 @@ def wait_until_it_works(words: list[str], running: Running, receiver: Receiver) 
         running.wait_for("run.finished")
     elif words[0] == "serve":
         running.wait_for_words("the status page is at")
+    elif words[0] == "events":
+        running.wait_for_words("Following the journal")
     elif "--webhook" in words:
         receiver.wait_for(1)
     else:

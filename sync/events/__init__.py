@@ -1,0 +1,1 @@
+"""Adobe I/O Events: which products to look at, seconds after they changed."""

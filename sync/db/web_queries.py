@@ -39,6 +39,7 @@ NAMES_PER_QUERY: Final = 1_000  # products, before the time is checked again
 NAME_SEARCH_S: Final = 0.04
 LONGEST_SHOWN: Final = 100_000  # characters of one text; of a longer one, a page shows the beginning
 BEGINNING: Final = 500
+MOST_WORDS: Final = 6  # of a search
 MAX_SKUS_SCANNED: Final = 300  # of an index in the order of a language, not of bytes
 _LAST_LETTER = chr(0x10FFFF)
 _BRIEF = [
@@ -283,50 +284,69 @@ def _walk(connection: sa.Connection, form: str, views: Collection[str]) -> list[
     return [row for row in rows if row["sku"].startswith(form) and row["store_view"] in views]
 
 
-def with_name(
+def containing(
     connection: sa.Connection,
     text: str,
-    store_view: str,
+    views: Sequence[str],
     after: int,
+    *,
+    names_only: bool = False,
     clock: Callable[[], float] = monotonic,
 ) -> RowsPage:
-    """Products of a store view after `after` whose name contains `text`, ignoring case.
+    """Products after id `after` with each word of `text` in name or SKU in one of these store views.
 
-    There is no index of names: it scans products in the order of their ids for NAME_SEARCH_S seconds.
+    names_only    with the whole text in the name
+
+    Case is ignored. There is no index of parts: it scans products by id for NAME_SEARCH_S seconds.
     """
     until, found, cursor = clock() + NAME_SEARCH_S, list[Row](), after
+    contains = _in_name(text) if names_only else sa.and_(*map(_in_name_or_sku, text.split()[:MOST_WORDS]))
+    some = max(1, NAMES_PER_QUERY // max(1, len(views)))
     while True:
-        last = _nth_after(connection, store_view, cursor)
+        ends = [_nth_after(connection, view, cursor, some) for view in views]
+        last = min((end for end in ends if end is not None), default=None)
         if last is None:
             return RowsPage(found, None)
-        found += _named(connection, text, store_view, cursor, last)
+        stretch = [row for view in views for row in _between(connection, contains, view, cursor, last)]
+        found += sorted(stretch, key=lambda row: row["product_id"])
         if len(found) >= PAGE:
-            return RowsPage(found[:PAGE], found[PAGE - 1]["product_id"])
+            last = found[PAGE - 1]["product_id"]
+            return RowsPage([row for row in found if row["product_id"] <= last], last)
         cursor = last
         if clock() >= until:
             return RowsPage(found, cursor)
 
 
-def _nth_after(connection: sa.Connection, store_view: str, after: int) -> int | None:
-    """The id of the NAMES_PER_QUERY-th product after `after`, or of the last; None when none follows."""
+def _nth_after(connection: sa.Connection, store_view: str, after: int, count: int) -> int | None:
+    """The id of the `count`-th product after `after`, or of the last; None when none follows."""
     table = products.c
     some = (
         sa.select(table.product_id)
         .where(table.store_view == store_view, table.product_id > after)
         .order_by(table.product_id)
-        .limit(NAMES_PER_QUERY)
+        .limit(count)
         .subquery()
     )
     last: int | None = connection.execute(sa.select(sa.func.max(some.c.product_id))).scalar_one()
     return last
 
 
-def _named(connection: sa.Connection, text: str, store_view: str, after: int, last: int) -> list[Row]:
+def _in_name(text: str) -> sa.ColumnElement[bool]:
+    return products.c.name.icontains(text, autoescape=True)
+
+
+def _in_name_or_sku(word: str) -> sa.ColumnElement[bool]:
+    return sa.or_(_in_name(word), products.c.sku.icontains(word, autoescape=True))
+
+
+def _between(
+    connection: sa.Connection, contains: sa.ColumnElement[bool], store_view: str, after: int, last: int
+) -> list[Row]:
     table = products.c
     statement = (
         sa.select(*_BRIEF)
         .where(table.store_view == store_view, table.product_id > after, table.product_id <= last)
-        .where(table.name.icontains(text, autoescape=True))
+        .where(contains)
         .order_by(table.product_id)
     )
     return _rows(connection, statement)

@@ -37,6 +37,7 @@ LONGEST_QUERY = 255  # characters: a SKU has no more
 KINDS = ("backfill", "incremental", "reconcile", "verify", "prices", "stock", "reference")
 REJECT_KINDS = NOT_COPIED + ALTERED
 CHANGE_KINDS = ("insert", "update", "delete", "restore")
+BEST = 10  # products that a search puts first
 HISTORY = 25  # entries on a product's page
 
 
@@ -322,15 +323,16 @@ def _views(copy: ShownCopy) -> list[str]:
 
 def products(copy: ShownCopy, query: Query) -> Facts:
     """Products by id, or the result of a search."""
-    by = _one_of(query, "by", ("sku", "name", "id")) or "sku"
+    by = _one_of(query, "by", ("any", "sku", "name", "id")) or "any"
     text, views = _text(query, "q"), reading(copy.db, current_views.current)
     asked, after = _text(query, "store_view") or None, _number(query, "after") or 0
     view = asked or (views[0] if views else "all")
-    found = _searched(copy, by, text, asked, view, after, views) if text else _listed(copy, view, after)
+    wanted = [asked] if asked else views
+    found = _searched(copy, by, text, wanted, after) if text else _listed(copy, view, after)
     return {
         "products": found.rows,
         "next": found.next,
-        "more": len(found.rows) > web_queries.PAGE,
+        "more": by == "sku" and len(found.rows) > web_queries.PAGE,
         "q": text,
         "by": by,
         "store_view": asked,
@@ -344,16 +346,25 @@ def _listed(copy: ShownCopy, view: str, after: int) -> RowsPage:
     return reading(copy.db, lambda c: web_queries.products_after(c, view, after))
 
 
-def _searched(
-    copy: ShownCopy, by: str, text: str, asked: str | None, view: str, after: int, views: list[str]
-) -> RowsPage:
+def _searched(copy: ShownCopy, by: str, text: str, wanted: list[str], after: int) -> RowsPage:
+    if by == "any":
+        return reading(copy.db, lambda c: _found(c, text, wanted, after))
     if by == "name":
-        return reading(copy.db, lambda c: web_queries.with_name(c, text, view, after))
-    wanted = [asked] if asked else views
+        return reading(copy.db, lambda c: web_queries.containing(c, text, wanted, after, names_only=True))
     if by == "sku":
         return RowsPage(reading(copy.db, lambda c: web_queries.with_sku(c, text, wanted)), None)
     product_id = _number({"id": text}, "id") or 0
     return RowsPage(reading(copy.db, lambda c: web_queries.with_id(c, product_id, wanted)), None)
+
+
+def _found(c: sa.Connection, text: str, views: list[str], after: int) -> RowsPage:
+    """First the product with this id and SKUs with this beginning, then parts of names and SKUs, by id."""
+    number = min(int(text), MAX_ID) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    best = [] if number is None else web_queries.with_id(c, number, views)
+    best += [row for row in web_queries.with_sku(c, text, views)[:BEST] if row not in best]
+    parts = web_queries.containing(c, text, views, after)
+    rows = ([] if after else best) + [row for row in parts.rows if row not in best]
+    return RowsPage(rows, parts.next)
 
 
 def product(copy: ShownCopy, query: Query) -> Facts:

@@ -302,9 +302,19 @@ def test_products_are_found_by_sku_name_and_id(copy: Bench, site: Site) -> None:
     def found(query: str) -> set[int]:
         return {it["product_id"] for it in site.facts(f"/products?{query}")["products"]}
 
-    assert found("q=XY-Mi") == {number}
-    assert found("q=xy-mixed 7") == set()
-    assert found("q=ÜBERWURF&by=name&store_view=de") == {number}
+    assert found("q=XY-Mi&by=sku") == {number}
+    assert found("q=xy-mixed 7&by=sku") == set()
+    for part in ("xy-mi", "mixed 7", "wolle", "über wolle", "WOLLE xy-", "0%25 w", str(number)):
+        assert number in found(f"q={part}&store_view=de"), part
+    copy.sandbox.catalogue.edit(number, store_view="de", name="Zeltplane")
+    copy.run()
+    assert found("q=über") == found("q=zeltp") == {number}
+    assert found("q=wolle tarp") == found("q=0%25_W") == found("q=wolle&store_view=none") == set()
+    assert found("q=mixed 7") == {number}
+    page = site.get("/products?q=mixed 7").text
+    assert "Part of a name or SKU, or an id" in page
+    assert "Überwurf 100% Wolle" in page
+    assert found("q=ÜBERWURF&by=name&store_view=default") == {number}
     assert found("q=100%25 w&by=name") == {number}
     assert found("q=0%25_W&by=name") == set()
     assert found(f"q={number}&by=id") == {number}

@@ -289,6 +289,11 @@ def joined(dialect: str, text: sa.ColumnElement[str], order: sa.ColumnElement[An
     return every if dialect in ("sqlite", "postgresql") else sa.aggregate_order_by(every, order)
 
 
+def text_size(dialect: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
+    """The size of a text: bytes; characters in SQLite. PostgreSQL knows it without decompressing the text."""
+    return sa.func.octet_length(text) if dialect == "postgresql" else sa.func.length(text)
+
+
 def is_ascii(dialect: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether a text is ASCII: it has as many bytes as characters."""
     if dialect == "sqlite":  # before 3.43 it has no octet_length

@@ -1,7 +1,7 @@
 """Read products for an export, page by page, from one snapshot.
 
 One transaction with one snapshot reads everything, so a concurrent pass does not affect the file. Keyset
-pagination keeps memory constant in every driver; pages shrink when the values are large.
+pagination keeps memory constant in every driver; the sizes of long texts are read before the texts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync.db import current_views
-from sync.db.dialects import Row
+from sync.db.dialects import Row, text_size
 from sync.db.flat import FlatColumn, Labels, read_value
 from sync.db.schema import attribute_options, product_attributes, products
 from sync.db.skus import equivalent
@@ -134,16 +134,59 @@ def _pages_of(
         .where(products.c.store_view == store_view, *selection.conditions())
         .order_by(products.c.store_view, products.c.product_id)
     )
+    is_long = "document" in names
     after, limit = -1, FIRST_PAGE
-    while found := connection.execute(select.where(products.c.product_id > after).limit(limit)).all():
-        after = found[-1][0]
+    while ids := _next_ids(connection, select, after, limit):
+        last = _last_that_fits(connection, store_view, ids, codes, is_long=is_long)
+        this = products.c.product_id > after, products.c.product_id <= last
+        found = connection.execute(select.where(*this)).all()
+        after = last
         values = _values(connection, store_view, [row[0] for row in found], codes)
         nothing: Values = {}
         page = [tuple(read(row, values.get(row[0], nothing)) for read in readers) for row in found]
+        next_limit = _next_limit(page)
         yield page
-        if len(found) < limit:
+        del found, values, page  # before the next are read
+        if last == ids[-1] and len(ids) < limit:
             return
-        limit = _next_limit(page)
+        limit = next_limit
+
+
+def _next_ids(connection: sa.Connection, select: sa.Select[Any], after: int, limit: int) -> list[int]:
+    ids = select.with_only_columns(products.c.product_id).where(products.c.product_id > after).limit(limit)
+    return [*connection.scalars(ids)]
+
+
+def _last_that_fits(
+    connection: sa.Connection, store_view: str, ids: Sequence[int], codes: Sequence[str], *, is_long: bool
+) -> int:
+    """The last id up to which the long texts have PAGE_CHARACTERS, or the first if it alone has more.
+
+    is_long    whether documents are read, too
+    """
+    sizes = dict.fromkeys(ids, 0)
+    dialect, values = connection.dialect.name, product_attributes.c
+    asked: list[sa.Select[Any]] = []
+    if is_long:
+        size = text_size(dialect, products.c.document)
+        asked.append(sa.select(products.c.product_id, size).where(products.c.store_view == store_view))
+    if codes:
+        size = text_size(dialect, values.value)
+        asked.append(
+            sa.select(values.product_id, size).where(
+                values.store_view == store_view, values.attribute_code.in_(codes)
+            )
+        )
+    for statement in asked:
+        for product_id, size in connection.execute(statement.where(statement.selected_columns[0].in_(ids))):
+            sizes[product_id] += size or 0
+    total, last = 0, ids[0]
+    for product_id in ids:
+        total += sizes[product_id]
+        if total > PAGE_CHARACTERS:
+            break
+        last = product_id
+    return last
 
 
 def _next_limit(page: Sequence[Row]) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 FORMATS = ("parquet", "csv", "jsonl")
 JSON_COLUMNS = ("document",)  # of `products`: text that is JSON
 FORMULA = tuple("=+-@\t\r")  # what a spreadsheet takes for the start of one
-GROUP_ROWS, GROUP_BYTES = 100_000, 32_000_000  # of a Parquet row group, whichever is reached first
+GROUP_ROWS, GROUP_BYTES = 100_000, 4_000_000  # of a Parquet row group, whichever is reached first
 
 
 class NotWritten(SyncError):
@@ -140,6 +139,7 @@ def _write(writer: RowWriter, pages: Iterable[Sequence[Row]], stop: Event) -> in
             raise Interrupted("the export was stopped.", "start it again; no incomplete file was left.")
         writer.write(page)
         count += len(page)
+        del page  # before the next is read
     writer.close()
     return count
 
@@ -260,14 +260,22 @@ class Csv:
         return self._formulas.text(value) if isinstance(value, str) else _csv_value(value)
 
     def _write_records(self, records: Iterable[Sequence[Any]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(records)
-        self._file.write(text.getvalue().encode())
+        csv.writer(_Encoded(self._file)).writerows(records)
 
     def close(self) -> None:
         self._file.flush()
 
     def abandon(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """Writes texts to a binary file."""
+
+    file: BinaryIO
+
+    def write(self, text: str) -> None:
+        self.file.write(text.encode())
 
 
 def _csv_value(value: Any) -> Any:
@@ -291,11 +299,15 @@ class Parquet:
         except ImportError:
             missing = "Parquet needs pyarrow, which is not installed."
             raise UsageError(missing, install_extra("parquet")) from None
+        pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # its own keeps what was freed
         self._pa = pyarrow
         self._schema = pyarrow.schema(
             [(column.name, _arrow_type(pyarrow, column.kind)) for column in columns]
         )
-        self._parquet = pyarrow.parquet.ParquetWriter(file, self._schema, compression="zstd")
+        compared = [column.name for column in columns if not _is_long(column)]
+        self._parquet = pyarrow.parquet.ParquetWriter(
+            file, self._schema, compression="zstd", use_dictionary=compared, write_statistics=compared
+        )
         self._batches: list[pa.RecordBatch] = []
 
     def write(self, page: Sequence[Row]) -> None:
@@ -321,6 +333,11 @@ class Parquet:
     def abandon(self) -> None:
         """Stop pyarrow from completing the file, which is closed, on garbage collection."""
         self._parquet.is_open = False
+
+
+def _is_long(column: FlatColumn) -> bool:
+    """Whether values may have megabytes: their smallest and largest would be kept in memory, for no use."""
+    return _is_json(column) or (column.is_attribute and column.kind == "text")
 
 
 def _arrow_type(pyarrow: Any, kind: Kind) -> Any:

@@ -185,6 +185,7 @@ def test_whatever_reads_a_copy_of_heavy_products_stays_within_it(tmp_path: Path)
             assert shell.run(command).code == 0
 
         peaks = [peak_mb(shell, "db", "copy", f"sqlite:///{tmp_path}/other.db")]
+        peaks += [peak_mb(shell, "export", str(tmp_path / name)) for name in ("a.csv", "a.jsonl")]
         with shell.start_afresh("serve", STATUS_BIND="127.0.0.1:0") as page:
             url = page.wait_for_words("http://").split()[-1].rstrip("/")
             for path in ("/changes", "/api/changes", f"/products/all/{tenant.catalogue.ids()[0]}"):

@@ -190,10 +190,13 @@ class Products:
             for ids in chunks(sorted(asked - odd), _id_length)
         ) + len(self.listed(store_view, asked & odd))
 
-    def listed(self, store_view: str, product_ids: Iterable[int]) -> set[int]:
-        """Those of the products that the tenant lists, whatever it counts."""
+    def listed(self, store_view: str, product_ids: Iterable[int], *, patient: bool = True) -> set[int]:
+        """Those of the products that the tenant lists, whatever it counts.
+
+        patient    as in `Client.get`: False where one of them may be broken, so that it fails early
+        """
         asked = chunks(sorted(product_ids), _id_length)
-        return {number for ids in asked for number in self._count_and_list(store_view, ids)[1]}
+        return {n for ids in asked for n in self._count_and_list(store_view, ids, patient=patient)[1]}
 
     def uncounted(self, store_view: str, product_ids: Iterable[int]) -> set[int]:
         """Those of the products that the tenant lists and does not count, found by halving."""
@@ -211,10 +214,12 @@ class Products:
                 stack += [asked[:middle], asked[middle:]]
         return found
 
-    def _count_and_list(self, store_view: str, ids: Sequence[int]) -> tuple[int, list[int]]:
+    def _count_and_list(
+        self, store_view: str, ids: Sequence[int], *, patient: bool = True
+    ) -> tuple[int, list[int]]:
         """How many of the products the tenant counts, and which it lists."""
         criteria = Criteria(PRODUCTS, (any_id(ids),), len(ids), fields=LIGHT_FIELDS)
-        return self._client.get(PRODUCTS.path, criteria.params(), store_view, read_count)
+        return self._client.get(PRODUCTS.path, criteria.params(), store_view, read_count, patient=patient)
 
     @staticmethod
     def _named(store_view: str, product_ids: Iterable[int]) -> _Scope:

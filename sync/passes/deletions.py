@@ -338,7 +338,7 @@ class _StoreView:
     def _listed(self, ids: Sequence[int]) -> Iterator[set[int]]:
         """The ids that are listed; nothing when Commerce cannot read one of the products."""
         with suppress(PageFailed):
-            yield self.run.sync.source.listed(self.store_view, ids)
+            yield self.run.sync.source.listed(self.store_view, ids, patient=False)
 
 
 def _counter(source: Products, store_view: str) -> Callable[[Interval], int]:

@@ -48,6 +48,18 @@ def test_exactly_the_deleted_are_buried(loaded: Bench, gone: int) -> None:
     loaded.assert_feed_tells_who_lives()
 
 
+def test_a_deletion_is_found_beside_products_that_cannot_be_read(loaded: Bench) -> None:
+    """Ids cannot be listed there, so they are counted one by one."""
+    first, *_, last = ids = loaded.sandbox.catalogue.ids()
+    for number in (first, ids[31], last):
+        loaded.sandbox.faults.poison(number)
+    loaded.sandbox.catalogue.delete(ids[30])
+
+    summary = loaded.run()
+
+    assert (summary.status, tombstones(loaded)) == ("succeeded", [ids[30]])
+
+
 @pytest.mark.parametrize("place", [0, 30, 59])
 def test_the_first_and_the_last_product_are_found_too(loaded: Bench, place: int) -> None:
     number = loaded.sandbox.catalogue.ids()[place]

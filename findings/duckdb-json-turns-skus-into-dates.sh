@@ -4,8 +4,8 @@
 # Seen: read_json guesses from strings too. SKUs 1-2-3 and 4-5-6 become the dates 2001-02-03 and 2004-05-06, 10:30
 #   becomes a time, a UUID in capitals comes back in small letters. Another set of SKUs of the same shop stays text,
 #   so the type changes from file to file.
-# Why it matters: a SKU read this way joins with nothing, and what was written cannot be had back. Name the column
-#   types (columns={...}), or say maximum_depth or auto_detect=false.
+# Why it matters: a SKU read this way joins with nothing, and what was written cannot be had back. Name the columns
+#   and their types: read_json(…, columns={sku: 'VARCHAR', …}).
 
 set -euo pipefail
 folder=$(mktemp -d)

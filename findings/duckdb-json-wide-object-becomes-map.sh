@@ -2,8 +2,9 @@
 # Versions: duckdb 2.0.1; Python 3.11
 # Expected: a file of JSON objects has one column for each key; an object inside is a STRUCT with a field for each
 #   key.
-# Seen: once the rows have few keys in common, the object becomes MAP(VARCHAR, VARCHAR), numbers included; when that
-#   holds for the whole record, the file has a single column called json. Another sample of the same data is a STRUCT.
+# Seen: once the rows have few keys in common, the object becomes a MAP with one type for all values (here VARCHAR;
+#   JSON where they differ); when that holds for the whole record, the file has a single column called json. Another
+#   sample of the same data is a STRUCT.
 # Why it matters: custom attributes differ from product to product. A query such as attributes.color works on one
 #   export and fails on the next. Say map_inference_threshold=-1, or name the columns.
 

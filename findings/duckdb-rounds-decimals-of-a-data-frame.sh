@@ -3,8 +3,8 @@
 # Expected: DuckDB queries a data frame of Decimal objects without loss, or says that one does not fit.
 # Seen: it takes the scale from a sample of 1,000 rows. A price with more places in another row is cut to that scale:
 #   10.123456 becomes 10.1. A text among numbers raises an error; a longer decimal does not.
-# Why it matters: tier prices and prices per unit have more places than most. SET pandas_analyze_sample=0, or cast in
-#   pandas, or hand over an Arrow table with a decimal type.
+# Why it matters: tier prices and prices per unit have more places than most. SET pandas_analyze_sample to the number
+#   of rows, or hand over an Arrow table with a decimal type.
 
 set -euo pipefail
 folder=$(mktemp -d)

@@ -4,7 +4,7 @@
 # Seen: it arrives as double[pyarrow]: 12345678901234567.89 becomes 12345678901234568. With coerce_float=False it
 #   arrives as text, string[pyarrow]; never as a decimal.
 # Why it matters: the backend is chosen for exact types. Sums over many prices, and weights with many places, are off
-#   in the last digits all the same. Ask for coerce_float=False and cast to pandas.ArrowDtype(pyarrow.decimal128(20,
+#   in the last digits all the same. Ask for coerce_float=False and cast to pandas.ArrowDtype(pyarrow.decimal128(38,
 #   6)).
 
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Versions: rich 15.0.0; Python 3.11
 # Expected: print in a Table shows a cell's text; only Console.print(…) with markup asked for changes it.
-# Seen: short names between colons (a, b, m, o, x, v) are taken for picture codes and [red] for a style, in every
-#   cell, with markup on by default. [A1] stays.
+# Seen: short names between colons (a, b, m, o, v, x, ok, tv) are taken for picture codes and [red] for a style, in
+#   every cell, with markup on by default. [A1] stays.
 # Why it matters: SKUs like a:b:c and names like Shirt [red] are shown as something that a search in the database does
 #   not find. Wrap cells in rich.text.Text, or escape them.
 

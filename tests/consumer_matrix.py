@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib import import_module
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,7 @@ import sqlalchemy as sa
 from sync.sandbox import Sandbox
 from tests.command import Shell
 from tests.oddities import product
+from tests.receiver import Receiver
 
 FILE = Path(__file__).resolve().parents[1] / "docs/consumers.md"
 MARK = "<!-- made by `make docs` from tests/consumer_matrix.py -->\n"
@@ -75,7 +80,7 @@ def furnished(folder: Path, postgres: str) -> Copy:
             tenant.catalogue.add_document(document)
         shell = Shell(tenant, folder)
         for source in ("PostgreSQL", "SQLite"):
-            run(shell, copy.url(source), "backfill")
+            run(shell, copy.url(source), "backfill", "--metrics-file", str(folder / "copy.prom"))
         for source in ("Parquet", "CSV", "JSON lines"):
             run(shell, copy.url("SQLite"), "export", copy.file(source))
     return copy
@@ -219,6 +224,38 @@ def read_django(copy: Copy, source: str) -> list[Row]:
     return found
 
 
+def read_sqlalchemy(copy: Copy, source: str) -> list[Row]:
+    """Through types found by reflection, as Superset and other tools built on SQLAlchemy read."""
+    with engine(copy.url(source)) as db, db.connect() as connection:
+        view = sa.Table("products_current", sa.MetaData(), autoload_with=db)
+        rows = connection.execute(sa.select(*(view.c[name] for name in COLUMNS)).where(view.c.price < 1000))
+        return [dict(row) for row in rows.mappings()]
+
+
+DBT = {
+    "dbt_project.yml": "{name: bags, version: '1.0', profile: copy, models: {bags: {+materialized: table}}}",
+    "models/sources.yml": "{version: 2, sources: [{name: commerce, schema: public, tables: [{name: products_current}]}]}",  # noqa: E501
+    "models/bags.sql": f"SELECT {', '.join(COLUMNS)} FROM {{{{ source('commerce', 'products_current') }}}}",
+}
+
+
+def read_dbt(copy: Copy, source: str) -> list[Row]:
+    """A table that a model makes of the source `products_current`."""
+    folder, url = copy.folder / "dbt", sa.make_url(copy.postgres)
+    server = {"host": url.query.get("host", url.host), "port": url.port or 5432, "user": url.username}
+    place = {"type": "postgres", "dbname": url.database, "schema": "models", "password": url.password or ""}
+    profile = {"copy": {"target": "it", "outputs": {"it": {**server, **place}}}}
+    for name, text in {**DBT, "profiles.yml": json.dumps(profile)}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    run_dbt = [sys.executable, "-m", "dbt.cli.main", "run", "--profiles-dir", ".", "--no-use-colors"]
+    quiet = {**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+    ended = subprocess.run(run_dbt, cwd=folder, env=quiet, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+    with engine(copy.url(source)) as db, db.connect() as connection:
+        return [dict(row) for row in connection.execute(sa.text("SELECT * FROM models.bags")).mappings()]
+
+
 READERS = (
     Reader("duckdb", ("Parquet", "CSV", "JSON lines"), read_duckdb),
     Reader("polars", SOURCES, read_polars),
@@ -227,6 +264,8 @@ READERS = (
     Reader("sqlite-utils", ("SQLite",), read_sqlite_utils),
     Reader("datasette", ("SQLite",), read_datasette),
     Reader("Django", ("SQLite", "PostgreSQL"), read_django),
+    Reader("SQLAlchemy", ("SQLite", "PostgreSQL"), read_sqlalchemy),
+    Reader("dbt-core", ("PostgreSQL",), read_dbt),
 )
 
 # --- what a reader found, in words -----------------------------------------------------------
@@ -279,6 +318,75 @@ def _document(sent: Row, read: Any) -> Iterator[str]:
     assert json.loads(read)["sku"] == sent["sku"]
 
 
+# --- metrics and webhooks --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Service:
+    """A tool that takes what product-sync sends.
+
+    takes      in words, for the page
+    version    None where it is not installed
+    check      raises AssertionError when it does not get what was sent
+    """
+
+    name: str
+    takes: str
+    version: Callable[[], str | None]
+    check: Callable[[Copy], None]
+
+
+def installed(package: str) -> Callable[[], str | None]:
+    def found() -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    return found
+
+
+def promtool_version() -> str | None:
+    if shutil.which("promtool") is None:
+        return None
+    said = subprocess.run(["promtool", "--version"], capture_output=True, text=True, check=True)
+    return (said.stdout + said.stderr).split()[2].partition("+")[0]
+
+
+def check_with_client(copy: Copy) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = text_string_to_metric_families((copy.folder / "copy.prom").read_text())
+    found = [sample for family in families for sample in family.samples]
+    counted = {it.labels["outcome"]: it.value for it in found if it.name == "product_sync_products_total"}
+    assert counted["inserted"] >= len(DOCUMENTS)
+
+
+def check_with_promtool(copy: Copy) -> None:
+    text = (copy.folder / "copy.prom").read_bytes()
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+def check_with_standardwebhooks(copy: Copy) -> None:
+    from standardwebhooks import Webhook
+
+    secret = f"whsec_{b64encode(bytes(range(32))).decode()}"
+    with Sandbox(0) as tenant, Receiver() as receiver:
+        shell = Shell(tenant, copy.folder, {"WEBHOOK_SECRET": secret})
+        run(shell, copy.url("SQLite"), "changes", "--webhook", receiver.url)
+        posts = [Webhook(secret).verify(it.body, dict(it.headers)) for it in receiver.received]
+    assert sum(len(post["changes"]) for post in posts) == len(DOCUMENTS)
+
+
+SERVICES = (
+    Service("prometheus-client", "`--metrics-file`", installed("prometheus-client"), check_with_client),
+    Service("promtool", "`--metrics-file`", promtool_version, check_with_promtool),
+    Service(
+        "standardwebhooks", "`changes --webhook`", installed("standardwebhooks"), check_with_standardwebhooks
+    ),
+)
+
 # --- the page --------------------------------------------------------------------------------
 
 
@@ -289,12 +397,21 @@ def line(reader: Reader, copy: Copy) -> str:
 
 
 def is_installed(reader: Reader) -> bool:
-    return bool(find_spec(reader.package.lower().replace("-", "_")))
+    return installed(reader.package)() is not None
 
 
-def was(reader: Reader) -> str:
-    """Its line as it stands in the page."""
-    return next(it for it in written().splitlines() if it.startswith(f"| {reader.package} "))
+def was(name: str) -> str:
+    """The line of a tool as it stands in the page."""
+    return next(it for it in written().splitlines() if it.startswith(f"| {name} "))
+
+
+def service_line(service: Service, copy: Copy) -> str:
+    service.check(copy)
+    return f"| {service.name} {service.version()} | {service.takes} | right |"
+
+
+def services(lines: Sequence[str]) -> str:
+    return "\n".join(["| | takes | |", "| --- | --- | --- |", *lines, ""])
 
 
 def matrix(lines: Sequence[str]) -> str:
@@ -314,10 +431,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="product-sync-") as name:
         server = get_server(Path(name) / "server", cleanup_mode="delete")
         copy = furnished(Path(name), server.get_uri(driver="psycopg"))
-        made = matrix([line(it, copy) if is_installed(it) else was(it) for it in READERS])
+        read = [line(it, copy) if is_installed(it) else was(it.package) for it in READERS]
+        sent = [service_line(it, copy) if it.version() else was(it.name) for it in SERVICES]
         server.cleanup()
     head, _, _ = FILE.read_text().partition(MARK)
-    FILE.write_text(head + MARK + "\n" + made)
+    FILE.write_text("\n".join([head + MARK, matrix(read), services(sent)]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.consumer_matrix import QUERY, READERS, Copy, Reader, engine, furnished, is_installed, line, written
+from tests.consumer_matrix import (
+    QUERY,
+    READERS,
+    SERVICES,
+    Copy,
+    Reader,
+    Service,
+    engine,
+    furnished,
+    is_installed,
+    line,
+    written,
+)
 from tests.databases import database_on
 
 pytestmark = pytest.mark.slow
@@ -25,6 +37,14 @@ def test_a_tool_reads_every_value_as_the_page_says(reader: Reader, copy: Copy) -
         pytest.skip(f"{reader.package} is not installed")
 
     assert line(reader, copy) in written(), "run `make docs`"
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=[service.name for service in SERVICES])
+def test_a_tool_takes_what_is_sent(service: Service, copy: Copy) -> None:
+    if service.version() is None:
+        pytest.skip(f"{service.name} is not installed")
+
+    service.check(copy)
 
 
 # --- what happens without the recipes ---------------------------------------------------------

@@ -145,15 +145,21 @@ class Products:
         *,
         updated_from: datetime | None = None,
         known: Mapping[int, KnownPage] | None = None,
+        expected: int | None = None,
+        counted_later: bool = False,
     ) -> Iterator[Page | Unreadable]:
         """Every product of an interval, ascending, without gaps or overlaps.
 
-        updated_from   only products updated then or later
-        known          pages read before, by the id they begin after
+        updated_from    only products updated then or later
+        known           pages read before, by the id they begin after
+        expected        how many products it was said to hold
+        counted_later   the caller makes sure that no product was left out
 
-        Without an upper end the last page is empty, and yielded: it covers all further ids.
+        A page with fewer products than fit is the last one if that many were expected; otherwise an empty one
+        follows. Without an upper end an empty page always does, and covers all further ids.
         """
-        yield from self._walk(_Scope.since(store_view, updated_from), interval, known)
+        scope = _Scope.since(store_view, updated_from)
+        yield from self._walk(scope, interval, known, expected=expected, counted_later=counted_later)
 
     def by_ids(self, store_view: str, product_ids: Iterable[int]) -> Iterator[RawProduct | Unreadable]:
         """Those of the products that exist, ascending."""
@@ -299,10 +305,17 @@ class Products:
     # --- pages --------------------------------------------------------------------------------------------
 
     def _walk(
-        self, scope: _Scope, interval: Interval, known: Mapping[int, KnownPage] | None = None
+        self,
+        scope: _Scope,
+        interval: Interval,
+        known: Mapping[int, KnownPage] | None = None,
+        *,
+        expected: int | None = None,
+        counted_later: bool = False,
     ) -> Iterator[Page | Unreadable]:
         """Pages until one is empty or reaches the end of the interval."""
-        return walk(_Walk(self, scope, known), None if interval.is_empty else interval)
+        steps = _Walk(self, scope, known, expected, counted_later)
+        return walk(steps, None if interval.is_empty else interval)
 
     def page(
         self,
@@ -313,6 +326,7 @@ class Products:
         *,
         patient: bool = False,
         known: Mapping[int, KnownPage] | None = None,
+        counted_later: bool = False,
     ) -> Page:
         criteria = Criteria(PRODUCTS, scope.within(interval), size)
 
@@ -324,7 +338,8 @@ class Products:
             except OutOfOrder as found:
                 page = self._sorted(scope, interval, size, found)
             else:
-                self._check_outage(scope, interval, page, previous)
+                if previous is not None or not counted_later:
+                    self._check_outage(scope, interval, page, previous)
             self.size.went_well(size, page.receipt.body_bytes if page.receipt else len(answer.body))
             return page
 
@@ -466,6 +481,8 @@ class _Walk:
     products: Products
     scope: _Scope
     known: Mapping[int, KnownPage] | None
+    expected: int | None = None
+    counted_later: bool = False
     sizes: WalkSize = field(init=False)
     previous: Page | None = None
     in_a_row: int = 0
@@ -479,9 +496,19 @@ class _Walk:
     def page(self, left: Interval, size: int) -> Page | Unreadable:
         if self.sizes.is_isolating:
             return self._isolated(left)
-        page = self.previous = self.products.page(self.scope, left, size, self.previous, known=self.known)
+        page = self.previous = self.products.page(
+            self.scope, left, size, self.previous, known=self.known, counted_later=self.counted_later
+        )
         self.sizes.went_well(size)
-        return page
+        is_last = self._is_last(page, left, size)
+        self.expected = page.total_count - len(page.products)
+        return replace(page, interval=left) if is_last else page
+
+    def _is_last(self, page: Page, left: Interval, size: int) -> bool:
+        """Whether a page speaks for all that is left, although its products end before."""
+        if left.last is None or page.known is not None or not len(page.products) == page.total_count < size:
+            return False
+        return self.counted_later or (self.expected is not None and page.total_count >= self.expected)
 
     def alone(self, left: Interval, _failure: PageFailed) -> Page | Unreadable:
         return self._isolated(left)

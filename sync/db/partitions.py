@@ -8,7 +8,7 @@ lost it cannot commit. A worker that dies leaves its range to the next one when 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -30,12 +30,14 @@ class Partition:
     first_id    the smallest id in it: its name within the run
     cursor      the last id already read; `first_id - 1` at the start
     last        the largest id in it, None when it has no upper end
+    products    about how many it holds, where somebody counted; not stored
     """
 
     store_view: str
     first_id: int
     cursor: int
     last: int | None
+    products: int | None = field(default=None, compare=False)
 
     @property
     def rest(self) -> Interval:
@@ -43,8 +45,13 @@ class Partition:
         return Interval(self.cursor, self.last)
 
     @classmethod
-    def of(cls, store_view: str, interval: Interval) -> Partition:
-        return cls(store_view, interval.after + 1, interval.after, interval.last)
+    def of(cls, store_view: str, interval: Interval, products: int | None = None) -> Partition:
+        return cls(store_view, interval.after + 1, interval.after, interval.last, products)
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """What stays the same as it is read, or divided."""
+        return self.store_view, self.first_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,15 @@ def move_cursor(connection: sa.Connection, run_id: int, partition: Partition, to
         connection.execute(_END, mine)
     else:
         connection.execute(_MOVE, {**mine, "to": to})
+
+
+def divide(connection: sa.Connection, run_id: int, shorter: Partition, taken: Partition) -> None:
+    """Store that the end of a range became a range of its own; nothing where the range is not stored."""
+    mine = {"run": run_id, "view": shorter.store_view, "first": shorter.first_id}
+    whole = sync_partitions.c.last_id == taken.last, sync_partitions.c.status != "done"
+    cut = connection.execute(_MINE.where(*whole).values(last_id=shorter.last), mine)
+    if cut.rowcount == 1:
+        plan(connection, run_id, [taken])
 
 
 # Built once, as every statement that each page's transaction makes: building takes as long as executing.

@@ -27,7 +27,6 @@ from sync.db.partitions import Partition
 from sync.errors import AnswerUnreadable, PageFailed
 from sync.model import Interval, Tally, counted
 from sync.passes import absence
-from sync.passes.partitioning import cut
 from sync.passes.prefetch import read_ahead
 from sync.passes.run import Run
 from sync.passes.sweep import sweep
@@ -207,8 +206,7 @@ def _read_above(run: Run, store_view: str, top: Extent | None = None) -> tuple[i
         return here, top.total
     above = Interval(here, top.highest_id)
     more = top.total - run.read(lambda c: products.count_live(c, store_view))
-    cuts = cut(above, top.highest_id, max(0, more), run.sync.page_size, run.sync.concurrency)
-    sweep(run, [Partition.of(store_view, piece) for piece in cuts], complete=True)
+    sweep(run, [Partition.of(store_view, above, max(0, more))], complete=True)
     return top.highest_id, None
 
 
@@ -241,7 +239,7 @@ def _settle(
         else:
             tenant = _StoreView(run, store_view)
             found = locate(ids, Interval(0, highest), missing, tenant, run.sync.page_size)
-        sweep(run, _pieces(run, store_view, found.unclear, ids), complete=True)
+        sweep(run, _to_read(store_view, found.unclear, ids), complete=True)
         buried |= tombstone_missing(run, store_view, found.gone)
         if run.sync.dry:
             break
@@ -307,15 +305,9 @@ def counted_twice(
     return found
 
 
-def _pieces(run: Run, store_view: str, unclear: Iterable[Interval], ids: Sequence[int]) -> list[Partition]:
-    """Ranges to be read, cut up for the readers by what the copy has in them."""
-    pieces = []
-    for span in unclear:
-        here = _between(ids, span)
-        highest = ids[here.stop - 1] if here else span.after
-        cuts = cut(span, highest, len(here), run.sync.page_size, run.sync.concurrency)
-        pieces += [Partition.of(store_view, piece) for piece in cuts]
-    return pieces
+def _to_read(store_view: str, unclear: Iterable[Interval], ids: Sequence[int]) -> list[Partition]:
+    """Ranges to be read, with how many products the copy has in each."""
+    return [Partition.of(store_view, span, len(_between(ids, span))) for span in unclear]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """How an id range is cut up so that several readers finish together, with few requests.
 
-`cut` is for the readers of one process, which can take small pieces at the end; `even` for workers that
+`middle` is for the readers of one process, which take from each other what is left; `even` for workers that
 get a range each, and must be sent for it.
 """
 
@@ -10,52 +10,60 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import sqrt
 from typing import NamedTuple
 
-from sync.model import Interval
+from sync.model import Interval, KnownPage
 
 RANGES = 64  # of a store view: enough for a few dozen workers, and a few seconds of counting
 MOST_PAGES, FEWEST_PAGES = 100, 4  # of a range: minutes of work, and more than it costs to hand it over
 UNEVEN = 0.25  # of a range's share: how many products more or less are no matter
+MOST_SHORT = 16  # pages with fewer products than fit, and a tenth of all: what ranges may cost
+WORTH_PAGES = 2  # that are left besides the next page, for a range to be divided
 
 
-def cut(interval: Interval, highest: int, total: int, page_size: int, readers: int) -> list[Interval]:
-    """Intervals that cover `interval` without gap or overlap, ascending.
+def middle(rest: Interval, left: int, page_size: int, starts: Sequence[int] = ()) -> tuple[int, int] | None:
+    """The id after which another reader takes over, and about how many products it leaves.
 
-    highest      the highest id known to exist in it
-    total        how many products it holds
+    rest      what is left of a range, its first page being read perhaps
+    left      how many products it holds
+    starts    ids in it at which known pages begin
 
-    Each cut takes its share of what remains, 1/(2·readers), in whole pages: large pieces first,
-    single pages at the end, so nobody waits long for the last reader (guided self-scheduling,
-    Polychronopoulos and Kuck, 1987).
+    None where too little is left. The first part gets whole pages, less two standard deviations of how many
+    products so many ids may hold: a page more for the last few is rare.
     """
-    ids = highest - interval.after
-    if readers == 1 or total <= page_size or ids <= 0:
-        return [interval]
-    bounds = list(_bounds(interval.after, highest, _page_ids(ids, total, page_size), readers))
-    starts = [interval.after, *bounds]
-    return [Interval(a, b) for a, b in zip(starts, [*bounds, interval.last], strict=True)]
+    ids = _width(rest)
+    others = left - page_size
+    if others < WORTH_PAGES * page_size or ids <= page_size:
+        return None
+    if len(starts) * page_size >= others:  # known pages: these come again as they were
+        place = (len(starts) + 1) // 2
+        return starts[place], (place + 1) * page_size
+    pages = round(others / 2 / page_size)
+    spread = 2 * sqrt(pages * page_size * max(0.0, 1 - left / ids))
+    products = int((1 + pages) * page_size - min(spread, page_size / 2))
+    end = rest.after + max(1, ids * products // left)
+    return (end, products) if end < rest.after + ids else None
 
 
-def _page_ids(ids: int, total: int, page_size: int) -> int:
-    """How many ids to give a page: as many as it will hold, in nearly every case.
+def as_before(interval: Interval, total: int, page_size: int, known: Iterable[KnownPage]) -> list[CountedIds]:
+    """An interval, cut where ranges ended when its pages were read before: then the same requests are sent.
 
-    Where ids are unused, the products among so many ids vary; two standard deviations below a
-    full page, a second request for the last few is rare.
+    total    how many products it holds
+    known    its pages, ascending. One with fewer products than fit was the last of its range
+
+    Not cut where there are too many of these: each costs part of a page.
     """
-    share = min(1.0, total / ids)
-    spread = 2 * sqrt(page_size * (1 - share))
-    return max(1, int((page_size - min(spread, page_size / 2)) / share))
-
-
-def _bounds(after: int, highest: int, page_ids: int, readers: int) -> Iterator[int]:
-    """Where one piece ends and the next begins, the last end not included."""
-    pages = -(-(highest - after) // page_ids)
-    while True:
-        share = max(1, pages // (2 * readers))
-        pages -= share
-        after += share * page_ids
-        if pages <= 0 or after >= highest:
-            return
-        yield after
+    ends, counts, count = list[int](), list[int](), 0
+    for page in known:
+        count += page.products
+        last = page.interval.last
+        if page.products < page_size and last is not None and interval.after < last < (interval.last or 0):
+            ends.append(last)
+            counts.append(count)
+            count = 0
+    if len(ends) > MOST_SHORT + total // page_size // 10:
+        return [CountedIds(interval, total)]
+    starts = [interval.after, *ends]
+    cuts = [Interval(a, b) for a, b in zip(starts, [*ends, interval.last], strict=True)]
+    return [CountedIds(*it) for it in zip(cuts, [*counts, max(0, total - sum(counts))], strict=True)]
 
 
 # --- for workers -----------------------------------------------------------------------------

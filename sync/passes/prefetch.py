@@ -12,16 +12,43 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Condition, Event, Semaphore, Thread
 from time import monotonic
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from sync.model import Page, Unreadable
 
 Item = Page | Unreadable
+P_co = TypeVar("P_co", covariant=True)
 P = TypeVar("P")  # what a reader takes: a partition, an interval of SKUs, a source of stock
 T = TypeVar("T")  # what it makes of that, one after the other
 AHEAD = 2
 AHEAD_BYTES = 4 << 20
 LET_GO_S = 0.5
+
+
+class Work(Protocol[P_co]):
+    """What readers take, one after the other."""
+
+    def take(self) -> P_co | None:
+        """The next one; None when there is none. May wait for it until `close`."""
+
+    def close(self) -> None:
+        """From now on there is none."""
+
+
+class _Listed(Generic[P]):
+    """Partitions that are known from the beginning."""
+
+    def __init__(self, partitions: Sequence[P]) -> None:
+        self._todo: SimpleQueue[P] = SimpleQueue()
+        for partition in partitions:
+            self._todo.put(partition)
+
+    def take(self) -> P | None:
+        with suppress(Empty):
+            return self._todo.get_nowait()
+        return None
+
+    def close(self) -> None: ...
 
 
 class _Read(NamedTuple, Generic[P, T]):
@@ -62,12 +89,13 @@ def read_ahead(
     An item counts as written when the caller asks for the next one. The first reader's error is
     raised here, after what was read before it.
     """
-    for group in read_ahead_in_groups(partitions, read, readers, lambda item: False, lambda item: 0):
+    work, readers = _Listed(partitions), min(readers, len(partitions))
+    for group in read_ahead_in_groups(work, read, readers, lambda item: False, lambda item: 0):
         yield from group
 
 
 def read_ahead_in_groups(
-    partitions: Sequence[P],
+    work: Work[P],
     read: Callable[[P], Iterator[T]],
     readers: int,
     is_light: Callable[[T], bool],
@@ -78,16 +106,13 @@ def read_ahead_in_groups(
     is_light    of an item that takes less to write than a transaction does
     size_of     bytes that an item holds
     """
-    todo: SimpleQueue[P] = SimpleQueue()
-    for partition in partitions:
-        todo.put(partition)
     done: SimpleQueue[_Read[P, T] | None] = SimpleQueue()
     closed, waiting = Event(), _Waiting()
-    turns = [Semaphore(AHEAD) for _ in range(min(readers, len(partitions)))]
+    turns = [Semaphore(AHEAD) for _ in range(readers)]
     threads = [
         Thread(
             target=_reader,
-            args=(todo, read, done, credit, closed, waiting, size_of),
+            args=(work, read, done, credit, closed, waiting, size_of),
             name=f"reader-{n}",
             daemon=True,
         )
@@ -99,6 +124,7 @@ def read_ahead_in_groups(
         yield from _arrivals(done, len(turns), is_light, waiting)
     finally:
         closed.set()
+        work.close()
         for credit in turns:
             credit.release()  # a reader that waits for its turn sees `closed` instead
         waiting.add(0)
@@ -148,7 +174,7 @@ def _handed_over(group: list[_Read[P, T]], waiting: _Waiting) -> Iterator[list[t
 
 
 def _reader(
-    todo: SimpleQueue[P],
+    work: Work[P],
     read: Callable[[P], Iterator[T]],
     done: SimpleQueue[_Read[P, T] | None],
     credit: Semaphore,
@@ -157,19 +183,17 @@ def _reader(
     size_of: Callable[[T], int],
 ) -> None:
     size = 0  # of the last item: the next is expected to be as large
-    with suppress(Empty):
-        while not closed.is_set():
-            partition = todo.get_nowait()
-            try:
-                items = read(partition)
-                while (item := _next(items, credit, closed, waiting, size)) is not None:
-                    expected, size = size, size_of(item)
-                    waiting.add(size - expected)
-                    done.put(_Read(partition, item, credit, size))
-                    del item
-            except BaseException as error:  # noqa: BLE001 - raised again in the writer's thread
-                done.put(_Read(partition, error, credit))
-                return
+    while not closed.is_set() and (partition := work.take()) is not None:
+        try:
+            items = read(partition)
+            while (item := _next(items, credit, closed, waiting, size)) is not None:
+                expected, size = size, size_of(item)
+                waiting.add(size - expected)
+                done.put(_Read(partition, item, credit, size))
+                del item
+        except BaseException as error:  # noqa: BLE001 - raised again in the writer's thread
+            done.put(_Read(partition, error, credit))
+            return
     done.put(None)
 
 

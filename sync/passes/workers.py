@@ -39,7 +39,7 @@ from sync.errors import (
     SyncError,
 )
 from sync.model import Interval, PassKind, Tally, Traffic, counted
-from sync.passes.partitioning import FEWEST_PAGES, even, share
+from sync.passes.partitioning import FEWEST_PAGES, CountedIds, even, share
 from sync.passes.run import Run, Sync, heartbeat
 from sync.passes.sweep import in_words, sweep, todo
 
@@ -83,9 +83,10 @@ def lead(run: Run, queue: Queue, interval: Interval) -> None:
 # --- who leads -------------------------------------------------------------------------------
 
 
-def _for_workers(run: Run, view: str, span: Interval, top: Extent) -> list[Interval]:
+def _for_workers(run: Run, view: str, span: Interval, top: Extent) -> list[CountedIds]:
     each = share(top.total, run.sync.page_size)
-    return even(span, top.highest_id, top.total, each, partial(_counts, run, view))
+    cuts = even(span, top.highest_id, top.total, each, partial(_counts, run, view))
+    return [CountedIds(cut, each) for cut in cuts]
 
 
 def _counts(run: Run, view: str, intervals: Sequence[Interval]) -> list[int]:
@@ -196,7 +197,7 @@ def _width(partition: Partition) -> int:
 def _failed(unread: Sequence[Found]) -> RangesFailed:
     first = unread[0].failure
     reasons = " ".join(dict.fromkeys(found.failure["message"] for found in unread))
-    rest = in_words({found.partition: found.partition.rest for found in unread})
+    rest = in_words(found.partition for found in unread)
     return RangesFailed(
         f"{counted(len(unread), 'range')} could not be read by workers. {reasons} {rest}",
         first["fix"],

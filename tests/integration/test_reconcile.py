@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -180,9 +181,10 @@ def test_a_page_that_is_empty_once_deletes_nothing(loaded: Bench, page: int) -> 
     assert (loaded.reconcile().exit_code, len(loaded.live())) == (0, 60)
 
 
-def test_a_sweep_that_cannot_read_a_range_says_which_and_buries_nothing(loaded: Bench) -> None:
+def test_a_sweep_that_cannot_read_a_range_says_which_and_buries_nothing(bench: Bench) -> None:
     """The first products are deleted, and read as such; then the tenant is gone."""
-    loaded.concurrency = 1
+    loaded = replace(bench, concurrency=1)
+    loaded.backfill()
     ids = loaded.sandbox.catalogue.ids()
     loaded.sandbox.catalogue.delete_many(ids[:5])
     loaded.sandbox.faults.fail(after=ids[34], kind=None)

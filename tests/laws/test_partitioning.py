@@ -8,44 +8,85 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.model import Interval
-from sync.passes.partitioning import RANGES, cut, even, share
+from sync.model import Interval, KnownPage
+from sync.passes.partitioning import (
+    MOST_SHORT,
+    RANGES,
+    WORTH_PAGES,
+    CountedIds,
+    as_before,
+    even,
+    middle,
+    share,
+)
 
 after = st.integers(0, 1_000_000)
-readers = st.integers(1, 32)
 page_sizes = st.integers(1, 300)
 
 
-@given(after, st.integers(0, 1_000_000), st.integers(0, 1_000_000), page_sizes, readers, st.booleans())
-def test_pieces_cover_the_range_without_gap_or_overlap(
-    after: int, ids: int, total: int, page_size: int, readers: int, open_end: bool
+@given(after, st.integers(0, 1_000_000), st.integers(0, 1_000_000), page_sizes)
+def test_a_range_is_divided_behind_the_page_that_is_being_read(
+    after: int, ids: int, left: int, page_size: int
 ) -> None:
-    highest = after + ids
-    whole = Interval(after, None if open_end else highest)
+    """By what is left, whole pages to the first part, and only where both parts are worth a request."""
+    rest = Interval(after, after + ids)
 
-    pieces = cut(whole, highest, total, page_size, readers)
+    cut = middle(rest, left, page_size)
 
-    assert pieces[0].after == whole.after
-    assert pieces[-1].last == whole.last
+    if cut is None:
+        assert left < (1 + WORTH_PAGES) * page_size or ids <= page_size or left > ids
+        return
+    end, products = cut
+    assert after < end < after + ids
+    assert page_size < products < left
+
+
+@given(st.integers(3, 40), st.integers(1, 300))
+def test_known_pages_are_divided_where_they_begin(pages: int, page_size: int) -> None:
+    starts = [page * page_size for page in range(1, pages)]
+    last = pages * page_size
+
+    end, products = middle(Interval(0, last), last, page_size, starts) or (0, 0)
+
+    assert end in starts
+    assert products == end
+    assert abs(end - (page_size + last) / 2) <= page_size
+
+
+def known(pages: list[tuple[int, int]]) -> list[KnownPage]:
+    """Pages by width and products, one after the other."""
+    found, after = [], 0
+    for width, products in pages:
+        found.append(KnownPage(Interval(after, after + width), products, "", ""))
+        after += width
+    return found
+
+
+@given(
+    st.lists(st.tuples(st.integers(10, 99), st.integers(0, 10)), max_size=60),
+    st.integers(0, 900),
+    st.integers(0, 50),
+)
+def test_ranges_as_before_cover_everything(pages: list[tuple[int, int]], total: int, more: int) -> None:
+    before = known(pages)
+    whole = Interval(0, (before[-1].interval.last or 0) + more if before else 1)
+
+    found = as_before(whole, total, 10, before)
+
+    pieces = [it.interval for it in found]
+    assert (pieces[0].after, pieces[-1].last) == (0, whole.last)
     assert all(left.last == right.after for left, right in pairwise(pieces))
-    assert not any(piece.is_empty for piece in pieces[:-1])
+    assert not any(piece.is_empty for piece in pieces)
+    assert len(pieces) <= 1 + MOST_SHORT + total // 100
 
 
-@given(after, st.integers(1, 1_000_000), page_sizes, readers)
-def test_there_are_few_pieces_and_enough_for_every_reader(
-    after: int, total: int, page_size: int, readers: int
-) -> None:
-    """Without gaps: a few per reader and doubling of the catalogue, and one each where there are pages."""
-    pieces = cut(Interval(after, None), after + total, total, page_size, readers)
-    pages = -(-total // page_size)
+def test_ranges_end_where_they_ended_before() -> None:
+    """Two ranges of 25 and 13 products, in pages of 10."""
+    before = known([(30, 10), (30, 10), (30, 5), (30, 10), (30, 3)])
 
-    assert len(pieces) <= max(1, min(pages, 2 * readers * (2 + max(1, pages).bit_length()))) + 1
-    assert len(pieces) >= min(readers, pages) // 2
+    found = as_before(Interval(0, 150), 38, 10, before)
 
-
-@given(after, st.integers(1, 1_000))
-def test_one_reader_has_one_piece(after: int, total: int) -> None:
-    assert cut(Interval(after, None), after + total, total, 10, 1) == [Interval(after, None)]
+    assert found == [CountedIds(Interval(0, 90), 25), CountedIds(Interval(90, 150), 13)]
 
 
 # --- for workers -----------------------------------------------------------------------------

@@ -274,6 +274,8 @@ class HostileTenant:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, url: str) -> bytes:
+        if "/store/" in url:  # whether the tenant answers anything
+            return b"[]"
         params = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
         body = self.prefix + self._listed(params)
         if "fields" in params:

@@ -243,12 +243,13 @@ class Rate:
         return replace(self, base=base, probing=probing, busy_s=0.0, hold=hold, reached=FIRST_RATE)
 
     def _recent(self, at: float) -> float:
-        """Requests a second let in before `at`, over the fewest whole seconds that hold five of them."""
+        """Requests a second let in before `at`: the most over whole seconds, until these hold five."""
         before = [start for start in self.starts if self.resumed_at <= start < at]
         if len(before) >= REMEMBERED - 1 and at - before[0] < 1:
             return len(before) / (at - before[0])
-        count, seconds = 0, 0
+        count, seconds, most = 0, 0, 0.0
         while count < 5 and seconds < max(1, min(60, round(at - self.resumed_at))):
             seconds += 1
             count = sum(start > at - seconds - JITTER_S for start in before)
-        return count / seconds
+            most = max(most, count / seconds)
+        return most

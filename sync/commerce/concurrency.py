@@ -1,21 +1,23 @@
 """Concurrency limit: how many requests may be in flight, found from their latency.
 
 More requests in flight than the server has workers only raise latency. The latency of a round of answers,
-divided by its floor, shows the queue that we built: above 1.6 the limit falls, below 1.35 it grows by one,
-so c workers get at most 1.5 c requests. Pages and light requests have separate floors.
+divided by its floor, shows the queue that we built: above 1.6 the limit is halved, below 1.35 it grows by
+one, so c workers get at most 1.5 c requests. Pages and light requests have separate floors.
 
 It begins with one request in flight: a busy shop is not made to wait by us, and the floor is what the server
 needs alone. The limit doubles with each round of pages that took no longer (slow start). Where an earlier run
 found the same floor, its limit is taken after the first page.
 
 A floor can be wrong (bigger pages, a slower hour) and is measured again in two cases. When a smaller limit
-did not help, the queue was not ours and the latency becomes the floor. And every DRAIN_EVERY rounds, one
-round runs at half the limit.
+did not help, the queue was not ours and the latency becomes the floor: half the limit halves a queue of ours,
+which no chance hides. And every DRAIN_EVERY rounds, one round runs at half the limit. In company, other
+processes of ours may have built the queue: each then goes down to one request before it believes that the
+server has become slow.
 
-Sources: Netflix concurrency-limits, Gradient2 (latency gradient, tolerance 1.5, at most halved, no growth
-while unused) and Vegas (floor); RFC 9406, HyStart++ (slow start ends by latency); draft-ietf-ccwg-bbr,
-ProbeRTT (drain to measure the floor). Observed on
-Magento 2.4.7: 1, 2 and 4 at once gave 127, 127 and 133 products a second, each taking 0.7, 1.5 and 2.9 s.
+Sources: Netflix concurrency-limits, Gradient2 (latency gradient, no growth while unused) and Vegas (floor);
+RFC 9406, HyStart++ (slow start ends by latency); draft-ietf-ccwg-bbr, ProbeRTT (drain to measure the floor).
+Observed on Magento 2.4.7: 1, 2 and 4 at once gave 127, 127 and 133 products a second, each taking 0.7, 1.5
+and 2.9 s.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
-TOLERANCE: Final = 1.5
 SHRINK_ABOVE: Final = 1.6
 GROW_BELOW: Final = 1.35
 BACK_OFF: Final = 0.7
@@ -48,6 +49,7 @@ class ConcurrencyLimit:
     before       limit and latency ratio before the last decrease
     drained      limit to restore after the floor is measured
     too_many     a limit that built a queue: not tried again before the next drain
+    in_company   other processes of ours send requests, too
     """
 
     most: int
@@ -62,6 +64,7 @@ class ConcurrencyLimit:
     before: tuple[int, float] | None = None
     drained: int | None = None
     too_many: int | None = None
+    in_company: bool = False
 
     def started(self, in_flight: int) -> Self:
         return replace(self, peak=max(self.peak, in_flight))
@@ -121,9 +124,10 @@ class ConcurrencyLimit:
         at_most = {kind: min(mean, self.floors[kind]) for kind, mean in means.items()}
         room = replace(self, rounds=self.rounds + 1, floors={**self.floors, **at_most}, round=(), peak=0)
         if self.drained is not None:
-            room = replace(room, floors={**self.floors, **means}, rounds=0, too_many=None)
-            return room._moved(now, self.drained)
-        if self.before and ratio > _useful_ratio(self.before, self.limit):
+            floors = room.floors if self.in_company else {**self.floors, **means}
+            return replace(room, floors=floors, rounds=0, too_many=None)._moved(now, self.drained)
+        is_alone = self.limit == 1 or not self.in_company
+        if is_alone and self.before and ratio > _useful_ratio(self.before, self.limit):
             room = replace(
                 room, floors={**self.floors, **means}, rounds=ROUNDS_AFTER_RAISED_FLOOR, too_many=None
             )
@@ -132,7 +136,7 @@ class ConcurrencyLimit:
 
     def _adjusted(self, now: float, ratio: float, peak: int) -> Self:
         if ratio > SHRINK_ABOVE and self.limit > 1:
-            fewer = max(self.limit // 2, min(self.limit - 1, int(self.limit * TOLERANCE / ratio)))
+            fewer = math.ceil(self.limit / 2)
             return replace(self._moved(now, fewer), before=(self.limit, ratio), too_many=self.limit)
         if self.rounds > DRAIN_EVERY and self.limit > 1:
             return replace(self._moved(now, math.ceil(self.limit / 2)), drained=self.limit)

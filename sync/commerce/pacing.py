@@ -154,11 +154,12 @@ def new_pace(max_in_flight: int, learned: Learned | None = None, *, is_shared: b
     """The initial pace: slow start, and what an earlier run learned, which the first answers confirm."""
     if learned is None:
         rate = Rate(base=FIRST_SHARED_RATE) if is_shared else Rate()
-        return Pace(rate, ConcurrencyLimit(max_in_flight), is_shared=is_shared)
+        return Pace(rate, ConcurrencyLimit(max_in_flight, in_company=is_shared), is_shared=is_shared)
     rate = Rate.beginning_at(learned.reached) if learned.rate is None else Rate.going_on_at(learned.rate)
     limit = max(1, min(max_in_flight, learned.in_flight))
     remembered = None if learned.page_s is None else (limit, learned.page_s)
-    return Pace(rate, ConcurrencyLimit(max_in_flight, remembered=remembered), is_shared=is_shared)
+    room = ConcurrencyLimit(max_in_flight, remembered=remembered, in_company=is_shared)
+    return Pace(rate, room, is_shared=is_shared)
 
 
 def next_start(pace: Pace, now: float, ceiling: float | None = None) -> float:

@@ -28,7 +28,17 @@ from sync.commerce.pacing import (
     started,
     to_share,
 )
-from tests.laws.test_pacing import LIMITERS, MINUTES, Changing, Exchange, FixedWindow, Quota, Run, Server
+from tests.laws.test_pacing import (
+    LIMITERS,
+    MINUTES,
+    Changing,
+    Exchange,
+    FixedWindow,
+    Quota,
+    Run,
+    Server,
+    Workers,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -41,12 +51,13 @@ def simulate(
     late: float = 0.003,
     queue: float = 0.006,
     dies_at: float = math.inf,
+    seed: int = 1,
 ) -> Run:
     """So many processes with 4 requests each, for so long; the first falls silent at `dies_at`.
 
     queue    an answer waits so long for its turn at the database, on average: meanwhile others start
     """
-    rng = random.Random(1)
+    rng = random.Random(seed)
     paces = [new_pace(4, is_shared=True) for _ in range(processes)]
     now, run = 0.0, Run()
     under_way: list[tuple[float, int, int, Exchange]] = []
@@ -140,6 +151,26 @@ def test_the_share_of_a_process_that_died_is_used_by_the_others(limiter: type[Qu
 
     after = run.between(2 * MINUTES, 4 * MINUTES)
     assert len(after) >= 0.95 * 10 * 2 * MINUTES
+
+
+@pytest.mark.parametrize("page_s", [0.05, 0.25, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_two_processes_send_a_server_with_room_for_two_at_most_three(page_s: float, seed: int) -> None:
+    """The queue that the other one built is not taken for a slow server; and nothing is lost by that."""
+    run = simulate(Workers(2, page_s, spread=0.1), 2, 400 * page_s, seed=seed)
+
+    settled = run.between(run.seconds / 3, run.seconds)
+    assert sum(it.outcome.seconds for it in settled) / (run.seconds * 2 / 3) <= 3
+    turn = page_s + 0.01  # the network and the database take 10 ms
+    assert len(settled) >= 0.95 * 2 / turn * run.seconds * 2 / 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_processes_notice_that_a_slow_hour_is_not_their_own(seed: int) -> None:
+    """Every page takes three times as long from then on: fewer at once do not help, so there are as many."""
+    run = simulate(Workers(8, lambda now: 1.0 if now < MINUTES else 3.0), 2, 5 * MINUTES, seed=seed)
+
+    assert len(run.between(2 * MINUTES, 5 * MINUTES)) >= 0.9 * 8 / 3 * 3 * MINUTES
 
 
 @given(st.lists(st.sampled_from([200, 429, 503, None]), max_size=30), st.integers(0, 40))

@@ -77,7 +77,7 @@ class ConcurrencyLimit:
         if pages and "page" not in self.floors:
             return limit._first_pages(now, pages)
         if self.slow_start and len(pages) >= self.limit:
-            return limit._slow_start(now, sum(pages) / len(pages))
+            return limit._slow_start(now, pages)
         return limit._end_of_round(now) if len(limit.round) >= max(6, 2 * self.limit) else limit
 
     def overloaded(self, now: float) -> Self:
@@ -101,12 +101,14 @@ class ConcurrencyLimit:
             return limit_now
         return replace(limit_now, floors={**self.floors, "page": min(pages)})._doubled(now)
 
-    def _slow_start(self, now: float, mean: float) -> Self:
-        floor = self.floors["page"]
-        ratio = mean / floor
-        if ratio < GROW_BELOW and self.peak >= self.limit:
+    def _slow_start(self, now: float, pages: list[float]) -> Self:
+        """Double while pages are quick on average; a single slow one among the first may show a queue."""
+        floor, mean = self.floors["page"], sum(pages) / len(pages)
+        is_whole = len(self.round) >= max(6, 2 * self.limit)
+        ratio, is_clear = mean / floor, is_whole or max(pages) < SHRINK_ABOVE * floor
+        if is_clear and ratio < GROW_BELOW and self.peak >= self.limit:
             return replace(self, floors={**self.floors, "page": min(mean, floor)})._doubled(now)
-        if len(self.round) < max(6, 2 * self.limit):
+        if not is_whole:
             return self
         if ratio < GROW_BELOW:  # unused
             return replace(self, round=(), peak=0)

@@ -474,22 +474,28 @@ class Shop:
     A shopper's page takes 0.15 s beside one of ours, and as much longer. Measured on Magento 2.4.7.
     """
 
+    rng: random.Random
     ends: list[float] = field(default_factory=list)
 
     def serve(self, now: float) -> Outcome:
         self.ends = [end for end in self.ends if end > now]
-        self.ends.append(now + 0.72 * (len(self.ends) + 1))
+        self.ends.append(now + 0.72 * (len(self.ends) + 1) * self.rng.uniform(0.9, 1.1))
         return Outcome(200, self.ends[-1] - now)
 
 
-def test_a_shopper_hardly_notices_a_cold_backfill() -> None:
-    """From the first second: 19 of 20 of the shopper's pages take as long as beside a single request."""
-    run = simulate(Shop(), seconds=10 * MINUTES)
-    visits = [0.2 + n * 0.5 for n in range(1198)]
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("minutes", "most"), [(0.5, 2), (3, 1), (10, 1)])
+def test_a_shopper_hardly_notices_a_cold_backfill(seed: int, minutes: float, most: int) -> None:
+    """From the first second: 19 of 20 of the shopper's pages load beside one request, at first beside two.
+
+    Beside two, three share two cores: 1.5 times as long as alone.
+    """
+    run = simulate(Shop(random.Random(seed)), seconds=minutes * MINUTES, seed=seed)
+    visits = [0.2 + n * 0.1 for n in range(int(run.seconds * 10) - 2)]
 
     beside = [sum(it.began <= visit < it.ended for it in run.exchanges) for visit in visits]
-    assert sorted(beside)[int(len(beside) * 0.95)] <= 1
-    assert run.let_in >= 0.95 * run.seconds / 0.72
+    assert sorted(beside)[int(len(beside) * 0.95)] <= most
+    assert run.let_in >= 0.93 * run.seconds / 0.72
 
 
 @pytest.mark.parametrize("spread", [0.1, 0.3])

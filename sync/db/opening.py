@@ -18,7 +18,7 @@ from sync.db.engine import (
     refuse_unknown,
     unavailable,
 )
-from sync.db.refusals import ensure_folder, read_only
+from sync.db.refusals import ensure_folder, is_there, read_only
 from sync.db.schema import metadata
 from sync.db.session import is_writable
 from sync.errors import DatabaseUnavailable, Interrupted
@@ -73,9 +73,9 @@ def try_to_write(url: str) -> None:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         file = Path(parsed.database or "")
-        if file.exists() and not is_writable(file):
+        if is_there(file) and not is_writable(file):
             raise read_only(file)
-        if not file.exists() and "uri" not in parsed.query:
+        if not is_there(file) and "uri" not in parsed.query:
             ensure_folder(file)
         return
     engine = connect(url, keeps=False)
@@ -121,6 +121,6 @@ def _check(revision: str) -> None:
 
 def revision_of(engine: sa.Engine) -> str | None:
     """A database's revision, None for an empty one. Connecting would create a missing SQLite file."""
-    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
+    if engine.dialect.name == "sqlite" and not is_there(Path(engine.url.database or "")):
         return None
     return current_revision(engine)

@@ -16,6 +16,20 @@ _INSUFFICIENT_PRIVILEGE: Final = "42501"  # PostgreSQL's SQLSTATE
 _MARIADB_DENIED: Final = frozenset({1044, 1142, 1143, 1227})  # database, table, column, privilege
 
 
+def is_there(file: Path) -> bool:
+    """Whether a SQLite file exists. Raises DatabaseUnavailable where the system does not say."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"the file {file} cannot be opened: {error.strerror}.",
+            "check its name, and the owner and mode of the folders above it, or correct DATABASE_URL.",
+        ) from error
+    return True
+
+
 def ensure_folder(file: Path) -> None:
     """Raise DatabaseUnavailable unless a SQLite file can be made: no command makes its folder."""
     folder = file.absolute().parent

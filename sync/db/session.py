@@ -24,7 +24,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 import tenacity
 
-from sync.db.refusals import ensure_folder
+from sync.db.refusals import ensure_folder, is_there
 from sync.errors import DatabaseUnavailable, SettingsError
 from sync.settings.parsers import split_search_path
 
@@ -222,12 +222,12 @@ def _open_sqlite(dialect: Any, record: Any, arguments: Any, options: Any) -> Any
     with suppress(OSError):  # it is there, or SQLite will say why it cannot be made
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     file = Path(path)
-    if not file.exists():
+    if not is_there(file):
         ensure_folder(file)
-    if is_writable(file) or not file.exists():
+    if is_writable(file) or not is_there(file):
         return None
     record.info["read_only"] = True
-    if not Path(f"{path}-shm").exists():
+    if not is_there(Path(f"{path}-shm")):
         _refuse_unmerged(file)
         record.info["unlocked"] = (file, _version(file))
     mode = "immutable=1" if "unlocked" in record.info else "mode=ro"
@@ -242,7 +242,7 @@ def is_writable(file: Path) -> bool:
 def _refuse_unmerged(file: Path) -> None:
     """Without its -shm, which we may not make, the changes in a -wal cannot be read."""
     wal = Path(f"{file}-wal")
-    if wal.exists() and wal.stat().st_size:
+    if is_there(wal) and wal.stat().st_size:
         raise DatabaseUnavailable(
             f"the newest changes of {file} are in {wal.name}; to read them, SQLite must write in that folder,"
             " and this user may not.",

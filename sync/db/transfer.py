@@ -41,6 +41,7 @@ from sync.db.engine import (
 )
 from sync.db.leases import Lease
 from sync.db.receipts import NOT_A_RECEIPT
+from sync.db.refusals import is_there
 from sync.db.schema import metadata, sync_feed, sync_leases, sync_state
 from sync.errors import (
     DatabaseUnavailable,
@@ -185,7 +186,7 @@ def _about_the_target() -> Iterator[None]:
 
 def _refuse_filled(target: sa.Engine) -> None:
     """Raise TargetNotEmpty unless `target` is empty, or holds a transfer that was not completed."""
-    if target.dialect.name == "sqlite" and not Path(target.url.database or "").exists():
+    if target.dialect.name == "sqlite" and not is_there(Path(target.url.database or "")):
         return  # connecting would create it
     revision = opening.revision_of(target)
     if revision is None:

@@ -161,6 +161,8 @@ def tenant() -> Iterator[Sandbox]:
         (["check"], {"SYNC_CA_BUNDLE": "~nobody-here/ca.pem"}, 78, "SYNC_CA_BUNDLE: names no file"),
         (["changes", "--state", "~nobody-here/state"], {}, 64, "is in a folder that does not exist"),
         (["backfill"], {"DATABASE_URL": "sqlite:///a%00b"}, 78, "DATABASE_URL: "),
+        (["check"], {"DATABASE_URL": f"sqlite:///{'a' * 300}"}, 69, "cannot be opened: File name too long"),
+        (["db", "copy", f"sqlite:///{'a' * 300}"], {}, 69, "the other database: the file a"),
         (["run"], {"DATABASE_URL": "mysql+pymysql://u@127.0.0.1:9/x?conv=x"}, 78, "DATABASE_URL: "),
         (["changes", "--since", "9" * 20], {}, 64, "'--since'"),
         (["run", "--id", "9" * 20], {}, 64, "'--id'"),

@@ -97,6 +97,20 @@ def test_check_says_that_a_file_cannot_be_written(shared: Shell) -> None:
     assert_same_fault(ended, run)
 
 
+@pytest.mark.parametrize("place", ["products.db", "missing/products.db"])
+def test_a_folder_that_may_not_be_entered_is_named(shared: Shell, place: str) -> None:
+    folder = shared.folder.parent / "closed"
+    folder.mkdir(mode=0o700)
+    shared.settings["DATABASE_URL"] = f"sqlite:///{folder}/{place}"
+
+    ended, run = as_nobody(shared, "check"), as_nobody(shared, "run")
+
+    assert (ended.code, run.code) == (69, 69)
+    assert f"{folder}/{place} cannot be opened: Permission denied. To do: check its name" in ended.out
+    assert_same_fault(ended, run)
+    assert [as_nobody(shared, command).code for command in ("status", "db current", "changes")] == [69] * 3
+
+
 # --- roles -----------------------------------------------------------------------------------
 
 

@@ -49,6 +49,14 @@ def test_init_writes_a_private_env_once_and_only_what_works(shell: Shell) -> Non
     assert [it.name for it in shell.folder.iterdir()] == [".env"]
 
 
+@pytest.mark.parametrize("command", ["check", "run", "export out.csv", "init", "status"])
+def test_a_working_directory_that_was_removed_is_named(shell: Shell, command: str) -> None:
+    ended = in_bash(shell, f"mkdir gone; cd gone; rmdir ../gone; product-sync {command}")
+
+    assert ended.code == 64
+    assert "the working directory cannot be used: No such file or directory.\n  To do: change to" in ended.err
+
+
 LEFT = "2>&1 | true", "| true"
 CLOSED = ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"
 

@@ -219,10 +219,14 @@ def _shown(engine: sa.Engine, product: Mapping[str, Any], *, history: bool, as_j
     from sync.db.engine import reading
 
     key = product["store_view"], product["product_id"]
-    entries = [row._asdict() for row in reading(engine, lambda c: changes.history(c, *key))]
+
+    def entries() -> list[dict[str, Any]]:
+        return [row._asdict() for row in reading(engine, lambda c: changes.history(c, *key))]
+
     if history and not as_json:
-        return f"{text.title(product)}\n{text.history(entries)}"
+        return f"{text.title(product)}\n{text.history(entries())}"
     children = reading(engine, lambda c: products.children_of(c, *key))
     if as_json:
-        return text.product_json(product, children, entries if history else None)
+        document = reading(engine, lambda c: products.document_of(c, *key))
+        return text.product_json(product, document, children, entries() if history else None)
     return text.product_card(product, children)

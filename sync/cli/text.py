@@ -289,17 +289,18 @@ def title(product: Mapping[str, Any]) -> str:
 
 def product_json(
     product: Mapping[str, Any],
+    document: str,
     children: Mapping[str, Sequence[Mapping[str, Any]]],
     changes: Sequence[Mapping[str, Any]] | None,
 ) -> str:
     """One product as JSON: columns, document, a list for each child table, and changes."""
-    facts = {**product, "document": msgspec.Raw(product["document"].encode()), **children}
+    facts = {**product, "document": msgspec.Raw(document.encode()), **children}
     return json_line(facts if changes is None else facts | {"changes": [dict(change) for change in changes]})
 
 
 def product_card(product: Mapping[str, Any], children: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """One product of one store view as text: columns, then each child table with rows."""
-    plain = [(name, shown(value)) for name, value in product.items() if name not in ("document", "left")]
+    plain = [(name, shown(value)) for name, value in product.items() if name != "left"]
     parts = [title(product), _indented(table(plain))]
     for name, rows in children.items():
         if rows:
@@ -337,8 +338,9 @@ def shown(value: object) -> str | None:
 
 
 def shortened(text: str) -> str:
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 1]}…"
+    begin = text[: 10 * LONGEST_VALUE]  # copies of a long text take many times its memory
+    line = printable(" ".join(begin.split()))
+    return line if len(line) <= LONGEST_VALUE and begin == text else f"{line[: LONGEST_VALUE - 1]}…"
 
 
 def _indented(text: str) -> str:

@@ -207,12 +207,22 @@ def named(
 
 
 def find(connection: sa.Connection, sku: str, store_view: str | None) -> list[sa.Row[tuple[Any, ...]]]:
-    """Products with this SKU, tombstones last: one per store view, more where the SKU was used again."""
+    """Products with this SKU, tombstones last: one per store view, more where the SKU was used again.
+
+    Without their documents, which may be many and long: see `document_of`.
+    """
     where: list[sa.ColumnElement[bool]] = [products.c.sku.in_(equivalent(connection, [sku.strip()]))]
     if store_view is not None:
         where.append(products.c.store_view == store_view)
     order = (products.c.deleted_at.is_not(None), products.c.store_view, products.c.product_id.desc())
-    return list(connection.execute(sa.select(products).where(*where).order_by(*order)))
+    columns = [column for column in products.c if column.name != "document"]
+    return list(connection.execute(sa.select(*columns).where(*where).order_by(*order)))
+
+
+def document_of(connection: sa.Connection, store_view: str, product_id: int) -> str:
+    """One product's document."""
+    key = products.c.store_view == store_view, products.c.product_id == product_id
+    return str(connection.execute(sa.select(products.c.document).where(*key)).scalar_one())
 
 
 def children_of(

@@ -38,6 +38,7 @@ CATCH_UP_S: Final = 0.008  # a start that is late by up to this does not delay t
 JITTER_S: Final = 0.01
 REMEMBERED: Final = 64  # starts
 SETTLED_S: Final = 15.0
+FROZEN_S: Final = 10.0  # between two starts: this process did not run, or had nothing to ask
 CUBIC_S: Final = 40.0
 BACK_OFF: Final = 0.7
 WHOLE_S: Final = 0.1  # a stretch that is this much short of whole seconds counts as whole
@@ -84,6 +85,7 @@ class Rate:
     starts        of the last requests, the latest last
     resumed_at    start of the first request that was let in after the last refusal
     let_in        requests started since, without the refused ones
+    frozen_s      seconds since then in which nothing was sent: they prove nothing about the limit
     refused_at    start of the last refused request
     proven        requests a second that some stretch has proven, unless the limit has fallen since
     """
@@ -97,6 +99,7 @@ class Rate:
     starts: tuple[float, ...] = ()
     resumed_at: float = math.inf
     let_in: int = 0
+    frozen_s: float = 0.0
     reached: float = FIRST_RATE
     refused_at: float = -math.inf
     proven: float = 0.0
@@ -143,6 +146,7 @@ class Rate:
             starts=(*self.starts[1 - REMEMBERED :], now),
             resumed_at=min(self.resumed_at, now),
             let_in=self.let_in + 1,
+            frozen_s=self.frozen_s + (now - last if now - last > FROZEN_S else 0.0),
             reached=reached,
         )
 
@@ -153,7 +157,7 @@ class Rate:
 
     def resumed(self, at: float) -> Self:
         """Count from the request that started `at`, the first to be let in again."""
-        return replace(self, resumed_at=at, let_in=sum(start >= at for start in self.starts))
+        return replace(self, resumed_at=at, let_in=sum(start >= at for start in self.starts), frozen_s=0.0)
 
     def refused(self, at: float, wait: float, resume_at: float, *, dated: bool = False) -> Self:
         """Learn from the refusal of the request that started `at`.
@@ -168,7 +172,7 @@ class Rate:
         owing = replace(self, owed=min(MOST_OWED, self.owed + 1), let_in=let_in)
         if not let_in:  # the quota was spent before our first request: nothing to learn
             return replace(owing, refused_at=at)
-        stretch = resume_at - self.resumed_at
+        stretch = resume_at - self.resumed_at - self.frozen_s
         owing = replace(owing, proven=owing._proof(at, stretch))
         limit, probing = owing._limit(at, wait, stretch, dated)
         learned = replace(owing._learned(limit, probing), refused_at=at)
@@ -191,7 +195,7 @@ class Rate:
         if self.probing == "doubted" or self._had_held or self.resumed_at < self.refused_at:
             return 0.0
         earlier = self.proven if self.proven < self.per_second else 0.0
-        return max(earlier, self.let_in / max(stretch, at - self.refused_at, JITTER_S))
+        return max(earlier, self.let_in / max(stretch, at - self.refused_at - self.frozen_s, JITTER_S))
 
     @property
     def _had_held(self) -> bool:

@@ -74,10 +74,12 @@ def simulate(
     ceiling: float | None = None,
     late: float = 0.003,
     seed: int = 1,
+    frozen: tuple[float, float] = (math.inf, math.inf),
 ) -> Run:
     """Send until so many were let in, or so long.
 
-    late    a thread that waits for its turn wakes up so much too late, on average
+    late      a thread that waits for its turn wakes up so much too late, on average
+    frozen    from and until: this process does not run
     """
     rng = random.Random(seed)
     pace, now, run = new_pace(max_in_flight, learned), 0.0, Run()
@@ -85,6 +87,7 @@ def simulate(
     while run.let_in < requests and now < seconds:
         due = next_start(pace, now, ceiling) if run.let_in + len(under_way) < requests else math.inf
         due = due + rng.expovariate(1 / late) if now < due < math.inf else max(due, now)
+        due = frozen[1] if frozen[0] <= due < frozen[1] else due
         if under_way and under_way[0][0] <= due:
             now, _, exchange = heapq.heappop(under_way)
             pace = answered(pace, now, exchange.began, exchange.outcome)
@@ -262,6 +265,35 @@ def test_small_quotas_are_used_whole_too(limiter: type[Quota], quota: int) -> No
 
     assert run.let_in >= 0.94 * quota * run.seconds
     assert run.refused_share < 0.01
+
+
+@dataclass
+class RefusesAt:
+    """A quota that also refuses the first request after each of these times."""
+
+    quota: Quota
+    times: list[float]
+
+    def serve(self, now: float) -> Outcome:
+        if self.times and now > self.times[0]:
+            del self.times[0]
+            return Outcome(429, 0.005, retry_after=1)
+        return self.quota.serve(now)
+
+
+@pytest.mark.parametrize("kind", [FixedWindow, SlidingWindow, TokenBucket])
+def test_time_in_which_the_process_was_frozen_is_no_use_of_the_quota(kind: type[Quota]) -> None:
+    """A laptop sleeps, a machine is moved, a container is paused: between two refusals, the worst moment.
+
+    Taken for use, two minutes made of 22 requests a rate of 0.2 a second, for a quarter of an hour.
+    """
+    for seed in range(5):
+        server = RefusesAt(kind(quota=5), [109, 239])
+
+        run = simulate(server, seconds=600, seed=seed, frozen=(111.5, 230))
+
+        sent = [it for it in run.between(260, 600) if it.outcome.status == 200]
+        assert len(sent) > 0.9 * 5 * 340
 
 
 @dataclass

@@ -32,12 +32,12 @@ from sync import cli
 
 # By work and database: calls in times of the floor's, statements a page.
 LIMITS = {
-    ("first load", "SQLite"): (2.5, 63),
+    ("first load", "SQLite"): (2.75, 63),
     ("first load", "PostgreSQL"): (1.8, 18),
-    ("reconcile", "SQLite"): (1.5, 9.5),
-    ("reconcile", "PostgreSQL"): (1.7, 9.5),
-    ("backfill", "SQLite"): (1.4, 9.5),
-    ("backfill", "PostgreSQL"): (1.65, 9.5),
+    ("reconcile", "SQLite"): (2.1, 9.5),
+    ("reconcile", "PostgreSQL"): (2.3, 9.5),
+    ("backfill", "SQLite"): (2.0, 9.5),
+    ("backfill", "PostgreSQL"): (2.3, 9.5),
 }
 
 

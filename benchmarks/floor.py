@@ -60,6 +60,7 @@ def open_session() -> requests.Session:
     form = {"grant_type": "client_credentials", "scope": "openid,AdobeID,commerce.accs", **credentials}
     token = requests.post(os.environ["IMS_TOKEN_URL"], data=form, timeout=60).json()["access_token"]
     session = requests.Session()
+    session.trust_env = False  # else requests looks at each variable of the environment, for each page
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=STREAMS))
     session.headers.update(
         {

@@ -129,8 +129,8 @@ class Status:
     copy_of            the tenant; None if not recorded yet
     problems           why the copy is not as fresh as the settings require; empty while it is
     changes            what is kept of the change feed
-    failing, waiting, next_runs    as in `outlook`
-    words              the same three as sentences
+    failing, waiting, next_runs, resting_price_feeds    as in `outlook`
+    words              the same four as sentences
     """
 
     store_views: Sequence[StoreViewState]
@@ -145,6 +145,7 @@ class Status:
     failing: Sequence[Mapping[str, Any]] = ()
     waiting: Mapping[str, Any] | None = None
     next_runs: Mapping[str, datetime] = field(default_factory=dict)
+    resting_price_feeds: Sequence[str] = ()
     words: Sequence[str] = ()
 
 

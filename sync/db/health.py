@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from sync.db import prices
 from sync.db.announcements import Wait, next_runs, waiting
 from sync.db.current_views import left
 from sync.db.dialects import utc_now
@@ -58,6 +59,7 @@ class Freshness:
     failing      kinds of pass whose last run failed
     next_runs    when each kind of pass runs next, soonest first, as the daemon announced it
     waiting      what the run in progress waits for; None while Commerce answers
+    resting      price feeds that the next scheduled run of prices leaves out
     """
 
     now: datetime
@@ -72,6 +74,7 @@ class Freshness:
     failing: Mapping[PassKind, FailureStreak] = field(default_factory=dict)
     next_runs: Mapping[PassKind, datetime] = field(default_factory=dict)
     waiting: Wait | None = None
+    resting: Collection[str] = ()
 
     @property
     def lags(self) -> dict[str, timedelta]:
@@ -101,6 +104,7 @@ def freshness(connection: sa.Connection) -> Freshness:
         failing=failures(connection),
         next_runs=next_runs(connection),
         waiting=waiting(connection, max(began)) if began and holder_of(connection) else None,
+        resting=prices.resting(connection),
         lost=frozenset(view for view, reason in gone.items() if reason == "tenant"),
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from sync.db import state
-from sync.db.dialects import bulk_upsert
+from sync.db.dialects import bulk_upsert, utc_now
 from sync.db.schema import (
     product_attributes,
     product_prices,
@@ -25,6 +25,10 @@ from sync.model import Interval
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # the start of a price without one
 ATTRIBUTES: Final = ("special_price", "special_from_date", "special_to_date", "cost")
 MEMORY: Final = "prices"  # key in sync_state of the scopes and kinds of the last `prices`
+SELDOM_CHANGED: Final = ("cost", "tier")  # feeds that scheduled passes leave out while they find nothing
+PATIENCE: Final = 6  # readings in vain for each pass left out
+MOST_LEFT_OUT: Final = 3  # passes in a row
+LONGEST_REST_S: Final = 86_000.0  # a pass a day leaves nothing out
 _COLUMNS: Final = ("product_id", "price_kind", "scope_id", "starts_at", "price", "ends_at", "changed_at")
 
 
@@ -35,6 +39,30 @@ class PriceRow(NamedTuple):
     starts_at: datetime
     price: Decimal
     ends_at: datetime | None
+
+
+class FeedRecord(NamedTuple):
+    """What the readings of a price feed were good for.
+
+    in_vain     readings in a row that found no changed price
+    left_out    scheduled passes since the last one
+    read_at     unix time of the last one, by the database's clock
+    """
+
+    in_vain: int = 0
+    left_out: int = 0
+    read_at: float = 0.0
+
+    def rests(self, now: datetime) -> bool:
+        """Whether the next scheduled pass goes without this feed."""
+        is_recent = now.timestamp() - self.read_at < LONGEST_REST_S
+        return is_recent and self.left_out < min(MOST_LEFT_OUT, self.in_vain // PATIENCE)
+
+    def after(self, now: datetime, *, read: bool, found: bool) -> FeedRecord:
+        """The record after one more pass."""
+        if not read:
+            return self._replace(left_out=self.left_out + 1)
+        return FeedRecord(0 if found else self.in_vain + 1, 0, now.timestamp())
 
 
 class TierRow(NamedTuple):
@@ -130,6 +158,18 @@ def compared(connection: sa.Connection) -> dict[str, tuple[int, int | None]]:
     """Store views of the last `prices` run: (id, website) by code. Empty before the first one."""
     memory = state.load(connection, MEMORY) or {}
     return {view: (scope_id, website_id) for view, (scope_id, website_id) in memory.get("scopes", {}).items()}
+
+
+def feed_records(connection: sa.Connection) -> dict[str, FeedRecord]:
+    """The records of the feeds that may be left out, by kind."""
+    kept = (state.load(connection, MEMORY) or {}).get("records", {})
+    return {kind: FeedRecord(*kept.get(kind, ())) for kind in SELDOM_CHANGED}
+
+
+def resting(connection: sa.Connection) -> list[str]:
+    """The kinds that the next scheduled pass leaves out."""
+    now = utc_now(connection)
+    return [kind for kind, record in feed_records(connection).items() if record.rests(now)]
 
 
 # --- product_prices --------------------------------------------------------------------------

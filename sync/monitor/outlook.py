@@ -17,6 +17,7 @@ def outlook(found: Freshness) -> dict[str, Any]:
     failing      by kind of pass whose last run failed: how many did, since when, why, what to do
     waiting      what the run in progress waits for; None while Commerce answers
     next_runs    by kind of pass, soonest first, as the daemon announced it
+    resting_price_feeds    those that the next scheduled run of prices leaves out: they found nothing lately
     """
     return {
         "failing": [
@@ -31,13 +32,14 @@ def outlook(found: Freshness) -> dict[str, Any]:
         ],
         "waiting": None if found.waiting is None else found.waiting._asdict(),
         "next_runs": dict(found.next_runs),
+        "resting_price_feeds": list(found.resting),
     }
 
 
 def public_outlook(found: Freshness | None) -> dict[str, Any]:
     """The part that anybody may read, as JSON: no reason, since it may name a host."""
     if found is None:
-        return {"failing": [], "waiting": None, "next_runs": {}}
+        return {"failing": [], "waiting": None, "next_runs": {}, "resting_price_feeds": []}
     wait = found.waiting
     return {
         "failing": [
@@ -46,6 +48,7 @@ def public_outlook(found: Freshness | None) -> dict[str, Any]:
         ],
         "waiting": None if wait is None else {"tries": wait.tries, "next_at": wait.next_at.isoformat()},
         "next_runs": {kind: at.isoformat() for kind, at in found.next_runs.items()},
+        "resting_price_feeds": list(found.resting),
     }
 
 
@@ -89,7 +92,13 @@ def status_words(found: Freshness) -> list[str]:
 
 
 def next_words(found: Freshness, kind: PassKind) -> str:
-    """When a kind of pass runs next, in words; the time itself is in `next_runs`."""
+    """When a kind of pass runs next, in words, and what it leaves out; the time itself is in `next_runs`."""
+    resting = " and ".join(found.resting) if kind == "prices" else ""
+    without = f" (without {resting}: no change found lately)" if resting else ""
+    return _when(found, kind) + without
+
+
+def _when(found: Freshness, kind: PassKind) -> str:
     left = found.next_runs[kind] - found.now
     if left > timedelta():
         return f"in {duration(left)}"

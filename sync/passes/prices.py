@@ -13,6 +13,10 @@ An outage can look like a tenant without prices. When products are read again be
 their price, and most of them, and more than DOUBTFUL, still have it, the feed is not believed: their rows
 stay, no further product is read for it, and the run ends as partial.
 
+Scheduled passes leave out the feeds of costs and tier prices while these find nothing: they are read in every
+second pass after six readings in vain, in every fourth at most, until one finds a change. A pass by hand
+reads all four.
+
 Counters: fetched are the products whose prices were compared; those read again count once per store view.
 Inserted are products with their first rows in `product_prices`, updated those whose document or rows changed.
 Changed rows have an entry in the change feed, except on the first reading of a kind.
@@ -20,7 +24,7 @@ Changed rows have an entry in the change feed, except on the first reading of a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from itertools import chain
@@ -76,20 +80,27 @@ NOUNS: Final[Mapping[PriceKind, str]] = {
 Doubt = tuple[PriceKind, bool]  # a kind, and whether it concerns prices that the feed no longer lists
 
 
-def prices(sync: Sync) -> Summary:
-    """Read the four feeds for every product of the copy, and read products again that they contradict."""
+def prices(sync: Sync, *, is_scheduled: bool = False) -> Summary:
+    """Read the four feeds for every product of the copy, and read products again that they contradict.
+
+    is_scheduled    leave out what found nothing lately
+    """
     with start(sync, "prices") as run:
         if len(sync.store_views) > 1:
             run.leave_out_unknown()
         scopes = _scopes(run)
         has_joined = bool(scopes.keys() - run.read(stored.compared).keys())
+        resting = run.read(stored.resting) if is_scheduled and not has_joined else []
+        kinds = [kind for kind in KINDS if kind not in resting]
         work = _Work(run, Prices(sync.client), scopes, _read_before(run), has_joined)
-        work.remember(work.read)
+        work.remember()
         intervals = _intervals(run)
-        for interval, chunk in read_ahead(intervals, partial(_read, run, work.feeds), sync.concurrency):
+        for interval, chunk in read_ahead(
+            intervals, partial(_read, run, work.feeds, kinds), sync.concurrency
+        ):
             work.take(interval, chunk)
         work.read_again()
-        work.remember(work.read | (set(KINDS) - work.closed))
+        work.remember(set(kinds) - work.closed)
     return run.summary()
 
 
@@ -159,11 +170,11 @@ class _Chunk:
     closed: list[FeedClosed] = field(default_factory=list)
 
 
-def _read(run: Run, feeds: Prices, interval: Interval) -> Iterator[_Chunk]:
+def _read(run: Run, feeds: Prices, kinds: Sequence[PriceKind], interval: Interval) -> Iterator[_Chunk]:
     """Read the feeds, in a reader's thread."""
     chunk = _Chunk(run.read(lambda c: stored.skus(c, run.sync.store_views, interval)))
     skus = list(dict.fromkeys(sku for _, sku in chunk.products))
-    for kind in KINDS if skus else ():
+    for kind in kinds if skus else ():
         try:
             if kind == "tier":
                 tiers = feeds.tiers(skus)
@@ -271,6 +282,7 @@ class _Work:
     scopes       of the store views that can be distinguished
     read         kinds that an earlier run read completely
     has_joined   whether one of these store views is new since the last run
+    changed      kinds in which a change was found
     waiting      products to be read again, by id
     doubts       answers that are no longer compared in this run
     """
@@ -280,6 +292,7 @@ class _Work:
     scopes: dict[str, Scope]
     read: set[str]
     has_joined: bool
+    changed: set[str] = field(default_factory=set)
     waiting: dict[int, _Open] = field(default_factory=dict)
     doubts: set[Doubt] = field(default_factory=set)
     closed: set[PriceKind] = field(default_factory=set)
@@ -317,6 +330,7 @@ class _Work:
         """
         now = utc_now(tx)
         moved = stored.replace(tx, copy.known, settled.rows, now)
+        self.changed |= {kind for _, kind in moved}
         stored.remember(tx, copy.answers, settled.answers)
         changes.append(tx, list(self._entries(copy, moved)), now, self.run.run_id)
         had_rows = {product_id for product_id, _ in copy.known}
@@ -360,6 +374,7 @@ class _Work:
                 settled.add_all(product_id, product.agreed, copy)
             else:
                 still_open[product_id] = product
+                self.changed |= product.rows.keys() | ({"tier"} if product.tiers is not None else set())
         return settled, still_open
 
     def _compare_rows(
@@ -474,12 +489,24 @@ class _Work:
                 f"{next(iter(verdict.refused.values()))}"
             )
 
-    def remember(self, read: set[str]) -> None:
-        """Store the kinds that were read completely, and the scopes whose prices pages write."""
+    def remember(self, read: Collection[str] = ()) -> None:
+        """Store the scopes whose prices pages write, and what is known of the feeds.
+
+        read    the kinds that this pass has read completely; at its beginning none
+        """
         views = self.run.sync.store_views  # without those that left the tenant
         scopes = {view: astuple(scope) for view, scope in self.scopes.items() if view in views}
-        memory = {"read": sorted(read), "scopes": scopes}
-        self.run.transact(lambda tx: state.save(tx, MEMORY, memory))
+
+        def store(tx: sa.Connection) -> None:
+            now = utc_now(tx)
+            records = {
+                kind: record.after(now, read=kind in read, found=kind in self.changed) if read else record
+                for kind, record in stored.feed_records(tx).items()
+            }
+            memory = {"read": sorted({*self.read, *read}), "scopes": scopes, "records": records}
+            state.save(tx, MEMORY, memory)
+
+        self.run.transact(store)
 
 
 class _Vote(NamedTuple):

@@ -71,7 +71,7 @@ class Job:
 INCREMENTAL: Final = Job("run", incremental, ("incremental", "backfill", "reconcile"), resumes=True)
 RECONCILE: Final = Job("reconcile", partial(reconcile, resume=True), ("reconcile",), resumes=True)
 REFERENCE: Final = Job("reference", reference, ("reference",), resumes=False)
-PRICES: Final = Job("prices", prices, ("prices",), resumes=False)
+PRICES: Final = Job("prices", partial(prices, is_scheduled=True), ("prices",), resumes=False)
 STOCK: Final = Job("stock", stock, ("stock",), resumes=False)
 
 

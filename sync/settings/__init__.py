@@ -248,7 +248,9 @@ class Settings(BaseSettings):
         "0 3 * * *", description="when the copy is compared with the whole catalogue; cron syntax, or off"
     )
     sync_prices_interval: DurationOrOff = Field(
-        HOUR, description="how often the price feeds are read, or off"
+        HOUR,
+        description="how often the price feeds are read, or off; "
+        "costs and tier prices up to four times less often while they do not change",
     )
     sync_stock_interval: DurationOrOff = Field(15 * MINUTE, description="how often stock is read, or off")
     sync_reference_cron: CronOrOff = Field(

@@ -21,11 +21,13 @@ from sync.db.announcements import Wait, announce_next_runs, announce_wait
 from sync.db.dialects import utc_now
 from sync.db.engine import reading
 from sync.db.health import freshness
+from sync.db.prices import PATIENCE
 from sync.errors import SyncError
 from sync.hooks.metrics import MetricsHook
 from sync.hooks.waits import WaitAnnouncer
 from sync.metrics import Metrics
 from sync.monitor.outlook import public_outlook
+from sync.passes.prices import prices
 from sync.passes.stock import stock
 from sync.sandbox import Sandbox
 from sync.service.copy_monitor import CopyMonitor
@@ -55,6 +57,14 @@ def fresh(bench: Bench) -> None:
     bench.backfill()
     stock(bench.sync())
     announce_next_runs(bench.db, {"stock": 500.0, "incremental": 90.0})
+
+
+def resting(bench: Bench) -> None:
+    """Costs and tier prices have not changed for long."""
+    fresh(bench)
+    for _ in range(PATIENCE + 1):
+        prices(bench.sync())
+    announce_next_runs(bench.db, {"prices": 90.0})
 
 
 def partial(bench: Bench) -> None:
@@ -96,6 +106,7 @@ STATES: list[tuple[State, str, bool, list[str], int, list[str]]] = [
     (empty, "empty", False, [], 0, []),
     (waiting, "loading", False, [], 5, []),
     (fresh, "fresh", True, [], 0, ["incremental", "stock"]),
+    (resting, "fresh", True, [], 0, ["prices"]),
     (partial, "fresh", True, [], 0, ["incremental", "stock"]),
     (failing, "failing", True, ["incremental"], 0, ["incremental", "stock"]),
     (stale, "stale", False, ["incremental"], 0, ["incremental"]),
@@ -163,6 +174,10 @@ def test_all_reports_agree(
     assert [bool(said.search(text)) for text in (page, words)] == [tries > 0] * 2
 
     assert list(api["next_runs"]) == list(status["next_runs"]) == list(readyz["next_runs"]) == next_kinds
+    rest = ["cost", "tier"] if state is resting else []
+    assert [it["resting_price_feeds"] for it in (api, status, readyz)] == [rest] * 3
+    without = "(without cost and tier: no change found lately)"
+    assert [without in text for text in (page, words)] == [bool(rest)] * 2
     assert sorted(_of(samples, "next_run_timestamp_seconds")) == sorted(next_kinds)
     for kind in next_kinds:
         late = "overdue by 1 h 0 min: no daemon has begun it" if word == "stale" else "in "

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync.commerce.prices import PATHS, Prices
+from sync.db.prices import MOST_LEFT_OUT, PATIENCE
 from sync.db.schema import product_prices, store_views, sync_runs
 from sync.errors import AccessDenied
 from sync.passes import prices as prices_pass
@@ -185,6 +186,36 @@ def test_unchanged_prices_cost_the_feeds_and_nothing_else(loaded: Bench) -> None
     assert SIMPLE not in asked
     assert len(asked) <= FEEDS + 1
     assert (summary.tally.fetched, summary.tally.unchanged) == (60, 60)
+
+
+def scheduled(bench: Bench) -> set[str]:
+    """The feeds that a scheduled pass asks."""
+    before = len(bench.sandbox.requests)
+    assert prices(bench.sync(), is_scheduled=True).status == "succeeded"
+    asked = {served.path.removeprefix("/sandbox") for served in bench.sandbox.requests[before:]}
+    return {kind for kind, path in PATHS.items() if path in asked}
+
+
+def test_feeds_that_find_nothing_are_left_out_of_scheduled_passes_until_they_do(loaded: Bench) -> None:
+    every, often = set(PATHS), {"base", "special"}
+    loaded.sandbox.prices.set_tiers(priced(loaded, 1)[0], [tier_price(value=8.5)])
+    read(loaded)  # finds a change in each
+
+    assert [scheduled(loaded) for _ in range(PATIENCE)] == [every] * PATIENCE
+    assert [scheduled(loaded) for _ in range(4)] == [often, every] * 2
+    for _ in range(MOST_LEFT_OUT * PATIENCE):
+        read(loaded)
+    assert [scheduled(loaded) for _ in range(4)] == [often] * MOST_LEFT_OUT + [every]
+
+    number = priced(loaded, 1, "cost")[0]
+    loaded.sandbox.prices.set_cost(number, 1.25)
+    asked = read(loaded)[1]
+
+    assert PATHS["cost"] in [path.removeprefix("/sandbox") for path in asked], "a pass by hand reads all"
+    assert (number, "cost", Decimal("1.25")) in [
+        (row.product_id, row.price_kind, row.price) for row in loaded.rows(product_prices)
+    ]
+    assert scheduled(loaded) == every - {"tier"}
 
 
 def test_each_store_view_is_compared_with_its_own_scope(tenant: Sandbox, sqlite: sa.Engine) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Final, Protocol, TypeVar
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import requests
@@ -405,8 +405,12 @@ def _outcome_of(tried: _Try, kind: Kind) -> Outcome:
 
 
 def _query(params: Sequence[tuple[str, str]]) -> str:
-    """The query of a URL. Names are long and few, so their percent-encoding is cached."""
-    return "&".join(f"{_encoded(name)}={quote_plus(value)}" for name, value in params)
+    """The query of a URL. Names are long and few, so their percent-encoding is cached.
+
+    A space is %20: older versions of Commerce read a `+` as itself when they verify an OAuth 1.0a signature.
+    """
+    return "&".join(f"{_encoded_name(name)}={_encoded(value)}" for name, value in params)
 
 
-_encoded = lru_cache(maxsize=1000)(quote_plus)
+_encoded = partial(quote, safe="")
+_encoded_name = lru_cache(maxsize=1000)(_encoded)

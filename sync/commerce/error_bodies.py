@@ -128,7 +128,8 @@ def remedy(error_body: ErrorBody) -> str | None:
     """What to do about it; None when the cause is unknown."""
     if error_body.resources:
         return (
-            f"allow the resource {error_body.resources}: on PaaS in the integration, on SaaS by the product "
+            f"allow the resource {error_body.resources}: on PaaS in the integration, or with IMS in the role "
+            "of the Admin user that has the technical account's e-mail address; on SaaS by the product "
             "profile of the credential. Commerce says the same of an unknown or expired token: check both."
         )
     for beginning, words in OAUTH_REMEDIES.items():

@@ -13,10 +13,12 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, unquote
+from typing import Any, Literal
+from urllib.parse import quote, unquote, unquote_plus
 
 from sync.sandbox.replies import Refused, Reply, gateway, json_reply, message, not_authorized
 
+Verifier = Literal["RFC 5849", "Zend", "Laminas", "2.4.9"]
 MAX_CLOCK_AHEAD = 600  # seconds: what Commerce tolerates in `oauth_timestamp`
 
 
@@ -92,10 +94,18 @@ class Gateway:
 
 
 class Integration:
-    """What a PaaS tenant checks itself: an integration's token, or a request signed with OAuth 1.0a."""
+    """What a PaaS tenant checks itself: an integration's token, one of IMS, or an OAuth 1.0a signature.
 
-    def __init__(self, credentials: Credentials, clock: Callable[[], float]) -> None:
+    verifier        how signatures are verified; may change at any time
+    has_ims_user    whether an Admin user has the technical account's e-mail address; may change at any time.
+                    Without one, Commerce answers a valid token of IMS as it answers an unknown token
+    """
+
+    def __init__(self, credentials: Credentials, tokens: TokenOffice, clock: Callable[[], float]) -> None:
+        self.verifier: Verifier = "RFC 5849"
+        self.has_ims_user = True
         self._credentials = credentials
+        self._tokens = tokens
         self._clock = clock
         self._lock = threading.Lock()
         self._nonces: set[str] = set()
@@ -105,8 +115,12 @@ class Integration:
         authorization = headers.get("authorization", "")
         if authorization[:6].lower() == "oauth ":
             self._check_signature(method, url, query, oauth_parameters(authorization))
-        elif bearer(headers) != self._credentials.integration_token:
+        elif not self._knows(bearer(headers)):
             raise Refused(not_authorized(resource))
+
+    def _knows(self, token: str) -> bool:
+        is_ims = self.has_ims_user and self._tokens.is_valid(token)
+        return is_ims or token == self._credentials.integration_token
 
     def _check_signature(self, method: str, url: str, query: str, sent: dict[str, str]) -> None:
         known = (self._credentials.consumer_key, self._credentials.access_token, "HMAC-SHA256")
@@ -119,7 +133,7 @@ class Integration:
         if int(sent.get("oauth_timestamp", "0")) > self._clock() + MAX_CLOCK_AHEAD:
             raise Refused(message(401, "An error occurred validating the nonce"))
         secrets_of_both = (self._credentials.consumer_secret, self._credentials.access_token_secret)
-        expected = signature(method, url, query, sent, secrets_of_both)
+        expected = signature(method, url, query, sent, secrets_of_both, self.verifier)
         if not hmac.compare_digest(expected, sent.get("oauth_signature", "")):
             raise Refused(message(401, "The signature is invalid. Verify and try again."))
         with self._lock:
@@ -140,12 +154,26 @@ def oauth_parameters(authorization: str) -> dict[str, str]:
 
 
 def signature(
-    method: str, url: str, query: str, sent: Mapping[str, str], both_secrets: tuple[str, str]
+    method: str,
+    url: str,
+    query: str,
+    sent: Mapping[str, str],
+    both_secrets: tuple[str, str],
+    verifier: Verifier = "RFC 5849",
 ) -> str:
-    """HMAC-SHA256 over method, URL and all parameters but the signature: RFC 5849, section 3.4."""
-    signed = [*parse_qsl(query, keep_blank_values=True), *sent.items()]
-    pairs = sorted((_encoded(name), _encoded(value)) for name, value in signed if name not in _UNSIGNED)
-    parameters = "&".join(f"{name}={value}" for name, value in pairs)
+    """HMAC-SHA256 over method, URL and all parameters but the signature.
+
+    verifier    RFC 5849, section 3.4, sorts the parameters by their encoded names. Commerce verifies with a
+                library: with Zend's, a `+` in the query is itself and names are in natural order (2 before
+                10); with Laminas', a `+` is a space; 2.4.9 has its own, which sorts by decoded names
+                (magento/magento2, lib/internal/Magento/Framework/Oauth/Helper)
+    """
+    decoded = unquote if verifier == "Zend" else unquote_plus
+    pieces = [piece.split("=") for piece in query.split("&")]
+    signed = {decoded(piece[0]): decoded(piece[1]) for piece in pieces if len(piece) == 2}
+    signed |= sent
+    names = sorted(signed.keys() - _UNSIGNED, key=_ORDERS[verifier])
+    parameters = "&".join(f"{_encoded(name)}={_encoded(signed[name])}" for name in names)
     base = "&".join((method.upper(), _encoded(url), _encoded(parameters)))
     key = "&".join(_encoded(secret) for secret in both_secrets)
     return base64.b64encode(hmac.new(key.encode(), base.encode(), hashlib.sha256).digest()).decode()
@@ -156,3 +184,16 @@ _UNSIGNED = {"oauth_signature", "realm"}
 
 def _encoded(text: str) -> str:
     return quote(text, safe="-._~")
+
+
+def _naturally(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers in the encoded name by their value."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", _encoded(name))]
+
+
+_ORDERS: dict[Verifier, Callable[[str], Any]] = {
+    "RFC 5849": _encoded,
+    "Zend": _naturally,
+    "Laminas": _naturally,
+    "2.4.9": str,
+}

@@ -63,6 +63,7 @@ class Sandbox:
         self.stock = SimulatedStock(self.catalogue, sources, seed)
         self.journal = SimulatedJournal(self.credentials, self.tokens, clock, seed)
         self.catalogue.on_edit = self.journal.note
+        self.integration = Integration(self.credentials, self.tokens, clock)
         self._clock = clock
         self._stopping = threading.Event()
         self._tenant = SimulatedTenant(
@@ -71,7 +72,7 @@ class Sandbox:
             self.faults,
             self.tokens,
             Gateway(self.credentials, self.tokens),
-            Integration(self.credentials, clock),
+            self.integration,
             store_views,
             max_page_size,
             self._stopping.wait,

@@ -7,14 +7,22 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from sync.app import copy_of, opened
+from sync.cli.checks import check
 from sync.commerce.pacing import Outcome
 from sync.errors import AccessDenied, DatabaseUnavailable
 from sync.passes.backfill import backfill
+from sync.passes.incremental import incremental
+from sync.passes.prices import prices
+from sync.passes.reconcile import reconcile
+from sync.passes.reference import reference
+from sync.passes.stock import stock
 from sync.sandbox import Sandbox
+from sync.sandbox.access import Verifier
 from sync.settings import Settings
 
 
@@ -51,6 +59,40 @@ def test_a_paas_tenant_is_asked_with_the_integration(
 
     assert load(settings) == 20
     assert {served.path for served in tenant.requests} == {"/rest/de/V1/products"}
+
+
+@pytest.mark.parametrize("verifier", get_args(Verifier))
+def test_each_verifier_of_commerce_takes_our_signatures(
+    tenant: Sandbox, monkeypatch: pytest.MonkeyPatch, verifier: Verifier
+) -> None:
+    """Signs that a verifier may read in another way: in SKUs, between date and time, in brackets."""
+    for number, sku in enumerate(("a/b c+d", "[10]=&%2F", "Größe 5", "x,y")):
+        tenant.catalogue.edit(tenant.catalogue.ids()[number], sku=sku)
+    tenant.integration.verifier = verifier
+    settings = configure(monkeypatch, **tenant.paas_environment(oauth=True), STORE_VIEWS="default,de")
+
+    with opened(settings, threading.Event()) as app:
+        for run in (backfill, incremental, stock, prices, reference, reconcile):
+            assert run(app.sync("test")).status == "succeeded"
+
+    assert 401 not in {served.status for served in tenant.requests}
+    assert any("updated_at" in served.query and "%20" in served.query for served in tenant.requests)
+
+
+def test_a_paas_tenant_takes_tokens_of_ims_where_the_technical_account_is_an_admin_user(
+    tenant: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = tenant.environment() | {"API_ENDPOINT": tenant.rest_endpoint}
+    settings = configure(monkeypatch, **environment, STORE_VIEWS="de")
+
+    assert load(settings) == 20
+    assert {served.path for served in tenant.requests} == {"/ims/token/v3", "/rest/de/V1/products"}
+
+    tenant.integration.has_ims_user = False
+    found = {finding.name: finding for finding in check(settings, threading.Event())}
+
+    assert (found["token"].status, found["API"].exit_code) == ("ok", AccessDenied.exit_code)
+    assert "the Admin user that has the technical account's e-mail address" in (found["API"].fix or "")
 
 
 def test_a_rotated_token_is_used_after_the_first_refusal(

@@ -268,7 +268,7 @@ KILLED_AND_RESUMED = [
 ]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @example(history=ONE_AFTER_THE_OTHER, overlap=0)
 @example(history=KILLED_AND_RESUMED, overlap=10)
 @given(history=st.lists(steps, min_size=3, max_size=8), overlap=st.sampled_from([0, 10]))

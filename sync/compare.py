@@ -178,6 +178,7 @@ def _update(
     raw = _raw(stored.document)
     children, old_sku = _compared_rows(rows, raw)
     paths = diff.diff(_decoded(raw), _decoded(_raw(rows.document)), LIST_KEYS)
+    del raw  # it may have megabytes, of which the feed's entry takes as many again
     is_change = was_deleted or not diff.is_restamp(paths)
     changed_at = _time(known) if is_change else stored.changed_at
     change = None

@@ -18,7 +18,7 @@ to the sixth decimal. The `document` column keeps every digit. `capacity` return
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -176,17 +176,47 @@ def stored_rows(
 
 
 def rows_hash(
-    connection: sa.Connection, tables: Sequence[sa.Table], store_view: str, interval: Interval
+    connection: sa.Connection,
+    tables: Sequence[sa.Table],
+    store_view: str,
+    interval: Interval,
+    *,
+    is_heavy: bool = False,
 ) -> str:
     """A hash of all rows of these tables in an id interval, which any edit changes.
+
+    is_heavy    the rows have megabytes: SQLite returns value by value, since a text made of them takes ten
+                times their memory. The hash is the same
 
     sqlite        over every value; without a hash function, it returns each column as one text
     postgresql    over the number of row versions and the transactions that wrote them
     mariadb       over every value, computed by the server
     """
     where = {"view": store_view, "after": interval.after, "last": interval.last}
+    if is_heavy and connection.dialect.name == "sqlite":
+        return _digest(_value_by_value(connection, tables, where))
     found = connection.exec_driver_sql(_hashed_rows(connection.dialect.name, tuple(tables)), where).one()
     return _digest(found)
+
+
+def _value_by_value(
+    connection: sa.Connection, tables: Sequence[sa.Table], where: Mapping[str, object]
+) -> Iterator[Iterator[bytes]]:
+    """The texts of `_sqlite_texts`, in pieces."""
+    for table in tables:
+        for column in _hashed_columns(table):
+            value = f"CAST(CAST({_not_null(column)} AS TEXT) AS BLOB)"
+            interval = "store_view = :view AND product_id > :after AND product_id <= :last"
+            sql = f"SELECT {value} FROM {table.name} WHERE {interval}"
+            yield _joined_values(connection.exec_driver_sql(sql, where).cursor)
+
+
+def _joined_values(cursor: Any) -> Iterator[bytes]:
+    between = b""
+    while (row := cursor.fetchone()) is not None:
+        yield between
+        yield row[0]
+        between = _BETWEEN[1:-1].encode()
 
 
 def new_rows_hash(connection: sa.Connection, rows: Iterable[int]) -> str | None:
@@ -204,11 +234,13 @@ def new_rows_hash(connection: sa.Connection, rows: Iterable[int]) -> str | None:
 
 
 def _digest(parts: Iterable[object]) -> str:
+    """A hash of numbers, texts (None: an empty one) and texts in pieces."""
     digest = sha256()
     for part in parts:
-        text = part if isinstance(part, bytes) else str(part).encode()
-        digest.update(b"%d:" % len(text))
-        digest.update(text)
+        one = sha256()
+        for piece in part if isinstance(part, Iterator) else (part or b"",):
+            one.update(piece if isinstance(piece, bytes) else str(piece).encode())
+        digest.update(one.digest())
     return digest.hexdigest()[:32]
 
 
@@ -235,10 +267,12 @@ def _sqlite_texts(table: sa.Table) -> str:
     Rows come in the order of the key used to find the range.
     """
     return ", ".join(
-        f"CAST(group_concat({_not_null(column)}, {_BETWEEN}) AS BLOB)"
-        for column in table.columns
-        if column.name != "store_view"  # the same in all of them
+        f"CAST(group_concat({_not_null(column)}, {_BETWEEN}) AS BLOB)" for column in _hashed_columns(table)
     )
+
+
+def _hashed_columns(table: sa.Table) -> list[sa.Column[Any]]:
+    return [column for column in table.columns if column.name != "store_view"]  # the same in all rows
 
 
 def _postgresql_versions(_table: sa.Table) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -17,6 +17,8 @@ from sync.db.dialects import joined, new_rows_hash, rows_hash
 from sync.db.products import Write
 from sync.db.schema import CHILDREN, products, sync_pages
 from sync.model import AnswerFingerprint, Interval, KnownPage, fingerprint
+
+HEAVY: Final = 1 << 20  # bytes of an answer
 
 
 def known(connection: sa.Connection, store_view: str) -> dict[int, KnownPage]:
@@ -43,7 +45,7 @@ def is_current(connection: sa.Connection, store_view: str, page: KnownPage, *, a
     if not audit:
         return hash_of_copy(connection, store_view, page.interval) == page.copy_hash
     return page.rows_hash is not None and page.rows_hash == hash_of_rows(
-        connection, store_view, page.interval
+        connection, store_view, page.interval, is_heavy=_is_heavy(page)
     )
 
 
@@ -65,7 +67,7 @@ def keep(
     rows_hash = None
     if is_exact:
         made = hash_of_new_rows(tx, inserted) if inserted else None
-        rows_hash = made or hash_of_rows(tx, store_view, interval)
+        rows_hash = made or hash_of_rows(tx, store_view, interval, is_heavy=_is_heavy(page))
     tx.execute(_FORGET, {"view": store_view, "first": interval.after, "last": interval.last})
     tx.execute(
         _KEEP,
@@ -139,9 +141,18 @@ def _lines(dialect: str) -> sa.Select[Any]:
     return sa.select(joined(dialect, listed.c.line, listed.c.product_id))
 
 
-def hash_of_rows(connection: sa.Connection, store_view: str, interval: Interval) -> str:
-    """What all rows of an interval hash to, tombstones included: another value after any edit of one."""
-    return rows_hash(connection, (products, *CHILDREN), store_view, interval)
+def hash_of_rows(
+    connection: sa.Connection, store_view: str, interval: Interval, *, is_heavy: bool = False
+) -> str:
+    """What all rows of an interval hash to, tombstones included: another value after any edit of one.
+
+    is_heavy    as in `rows_hash`
+    """
+    return rows_hash(connection, (products, *CHILDREN), store_view, interval, is_heavy=is_heavy)
+
+
+def _is_heavy(page: KnownPage) -> bool:
+    return page.receipt is not None and page.receipt.body_bytes > HEAVY
 
 
 def hash_of_new_rows(tx: sa.Connection, writes: Sequence[Write]) -> str | None:

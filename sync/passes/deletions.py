@@ -37,7 +37,7 @@ SMALL_PAGE = 30  # products, read in about the time of three counts
 CHUNK = 200  # ids in one question: keeps the URL below 4 kB
 LISTED = 300  # ids that are listed rather than halved further
 ROUNDS = 3  # how often to ask again while the catalogue moves
-MOST_COUNTED_TWICE = 20  # products: more is no oddity of some but another way to count
+MOST_COUNTED_WRONG = 20  # products: more is no oddity of some but another way to count
 WITNESSES = 3  # how many of the newest products may have gone before it looks like an outage
 
 
@@ -254,7 +254,8 @@ def _settle(
 def _is_miscounted(run: Run, store_view: str, ids: Sequence[int], highest: int, missing: int) -> bool:
     """Whether the tenant's counts are shown to be wrong, so that from now on they are corrected.
 
-    Nothing was found to read or to delete. A single id that is counted twice is proof, for it cannot be.
+    Nothing was found to read or to delete. A single id that is counted twice is proof, for it cannot be; one
+    that is listed and not counted is learned from the answer that shows both.
     """
     source = run.sync.source
     if source.calibrate(store_view):
@@ -263,8 +264,10 @@ def _is_miscounted(run: Run, store_view: str, ids: Sequence[int], highest: int, 
     if missing > 0:  # one that was counted twice may not be any more
         uncounted = {number: more for number, more in known.items() if more < 0}
         source.learn_products(store_view, uncounted)
-        return known != uncounted
-    more = counted_twice(ids, Interval(0, highest), -missing, _counter(source, store_view))
+        if known == uncounted:
+            counted_wrong(ids, Interval(0, highest), -missing, _counter(source, store_view))
+        return known != _counted_wrong(source, store_view)
+    more = counted_wrong(ids, Interval(0, highest), -missing, _counter(source, store_view))
     source.learn_products(store_view, {**known, **{i: n + known.get(i, 0) for i, n in more.items()}})
     return bool(more)
 
@@ -273,15 +276,16 @@ def _counted_wrong(source: Products, store_view: str) -> Mapping[int, int]:
     return source.miscounts.get(store_view, Miscount()).products
 
 
-def counted_twice(
+def counted_wrong(
     ids: Sequence[int], interval: Interval, more: int, count: Callable[[Interval], int]
 ) -> dict[int, int]:
     """The products that make up for what is counted too much, by how many; empty when they do not.
 
     ids     all that the tenant lists in `interval`, ascending
-    more    how many more it counts there
+    more    how many more it counts there; negative when it counts fewer: then each of the products that make
+            up for it is counted alone, and `count` may learn from the answer
     """
-    if not 0 < more <= MOST_COUNTED_TWICE:
+    if not 0 < abs(more) <= MOST_COUNTED_WRONG:
         return {}
     found: dict[int, int] = {}
     stack = [(interval, more)]
@@ -290,11 +294,11 @@ def counted_twice(
         here = _between(ids, span)
         if surplus == 0:
             continue
-        if surplus < 0 or not here:
+        if surplus * more < 0 or not here:
             return {}
         if len(here) == 1:
             number = ids[here.start]
-            if count(Interval(number - 1, number)) != 1 + surplus:
+            if count(Interval(number - 1, number)) != 1 + surplus and more > 0:
                 return {}
             found[number] = surplus
             continue

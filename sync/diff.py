@@ -86,21 +86,8 @@ def is_restamp(changes: Mapping[str, object]) -> bool:
 
 
 def encode(changes: Mapping[str, Mapping[str, object]]) -> str:
-    """Write changes as JSON; a `Decimal` becomes a number with the same digits.
-
-    Value by value, joined once: an encoder of all of them takes three times what megabytes of text need.
-    """
-    pieces = ["{"]
-    for path, change in changes.items():
-        pieces.append(f"{_text(path)}:{{" if len(pieces) == 1 else f",{_text(path)}:{{")
-        for place, (name, value) in enumerate(change.items()):
-            pieces += ["," if place else "", _text(name), ":", _text(value)]
-        pieces.append("}")
-    return "".join([*pieces, "}"])
-
-
-def _text(value: object) -> str:
-    return _ENCODER.encode(value).decode()
+    """Write changes as JSON; a `Decimal` becomes a number with the same digits."""
+    return _ENCODER.encode(changes).decode()
 
 
 class _Place(NamedTuple):

@@ -77,10 +77,8 @@ class Body:
             content = self._decoded() if self.coding else self.wire
             if len(content) > MOST_VALUES and sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
                 raise BodyTooLarge(f"more than {MOST_VALUES:,} values")
-            for width, last, wider in _WIDTHS if len(content) > LARGE else ():
-                most = max(LARGE, self._limit // width)
-                if len(content) > most and wider.search(content):
-                    raise BodyTooLarge(f"more than {most:,} bytes, with characters beyond {last}")
+            if len(content) > LARGE and _WIDE.search(content):
+                raise BodyTooLarge(f"more than {LARGE:,} bytes, with characters beyond U+FFFF")
             self._content = content
         return self._content
 
@@ -94,11 +92,8 @@ class Body:
             raise requests.exceptions.ContentDecodingError(broken) from broken
 
 
-# Bytes that each character of a text takes, decoded, where it has one beyond some last one.
-_WIDTHS: Final = (
-    (4, "U+FFFF", re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")),
-    (2, "U+00FF", re.compile(rb"[\xc4-\xf4]|\\u(?!00)")),
-)
+# A text with one such character takes four bytes for each of its characters, decoded.
+_WIDE = re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")
 
 
 class _Session(requests.Session):

@@ -143,12 +143,12 @@ def test_heavy_products_are_read_in_smaller_pages_within_it(tmp_path: Path) -> N
 
 
 def test_the_heaviest_products_are_copied_within_it_and_heavier_ones_are_rejected(tmp_path: Path) -> None:
-    """Three of almost 1 MiB, in characters that take four bytes each in memory, and one of 3.5 MB."""
+    """Three of almost 1 MiB, in characters that take four bytes each in memory, and one of 9 MB."""
     with Sandbox(4) as tenant:
 
         def describe(letter: str) -> None:
             for number in tenant.catalogue.ids():
-                text = letter * (3_500_000 if number > 3 else 1_030_000) + "\N{GRINNING FACE}"
+                text = letter * (9_000_000 if number > 3 else 1_030_000) + "\N{GRINNING FACE}"
                 described: Any = {"custom_attributes": [{"attribute_code": "description", "value": text}]}
                 tenant.catalogue.edit(number, **described)
 
@@ -173,13 +173,13 @@ def test_the_heaviest_products_are_copied_within_it_and_heavier_ones_are_rejecte
 
 
 def test_whatever_reads_a_copy_of_heavy_products_stays_within_it(tmp_path: Path) -> None:
-    """Three of 3.5 MB, one of 1.7 in two bytes a character; changed once: their entries have twice that."""
+    """Three of 3 MB, one of 1.5 in two bytes a character; changed once: their entries have twice that."""
     with Sandbox(4) as tenant:
         shell = Shell(tenant, tmp_path)
         peaks = []
         for letter, command in (("a", "backfill"), ("b", "run")):
             for number in tenant.catalogue.ids():
-                text = letter * 3_500_000 if number < 4 else letter * 1_700_000 + "\N{EURO SIGN}"
+                text = letter * 3_000_000 if number < 4 else letter * 1_500_000 + "\N{EURO SIGN}"
                 described: Any = {"custom_attributes": [{"attribute_code": "description", "value": text}]}
                 tenant.catalogue.edit(number, **described)
             peaks.append(peak_mb(shell, command))

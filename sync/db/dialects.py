@@ -212,11 +212,12 @@ def _value_by_value(
 
 
 def _joined_values(cursor: Any) -> Iterator[bytes]:
+    """The values of a column, and what stands between them, one in memory at a time."""
     between = b""
     while (row := cursor.fetchone()) is not None:
         yield between
         yield row[0]
-        between = _BETWEEN[1:-1].encode()
+        between = _SEPARATOR.encode()
 
 
 def new_rows_hash(connection: sa.Connection, rows: Iterable[int]) -> str | None:
@@ -234,11 +235,11 @@ def new_rows_hash(connection: sa.Connection, rows: Iterable[int]) -> str | None:
 
 
 def _digest(parts: Iterable[object]) -> str:
-    """A hash of numbers, texts (None: an empty one) and texts in pieces."""
+    """A hash of numbers, of texts, where None is an empty one, and of texts that come in pieces."""
     digest = sha256()
     for part in parts:
         one = sha256()
-        for piece in part if isinstance(part, Iterator) else (part or b"",):
+        for piece in part if isinstance(part, Iterator) else (b"" if part is None else part,):
             one.update(piece if isinstance(piece, bytes) else str(piece).encode())
         digest.update(one.digest())
     return digest.hexdigest()[:32]
@@ -258,7 +259,8 @@ def _hashed_rows(dialect: str, tables: tuple[sa.Table, ...]) -> str:
 
 
 # NULL, and the separator of values. As literals: `char(30)` would be evaluated for each value.
-_NULL, _BETWEEN = "'\x1e'", "'\x1f'"
+_SEPARATOR = "\x1f"
+_NULL, _BETWEEN = "'\x1e'", f"'{_SEPARATOR}'"
 
 
 def _sqlite_texts(table: sa.Table) -> str:

@@ -104,7 +104,7 @@ def freshness(connection: sa.Connection) -> Freshness:
         failing=failures(connection),
         next_runs=next_runs(connection),
         waiting=waiting(connection, max(began)) if began and holder_of(connection) else None,
-        resting=prices.resting(connection),
+        resting=prices.resting(connection, now),
         lost=frozenset(view for view, reason in gone.items() if reason == "tenant"),
     )
 

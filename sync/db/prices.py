@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from sync.db import state
-from sync.db.dialects import bulk_upsert, utc_now
+from sync.db.dialects import bulk_upsert
 from sync.db.schema import (
     product_attributes,
     product_prices,
@@ -166,9 +166,8 @@ def feed_records(connection: sa.Connection) -> dict[str, FeedRecord]:
     return {kind: FeedRecord(*kept.get(kind, ())) for kind in SELDOM_CHANGED}
 
 
-def resting(connection: sa.Connection) -> list[str]:
-    """The kinds that the next scheduled pass leaves out."""
-    now = utc_now(connection)
+def resting(connection: sa.Connection, now: datetime) -> list[str]:
+    """The kinds that a scheduled pass leaves out now, by the database's clock."""
     return [kind for kind, record in feed_records(connection).items() if record.rests(now)]
 
 

@@ -90,7 +90,8 @@ def prices(sync: Sync, *, is_scheduled: bool = False) -> Summary:
             run.leave_out_unknown()
         scopes = _scopes(run)
         has_joined = bool(scopes.keys() - run.read(stored.compared).keys())
-        resting = run.read(stored.resting) if is_scheduled and not has_joined else []
+        may_rest = is_scheduled and not has_joined
+        resting = run.read(lambda c: stored.resting(c, utc_now(c))) if may_rest else []
         kinds = [kind for kind in KINDS if kind not in resting]
         work = _Work(run, Prices(sync.client), scopes, _read_before(run), has_joined)
         work.remember()
